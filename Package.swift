@@ -1,0 +1,68 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// Every target of ours: Swift 6 mode, warnings are errors.
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+  name: "p2pd-lua",
+  products: [
+    .executable(name: "p2pd-lua", targets: ["p2pd-lua"]),
+    .library(name: "P2PD", targets: ["P2PDNet", "P2PDNode"]),
+    .library(name: "P2PDLua", targets: ["LuaVM", "P2PDScript"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
+    .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-certificates.git", from: "1.21.0"),
+    .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+  ],
+  targets: [
+    .target(
+      name: "CLua", path: "CLua", publicHeadersPath: "include",
+      cSettings: [.treatAllWarnings(as: .error), .enableWarning("all")],
+      linkerSettings: [.linkedLibrary("lua5.4")]),
+    .target(name: "CNet", path: "Sources/CNet"),
+    .target(
+      name: "P2PDNet",
+      dependencies: [
+        "CNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOTLS", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+      ], swiftSettings: strict),
+    .target(
+      name: "P2PDNode",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .target(name: "LuaVM", dependencies: ["CLua"], swiftSettings: strict),
+    .target(
+      name: "P2PDScript",
+      dependencies: [
+        "LuaVM", "P2PDNode", "P2PDNet", .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .executableTarget(
+      name: "p2pd-lua",
+      dependencies: [
+        "P2PDScript",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: strict),
+    .testTarget(name: "LuaVMTests", dependencies: ["LuaVM"], swiftSettings: strict),
+    .testTarget(
+      name: "P2PDNetTests",
+      dependencies: ["P2PDNet", .product(name: "NIOEmbedded", package: "swift-nio")], swiftSettings: strict),
+    .testTarget(name: "P2PDNodeTests", dependencies: ["P2PDNode"], swiftSettings: strict),
+    .testTarget(name: "P2PDScriptTests", dependencies: ["P2PDScript"], swiftSettings: strict),
+    .testTarget(name: "ScenarioTests", dependencies: ["P2PDScript"], path: "Tests/Scenarios", swiftSettings: strict),
+  ]
+)

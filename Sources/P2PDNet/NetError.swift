@@ -1,0 +1,79 @@
+import Glibc
+import NIOCore
+
+/// Why something on the network could not be done: a code for programs, a sentence for people, and, where several
+/// things were tried, what each of them met.
+public struct NetError: Error, Sendable, CustomStringConvertible {
+  /// The kinds of failure. The raw value is what a script sees as `err.code`; LuaSocket's words where it has one.
+  public enum Code: String, Sendable, CaseIterable {
+    case timeout, closed, reset, refused, unreachable, limit, dns, tls, cancelled, unsupported
+    case inUse = "in_use"
+    case permission
+    case badAddress = "bad_address"
+    case tooLong = "too_long"
+    /// The peer is a node but does not host the protocol asked for.
+    case noProtocol = "protocol"
+    /// The peer proved another key than the address names.
+    case wrongKey = "wrong_key"
+    /// Something answered that is no p2pd node.
+    case notP2PD = "not_p2pd"
+    /// An input or output error that no other code names.
+    case io
+  }
+
+  public let code: Code
+  /// What was tried and on which route, in words: "connect to 192.0.2.1:80".
+  public let what: String
+  /// What the kernel, TLS or the resolver said.
+  public let cause: String
+  /// Every attempt's own failure, in the order they were started.
+  public let attempts: [NetError]
+
+  public init(_ code: Code, _ what: String, cause: String = "", attempts: [NetError] = []) {
+    self.code = code
+    self.what = what
+    self.cause = cause
+    self.attempts = attempts
+  }
+
+  public var description: String {
+    var text = cause.isEmpty ? "\(what): \(code.rawValue)" : "\(what): \(cause)"
+    for attempt in attempts { text += "\n  - \(attempt)" }
+    return text
+  }
+
+  /// The kernel's error number as one of our codes.
+  public init(errno number: Int32, _ what: String) {
+    let code: Code =
+      switch number {
+      case ETIMEDOUT: .timeout
+      case ECONNREFUSED: .refused
+      case ECONNRESET, ECONNABORTED, EPIPE: .reset
+      case ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, ENONET, ENODEV: .unreachable
+      case EADDRINUSE: .inUse
+      case EACCES, EPERM: .permission
+      case EADDRNOTAVAIL, EINVAL, EAFNOSUPPORT, EDESTADDRREQ, ENOENT, ENAMETOOLONG: .badAddress
+      case EMSGSIZE: .tooLong
+      case EMFILE, ENFILE, ENOBUFS, ENOMEM: .limit
+      case EBADF, ENOTCONN, ESHUTDOWN: .closed
+      default: .io
+      }
+    self.init(code, what, cause: String(cString: strerror(number)))
+  }
+
+  /// Any error of the layers below, with the code that fits it best.
+  public init(_ error: any Error, _ what: String) {
+    switch error {
+    case let error as NetError: self = error
+    case let error as IOError: self.init(errno: error.errnoCode, what)
+    case let error as ChannelError:
+      switch error {
+      case .connectTimeout(let amount): self.init(.timeout, what, cause: "no answer in \(Double(amount.nanoseconds) / 1e9) s")
+      case .ioOnClosedChannel, .alreadyClosed, .outputClosed, .inputClosed: self.init(.closed, what, cause: "the pipe is closed")
+      case .writeMessageTooLarge: self.init(.tooLong, what, cause: "the datagram is too long")
+      default: self.init(.io, what, cause: "\(error)")
+      }
+    default: self.init(.io, what, cause: "\(error)")
+    }
+  }
+}
