@@ -210,11 +210,8 @@ static int end_badly(clua_vm *v, task *t) {
   t->failed = true;
   if (v->killing) v->stats.kills++;
   else v->stats.errors++;
-  v->end = (clua_end){.task = t->id, .tag = t->tag, .late = t->late};
   describe_failure(v, t);
-  clua_end kept = v->end;  // describing may have run a __tostring as a task of its own
-  kept.joined = end_family(v, t);
-  v->end = kept;
+  v->end.joined = end_family(v, t);
   v->ended = t;
   return CLUA_FAILED;
 }
