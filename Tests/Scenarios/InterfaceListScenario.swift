@@ -95,8 +95,8 @@ struct InterfaceListScenario {
   func large() async throws {
     try await InterfaceNamespace.run {
       try Self.pair("a")
-      let batch = (0..<4000).map { "addr add 10.\($0 / 200).\($0 % 200).1/32 dev a0" }.joined(separator: "\n")
-      try InterfaceNamespace.ip("-batch -", input: batch + "\n")
+      let batch = (0..<4000).map { "addr add 10.\($0 / 200).\($0 % 200).1/32 dev a0" }
+      try InterfaceNamespace.ip(batch: batch)
       let ips = try NetworkInterface.named("a0").addresses.map(\.ip).filter { $0.family == .v4 }
       #expect(ips.count == 4000)
       #expect(Set(ips).count == 4000)

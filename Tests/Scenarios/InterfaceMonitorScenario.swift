@@ -136,8 +136,8 @@ struct InterfaceMonitorScenario {
     // The long debounce leaves the socket unread while the changes pour in, so that it overflows.
     try await Self.watch(debounce: .milliseconds(700)) { told in
       try InterfaceNamespace.ip("link add a0 type veth peer name a1")
-      let batch = (0..<5000).map { "addr add 10.\($0 / 200).\($0 % 200).1/32 dev a0" }.joined(separator: "\n")
-      try InterfaceNamespace.ip("-batch -", input: batch + "\n")
+      let batch = (0..<5000).map { "addr add 10.\($0 / 200).\($0 % 200).1/32 dev a0" }
+      try InterfaceNamespace.ip(batch: batch)
       _ = try told.wait("all the addresses") { _, now in
         now.interfaces.contains { $0.name == "a0" && $0.addresses.count == 5000 }
       }

@@ -20,27 +20,24 @@ enum InterfaceNamespace {
     }
   }
 
-  /// Runs ip(8) in the namespace of the calling thread: `ip("link add a0 type veth peer name a1")`.
+  /// Runs ip(8) in the namespace of the calling thread, whose children are in it too: `ip("link set lo up")`.
   @discardableResult
-  static func ip(_ words: String, input: String? = nil) throws -> String {
-    guard let ipTool else { throw Failure(text: "there is no ip(8)") }
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: ipTool)
-    process.arguments = words.split(separator: " ").map(String.init)
-    let output = Pipe()
-    let errors = Pipe()
-    let given = Pipe()
-    process.standardOutput = output
-    process.standardError = errors
-    process.standardInput = given
-    try process.run()
-    if let input { try given.fileHandleForWriting.write(contentsOf: Data(input.utf8)) }
-    try given.fileHandleForWriting.close()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let complaint = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else { throw Failure(text: "ip \(words): \(complaint)") }
+  static func ip(_ words: String) throws -> String {
+    guard let ipTool, let output = popen("\(ipTool) \(words) 2>&1", "re") else { throw Failure(text: "cannot run ip(8)") }
+    var bytes: [UInt8] = []
+    var piece = [UInt8](repeating: 0, count: 4096)
+    while case let count = fread(&piece, 1, piece.count, output), count > 0 { bytes += piece.prefix(count) }
+    let text = String(decoding: bytes, as: UTF8.self)
+    guard pclose(output) == 0 else { throw Failure(text: "ip \(words): \(text)") }
     return text
+  }
+
+  /// Runs many commands of ip(8) at once, one on each line.
+  static func ip(batch lines: [String]) throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent("ip-batch-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: file) }
+    try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: file)
+    try ip("-batch \(file.path)")
   }
 
   struct Failure: Error, CustomStringConvertible {
