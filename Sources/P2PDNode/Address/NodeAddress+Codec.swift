@@ -63,9 +63,9 @@ extension NodeAddress {
     let token = Array(text.utf8.drop(while: Self.isSpace).reversed().drop(while: Self.isSpace).reversed())
     guard token.starts(with: Self.prefix.utf8.dropLast()), token.count >= Self.prefix.utf8.count else { throw .notAnAddress }
     guard token.starts(with: Self.prefix.utf8) else {
-      // The version is one character; not one of them means ASCII digits follow for ever.
-      let rest = String(decoding: token.dropFirst(Self.prefix.utf8.count - 1), as: UTF8.self)
-      throw .unknownVersion(rest.first ?? "?")
+      let version = token[Self.prefix.utf8.count - 1]
+      guard (0x30...0x39).contains(version) || (0x61...0x7a).contains(version) else { throw .notAnAddress }
+      throw .unknownVersion(Character(UnicodeScalar(version)))
     }
     guard token.count <= Self.maximumLength else { throw .tooLong(token.count) }
     guard let bytes = Base64URL.decode(token.dropFirst(Self.prefix.utf8.count)),

@@ -109,7 +109,7 @@ public struct SignalServer: Hashable, Sendable {
 public enum NodeAddressError: Error, Hashable, Sendable, CustomStringConvertible {
   /// Does not begin with `p2pd`.
   case notAnAddress
-  /// Begins as one, in a version this program does not know.
+  /// Begins as one, in a version this program does not know: the character after `p2pd`, 0 to 9 or a to z.
   case unknownVersion(Character)
   /// Longer than ``NodeAddress/maximumLength``; the number is its length.
   case tooLong(Int)
@@ -124,8 +124,7 @@ public enum NodeAddressError: Error, Hashable, Sendable, CustomStringConvertible
     switch self {
     case .notAnAddress: "not a node address: it does not begin with p2pd1"
     case .unknownVersion(let version):
-      "a node address of version \(version.isASCII && (version.isLetter || version.isNumber) ? String(version) : "?"), and this program "
-        + "knows version 1 only; a newer p2pd-lua may read it"
+      "a node address of version \(version), and this program knows version 1 only; a newer p2pd-lua may read it"
     case .tooLong(let length): "not a node address: \(length) characters, at most \(NodeAddress.maximumLength) are allowed"
     case .damaged: "a damaged node address: characters are missing or changed; copy it again as a whole"
     case .badSignature: "a forged node address: its signature is not by the key it names"

@@ -104,9 +104,12 @@ struct DialPlan {
   private static func interleaved(_ candidates: [DialCandidate]) -> [DialCandidate] {
     let six = candidates.filter { $0.endpoint.ip.family == .v6 }
     let four = candidates.filter { $0.endpoint.ip.family == .v4 }
-    return (0..<max(six.count, four.count)).flatMap { index in
-      (index < six.count ? [six[index]] : []) + (index < four.count ? [four[index]] : [])
+    var mixed: [DialCandidate] = []
+    for index in 0..<max(six.count, four.count) {
+      if index < six.count { mixed.append(six[index]) }
+      if index < four.count { mixed.append(four[index]) }
     }
+    return mixed
   }
 
   /// Links a link-local address is tried on; each costs an attempt, and hosts with dozens of virtual links exist.
