@@ -85,7 +85,7 @@ class Bench:
     cpus = sorted(os.sched_getaffinity(0))
     self.server_cpu, self.client_cpu = cpus[0], cpus[1 % len(cpus)]
     self.left_out = {P2PD} if options.no_p2pd else set()
-    self.skipped = [("Python P2PD 3.1.9", "--no-p2pd")] if options.no_p2pd else []
+    self.skipped = [("Python P2PD", "--no-p2pd")] if options.no_p2pd else []
     self.failures = []
     if len(cpus) < 2:
       self.skip("two CPUs", "only one here: servers and load share it, so messages/s and latencies mean little")

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .children import free_port
-from .tools import PROGRAMS, Absent, CannotRun, need, say
+from .tools import P2PD_VERSION, PROGRAMS, CannotRun, need
 
 OURS, C, LUV, P2PD, NIO = "p2pd-lua", "c", "luv", "p2pd", "nio"
 
@@ -41,7 +41,7 @@ PEERS = [
   Peer(C, "bare C epoll", _c),
   Peer(LUV, "lua-luv, write", _luv),
   Peer(NIO, "bare swift-nio", _nio),
-  Peer(P2PD, "Python P2PD 3.1.9", _p2pd),
+  Peer(P2PD, f"Python P2PD {P2PD_VERSION}", _p2pd),
 ]
 
 

@@ -182,7 +182,9 @@ class Tools:
       run([python(), "-m", "venv", folder], 120)
       run([interpreter, "-m", "pip", "install", "--retries", "1", "--timeout", "15", f"p2pd=={P2PD_VERSION}"], 600)
     except CannotRun as failure:
-      raise Absent(f"Python P2PD cannot be installed (offline?): {failure}") from None
+      # pip's last line is its verdict; the retries before it are not.
+      verdict = str(failure).split(" / ")[-1]
+      raise Absent(f"Python P2PD {P2PD_VERSION} cannot be installed (offline?): {verdict}") from None
     stamp.touch()
     return interpreter
 
