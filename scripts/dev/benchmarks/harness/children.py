@@ -2,7 +2,6 @@
 when the run ends, however it ends."""
 import atexit
 import json
-import os
 import signal
 import subprocess
 import time
