@@ -52,6 +52,16 @@ enum Printable {
     }
   }
 
+  /// How many bytes at the end begin a UTF-8 sequence that is not complete yet.
+  static func unfinished(_ bytes: [UInt8]) -> Int {
+    for back in 1...3 where back <= bytes.count {
+      let byte = bytes[bytes.count - back]
+      if byte & 0xc0 == 0x80 { continue }
+      return sequenceLength(byte) > back ? back : 0
+    }
+    return 0
+  }
+
   /// C0, DEL and C1; and the marks that reorder a line (bidirectional overrides), with which a message could pose as
   /// another.
   private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
