@@ -11,8 +11,11 @@ extension Pipe {
     return subscriptions.contains { $0.queue.count >= conf.maxQsize } || queuedBytes >= conf.maxQbytes
   }
 
+  /// Messages go to the sink, not to whoever asks.
+  var hasConsumer: Bool { sink != nil && sinkTakesMessages }
+
   func updateFastPath() {
-    fastPath = sink != nil && !sinkBusy && subscriptions.isEmpty && waiters.isEmpty && inbox.isEmpty && relays.isEmpty
+    fastPath = hasConsumer && !sinkBusy && subscriptions.isEmpty && waiters.isEmpty && inbox.isEmpty && relays.isEmpty
       && duplicates == nil
   }
 
@@ -140,7 +143,9 @@ extension Pipe {
       return Message(bytes: buffer, peer: peer)
     }
     for relay in relays { relay.relayed(bytes, from: self) }
+    var isTaken = false
     for subscription in subscriptions where subscription.wants(bytes, from: peer) {
+      isTaken = true
       if let waiter = subscription.nextWaiter() {
         waiter.finish(.success(message()))
       } else if subscription.queue.count < conf.maxQsize {
@@ -151,9 +156,9 @@ extension Pipe {
     }
     if let waiter = nextWaiter() {
       waiter.finish(.success(message()))
-    } else if let sink, !sinkBusy, inbox.isEmpty {
+    } else if hasConsumer, !sinkBusy, inbox.isEmpty, let sink {
       if !sink.pipe(self, message: bytes, from: peer) { keepForSink(bytes, from: peer) }
-    } else if sink != nil || (relays.isEmpty && subscriptions.isEmpty) {
+    } else if hasConsumer || (!isTaken && (isAsked || (relays.isEmpty && subscriptions.isEmpty))) {
       inbox.append(message())
       updateFastPath()
     }
@@ -169,8 +174,10 @@ extension Pipe {
   }
 
   /// The sink can take messages again, after it answered false.
-  public func ready() {
-    guard sinkBusy else { return }
+  public func ready() { ready(force: false) }
+
+  func ready(force: Bool) {
+    guard sinkBusy || force else { return }
     sinkBusy = false
     drainToSink()
     updateFastPath()
@@ -184,7 +191,7 @@ extension Pipe {
   }
 
   private func drainToSink() {
-    while !sinkBusy, phase != .ended, let sink, let message = inbox.popFirst() {
+    while hasConsumer, !sinkBusy, phase != .ended, let sink, let message = inbox.popFirst() {
       let taken = message.bytes.withUnsafeReadableBytes { sink.pipe(self, message: $0, from: message.peer) }
       if !taken {
         sinkBusy = true
@@ -219,23 +226,41 @@ extension Pipe {
       rest.withUnsafeReadableBytes { deliver($0, from: peer) }
       return endIfDone()
     }
-    // Whoever waits now waits in vain, unless a queue still holds something.
+    let hadWaiter = failUselessWaiters(inputEnd)
+    guard phase == .open else { return }
+    guard case .closed = inputEnd else {
+      if !moreToHandle || !hasConsumer { end(abruptly: inputEnd) }
+      return
+    }
+    if isFull || (hasConsumer && moreToHandle) { return }
+    for other in relays where other.relays.contains(where: { $0 === self }) { other.closeOutput() }
+    let isTunnel = relays.contains { $0.relays.contains { $0 === self } }
+    if conf.allowHalfOpen || isTunnel, !outputClosed { return }
+    if !hasConsumer, !hadWaiter, !outputClosed, isAsked || !inbox.isEmpty {
+      // Whoever asks for messages may answer the last one first, and will learn of the end when it asks again.
+      if closeTimer == nil {
+        closeTimer = loop.assumeIsolated().scheduleTask(in: conf.flushTimeout) {
+          self.close(flush: self.conf.flushTimeout, reason: .closed)
+        }
+      }
+      return
+    }
+    close(flush: conf.flushTimeout, reason: .closed)
+  }
+
+  /// Who waits for what will not come is told so. True if somebody waited on the inbox.
+  private func failUselessWaiters(_ reason: EndReason) -> Bool {
+    var told = false
     if inbox.isEmpty, !isFull {
-      while let waiter = nextWaiter() { waiter.finish(.failure(inputEnd.netError("receive"))) }
+      while let waiter = nextWaiter() {
+        told = true
+        waiter.finish(.failure(reason.netError("receive")))
+      }
     }
     for subscription in subscriptions where subscription.queue.isEmpty {
-      while let waiter = subscription.nextWaiter() { waiter.finish(.failure(inputEnd.netError("receive"))) }
+      while let waiter = subscription.nextWaiter() { waiter.finish(.failure(reason.netError("receive"))) }
     }
-    guard phase == .open else { return }
-    if case .closed = inputEnd {
-      if isFull || (sink != nil && moreToHandle) { return }
-      for other in relays where other.relays.contains(where: { $0 === self }) { other.closeOutput() }
-      let isTunnel = relays.contains { $0.relays.contains { $0 === self } }
-      if conf.allowHalfOpen || isTunnel, !outputClosed { return }
-      close(flush: conf.flushTimeout, reason: .closed)
-    } else if sink == nil || !moreToHandle {
-      end(abruptly: inputEnd)
-    }
+    return told
   }
 
   // MARK: Asking
@@ -248,8 +273,14 @@ extension Pipe {
     from subscription: Subscription? = nil, timeout: TimeAmount?,
     _ answer: @escaping (Result<Message, NetError>) -> Void
   ) -> ReceiveTicket? {
+    if subscription == nil { isAsked = true }
     if let message = receiveNow(from: subscription) {
       answer(.success(message))
+      return nil
+    }
+    if let inputEnd, phase == .open, subscription == nil, !hasConsumer, !conf.allowHalfOpen, !isFull {
+      answer(.failure(inputEnd.netError("receive")))
+      close(flush: conf.flushTimeout, reason: inputEnd)
       return nil
     }
     if let reason = endReason ?? inputEnd {

@@ -92,6 +92,7 @@ extension Pipe {
     if decoder.framing == .message, proto == .tcp, !outputClosed { send(control: .goodbye("")) }
     phase = .closing
     endReason = reason
+    closeTimer?.cancel()
     corked = false
     transport.uncork()
     inbox.removeAllIfUnread(by: reason)

@@ -19,7 +19,7 @@ public final class Pipe: @unchecked Sendable {
   /// The other side of a connected pipe; nil for servers.
   public internal(set) var peer: Peer?
   /// How the pipe is held to its interface; nil where it is not.
-  public internal(set) var heldBy: HeldBy?
+  public internal(set) var heldBy: InterfaceBinding.Hold?
   /// What TLS agreed on with ALPN.
   public internal(set) var negotiatedProtocol: String?
 
@@ -47,6 +47,14 @@ public final class Pipe: @unchecked Sendable {
   /// Bytes that `close` could not get out in time.
   public internal(set) var lost = 0
 
+  /// Whether messages go to the sink at all. False while it only listens for the pipe's events and messages are asked
+  /// for with ``receive(from:timeout:_:)``.
+  public var sinkTakesMessages = true {
+    didSet {
+      if sinkTakesMessages, !oldValue { ready(force: true) } else { updateFastPath() }
+    }
+  }
+
   enum Phase { case opening, open, closing, ended }
   var phase = Phase.opening
   var endReason: EndReason?
@@ -71,6 +79,8 @@ public final class Pipe: @unchecked Sendable {
   var inputEnd: EndReason?
   var duplicates: DuplicateFilter?
   var heard = false
+  /// `receive` was called at least once: whoever did will ask again.
+  var isAsked = false
 
   // Sending
   var outputClosed = false
@@ -121,6 +131,12 @@ public final class Pipe: @unchecked Sendable {
   /// The connections a TCP server has open now.
   public var acceptedPipes: [Pipe] { Array(clients.values) }
 
+  /// The object that stands for a receiver on this pipe: the same as for a sender of that address.
+  public func peer(for endpoint: Endpoint) -> Peer {
+    if let peer, peer.endpoint == endpoint { return peer }
+    return transport.peer(for: endpoint)
+  }
+
   // MARK: Life
 
   /// The transport is connected (and TLS done).
@@ -150,12 +166,4 @@ public final class Pipe: @unchecked Sendable {
     self.sink = nil
     endedPromise.succeed(reason)
   }
-}
-
-/// How a pipe is held to an interface.
-public enum HeldBy: String, Sendable {
-  /// SO_BINDTODEVICE: nothing leaves or enters by another interface.
-  case device
-  /// Bound to an address of the interface; the kernel may still route elsewhere.
-  case source
 }

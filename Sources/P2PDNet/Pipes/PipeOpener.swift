@@ -47,6 +47,8 @@ final class OpenRequest: @unchecked Sendable {
   let conf: PipeConf
   let sink: (any PipeSink)?
   let loop: any EventLoop
+  private var nic: NetworkInterface?
+  private var hold: InterfaceBinding.Hold?
 
   init(
     proto: PipeProto, bind: Endpoint?, family: AddressFamily?, conf: PipeConf, sink: (any PipeSink)?, loop: any EventLoop
@@ -63,7 +65,7 @@ final class OpenRequest: @unchecked Sendable {
 
   func resolve(_ name: String, _ port: UInt16, _ promise: EventLoopPromise<Pipe>) {
     let families = family.map { [$0] } ?? bind.map { [$0.ip.family] } ?? [.v6, .v4]
-    Resolver.shared.resolve(name, families: families, timeout: conf.dnsTimeout, on: loop)
+    Resolver.resolve(name, families: families, timeout: conf.dnsTimeout, on: loop)
       .assumeIsolated().whenComplete { result in
         switch result {
         case .failure(let error): promise.fail(NetError(error, "resolve \(name)"))
@@ -87,18 +89,22 @@ final class OpenRequest: @unchecked Sendable {
     guard !path.utf8.isEmpty, path.utf8.count < 108 else {
       return promise.fail(NetError(.badAddress, "connect to \(path)", cause: "a socket path has 1 to 107 bytes"))
     }
-    stream(peer: Peer(unixPath: path), name: nil, promise) { $0.connect(unixDomainSocketPath: path) }
+    let connected = loop.makePromise(of: Pipe.self)
+    connected.futureResult.assumeIsolated().whenComplete { result in
+      if case .success(let pipe) = result {
+        pipe.sink = self.sink
+        pipe.opened()
+      }
+      promise.completeWith(result)
+    }
+    stream(peer: Peer(unixPath: path), name: nil, connected) { $0.connect(unixDomainSocketPath: path) }
   }
 
-  /// One attempt over TCP. Cancelled by closing the pipe it makes (`made`).
-  func connect(
-    to endpoint: Endpoint, name: String?, made: ((Pipe) -> Void)? = nil, _ promise: EventLoopPromise<Pipe>
-  ) {
+  /// One attempt over TCP: a connected pipe that is not opened yet. Cancelled by ending the pipe it makes (`made`).
+  func connect(to endpoint: Endpoint, name: String?, made: @escaping (Pipe) -> Void, _ promise: EventLoopPromise<Pipe>) {
     stream(peer: Peer(endpoint), name: name, made: made, promise) { bootstrap in
       var bootstrap = bootstrap
-      if let bind = self.bind, bind.ip.family == endpoint.ip.family {
-        bootstrap = bootstrap.bind(to: bind.socketAddress)
-      }
+      if let local = self.localEndpoint(for: endpoint.ip.family) { bootstrap = bootstrap.bind(to: local.socketAddress) }
       return bootstrap.connect(to: endpoint.socketAddress)
     }
   }
@@ -107,6 +113,7 @@ final class OpenRequest: @unchecked Sendable {
     peer: Peer, name: String?, made: ((Pipe) -> Void)? = nil, _ promise: EventLoopPromise<Pipe>,
     _ connect: (ClientBootstrap) -> EventLoopFuture<any Channel>
   ) {
+    if let family = peer.endpoint?.ip.family, failsToHold(family, promise) { return }
     let what = "connect to \(name.map { "\($0) (\(peer))" } ?? peer.description)"
     var answered = false
     var deadline: Scheduled<Void>?
@@ -117,9 +124,7 @@ final class OpenRequest: @unchecked Sendable {
       deadline?.cancel()
       switch result {
       case .success:
-        guard let pipe = opening else { return }
-        pipe.opened()
-        promise.succeed(pipe)
+        if let pipe = opening { promise.succeed(pipe) }
       case .failure(let error):
         promise.fail(NetError(error.code, what, cause: error.cause.isEmpty ? error.description : error.cause))
       }
@@ -127,7 +132,6 @@ final class OpenRequest: @unchecked Sendable {
     }
     let pipe = Pipe(proto: .tcp, isServer: false, loop: loop, conf: conf, transport: transport)
     pipe.peer = peer
-    pipe.sink = sink
     opening = pipe
     made?(pipe)
     let fail = { (error: any Error) in
@@ -157,7 +161,9 @@ final class OpenRequest: @unchecked Sendable {
   }
 
   func listen(_ promise: EventLoopPromise<Pipe>) {
-    let endpoint = bind ?? Endpoint(ip: .wildcard(family ?? (conf.dualStack ? .v6 : .v4)), port: 0)
+    let listenFamily = bind?.ip.family ?? family ?? (conf.dualStack ? .v6 : .v4)
+    guard !failsToHold(listenFamily, promise) else { return }
+    let endpoint = localEndpoint(for: listenFamily) ?? Endpoint(ip: .wildcard(listenFamily), port: 0)
     let what = "listen on \(endpoint)"
     let transport = NIOListenerTransport()
     let server = Pipe(proto: .tcp, isServer: true, loop: loop, conf: conf, transport: transport)
@@ -238,7 +244,8 @@ final class OpenRequest: @unchecked Sendable {
 
   func openDatagram(to remote: Endpoint?, _ promise: EventLoopPromise<Pipe>) {
     let family = remote?.ip.family ?? bind?.ip.family ?? family ?? (conf.dualStack ? .v6 : .v4)
-    let local = bind ?? Endpoint(ip: .wildcard(family), port: 0)
+    guard !failsToHold(family, promise) else { return }
+    let local = localEndpoint(for: family) ?? Endpoint(ip: .wildcard(family), port: 0)
     let isGroup = remote.map { $0.ip.isMulticast || $0.ip.isBroadcast || conf.broadcast } ?? false
     // A connected socket hears its peer alone, but the answers to a group come from its members.
     let isConnected = remote != nil && !isGroup
@@ -293,9 +300,39 @@ final class OpenRequest: @unchecked Sendable {
         try SocketOptions.setLinger(channel, seconds: seconds)
       }
     }
-    if let name = conf.interface {
-      pipe.heldBy = try InterfaceBinding.hold(channel, to: name)
+    if let nic, let hold {
+      pipe.heldBy = hold
+      if hold == .device {
+        _ = try InterfaceBinding.apply(fd: NIOStreamTransport.descriptor(of: channel), interface: nic, family: .v4)
+      }
     }
+  }
+
+  // MARK: Interface
+
+  /// Finds out how this process may hold sockets to the interface asked for, since a fallback to the source address
+  /// must be known before the socket is bound. True when it cannot at all; the promise has failed then.
+  private func failsToHold(_ family: AddressFamily, _ promise: EventLoopPromise<Pipe>) -> Bool {
+    guard let name = conf.interface, hold == nil else { return false }
+    do throws(NetError) {
+      let found = try NetworkInterface.named(name)
+      let probe = socket(family.raw, Int32(SOCK_DGRAM.rawValue), 0)
+      guard probe >= 0 else { throw NetError(errno: errno, "hold a socket to \(name)") }
+      defer { Glibc.close(probe) }
+      hold = try InterfaceBinding.apply(fd: probe, interface: found, family: family)
+      nic = found
+      return false
+    } catch {
+      promise.fail(error)
+      return true
+    }
+  }
+
+  /// The address to bind to: the caller's, or that of the interface where only that can hold the socket.
+  private func localEndpoint(for family: AddressFamily) -> Endpoint? {
+    if let bind, bind.ip.family == family, !bind.ip.isWildcard { return bind }
+    if case .source(let ip)? = hold { return Endpoint(ip: ip, port: bind?.port ?? 0) }
+    return bind?.ip.family == family ? bind : nil
   }
 
   /// Small messages touch little of it, large ones need it whole.

@@ -78,8 +78,7 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
     channel?.close(promise: nil)
   }
 
-  /// The one object that stands for a sender.
-  func peer(for endpoint: Endpoint) -> Peer {
+  override func peer(for endpoint: Endpoint) -> Peer {
     if let known = senders[endpoint] { return known }
     if senders.count >= Self.knownSenders { senders.removeAll(keepingCapacity: true) }
     let peer = Peer(endpoint, mapped: isDualStack)

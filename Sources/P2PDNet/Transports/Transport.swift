@@ -19,6 +19,9 @@ class Transport: @unchecked Sendable {
 
   func uncork() {}
 
+  /// The object that stands for an address: the one known, or a new one in the form the socket needs.
+  func peer(for endpoint: Endpoint) -> Peer { Peer(endpoint) }
+
   /// Stops or goes on asking the kernel for data.
   func setReading(_ on: Bool) {}
 

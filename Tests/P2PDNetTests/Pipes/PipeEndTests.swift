@@ -58,10 +58,8 @@ import Testing
   func flush(count: Int) async throws {
     var conf = PipeConf()
     conf.framing = .u32
-    let promise = kit.loop.makePromise(of: String.self)
     let sink = SlowSink()
-    let server = try await kit.server(.tcp, EchoSink(ended: promise), conf: conf)
-    try await kit.on { server.sink = sink }
+    let server = try await kit.server(.tcp, sink, conf: conf)
     let client = try await kit.client(to: server)
     let size = 40_000
     try await kit.on {
@@ -135,6 +133,7 @@ import Testing
   func afterTheEnd() async throws {
     var conf = PipeConf()
     conf.framing = .line
+    conf.flushTimeout = .milliseconds(50)
     let server = try await kit.server(.tcp, EchoSink(), conf: conf)
     let client = try await kit.client(to: server)
     for text in ["1", "2", "3"] { try await kit.send(text, on: client) }
