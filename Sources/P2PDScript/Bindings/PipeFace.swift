@@ -75,6 +75,8 @@ final class PipeFace: TaskOwner, PipeSink {
       for callback in shared.message { run(callback, bytes, tuple, pipeRef) }
       for callback in own?.message ?? [] { run(callback, bytes, tuple, pipeRef) }
     }
+    // While one of them waits the pipe keeps what comes, and the peer's end waits too.
+    if running > 0 { pipe.hold() }
     host.afterRun()
     return true
   }
@@ -219,12 +221,13 @@ final class PipeFace: TaskOwner, PipeSink {
     if let pipeRef { host.vm.release(pipeRef) }
     pipeRef = nil
     (lastPeer, lastTuple) = (nil, nil)
+    host.checkQuiet()
   }
 
   // MARK: Servers
 
   func pipeAccepted(_ client: Pipe, by server: Pipe) -> (any PipeSink)? {
-    guard generation.phase == .live else { return nil }
+    guard generation.phase == .live, !generation.isEnding else { return nil }
     let face = PipeFace(client, generation: generation, shared: shared)
     face.route = route
     if let accepting, !hasMessageCallbacks, shared.up.isEmpty, !accepting.offer(face) { return nil }

@@ -1,6 +1,7 @@
 import LuaVM
 import NIOCore
 import P2PDNet
+import P2PDNode
 
 /// `send`, `close`, callbacks, facts: the methods and fields of `pipe`.
 enum PipeMethods {
@@ -215,7 +216,7 @@ enum PipeMethods {
     case "strategy": return .text(pipe.strategy)
     case "path": return .text(pipe.path)
     case "protocol": return .text(pipe.protocolName)
-    case "peer_id": return pipe.peerID.map { .text($0) } ?? .one(.nil)
+    case "peer_id": return NodeKey(bytes: pipe.peerKey).map { .text($0.description) } ?? .one(.nil)
     default: return nil
     }
   }

@@ -78,13 +78,21 @@ final class Generation {
     for start in starts { start() }
   }
 
-  /// Ends everything it registered except the nodes, whose closing takes time, and gives its references back.
+  /// Takes no new pipes: the script is about to end.
+  var isEnding = false
+  var openPipes: [PipeFace] { Array(pipes.values) }
+  var openNodes: [NodeFace] { Array(nodes.values) }
+
+  func cancelTimers() { for timer in Array(timers.values) { timer.cancel() } }
+  func cancelTasks(_ reason: String) { for task in Array(tasks.values) { task.cancel(reason) } }
+
+  /// From here on nothing of it runs any more, but what is cancelled and cleans up.
   func retire(_ reason: String) {
     guard phase != .retired else { return }
     phase = .retired
     waitingStarts = []
-    for timer in timers.values { timer.cancel() }
-    for task in tasks.values { task.cancel(reason) }
+    cancelTimers()
+    cancelTasks(reason)
   }
 
   func releaseReferences() {

@@ -25,8 +25,11 @@ public final class ScriptHost: @unchecked Sendable {
   var isChecking = false
   private var lastGeneration: Int64 = 0
   private(set) var isClosed = false
-  /// Callbacks that shutdown waits for.
-  var runningCallbacks = 0
+  /// Callbacks that an orderly end waits for, and what is asked when one has ended.
+  var runningCallbacks = 0 { didSet { if runningCallbacks == 0 { checkQuiet() } } }
+  var quietChecks: [() -> Bool] = []
+  var isShuttingDown = false
+  var shutdownWaiters: [() -> Void] = []
 
   // Tasks: who hears of a task's end is found by its tag.
   private var owners: [TaskOwner?] = [nil]

@@ -1,18 +1,30 @@
 /// The part of the API that is written in Lua: what handles a script's own values, which then never leave the VM.
-/// Every chunk gets `host` (the engine's functions) and `engine` (what the chunks share).
+/// One chunk, run once with the module's table and `host`, the engine's functions.
 enum Prelude {
-  /// In the order they run.
-  static let chunks: [(name: String, text: String)] = [
-    ("p2pd", base), ("p2pd.tasks", tasks), ("p2pd.json", json), ("p2pd.module", module),
-  ]
+  static var text: String {
+    "local _, host = ...\nlocal engine = {}\n" + tables + [base, tasks, json, module].map { "do\n\($0)\nend\n" }.joined()
+  }
+
+  /// Words of the API table that the Lua side needs.
+  private static var tables: String {
+    let names = API.callbacks.map { "\($0.name) = true" }.joined(separator: ", ")
+    return """
+      engine.handler_names = { \(names) }
+      engine.constants = {
+        TCP = "tcp", UDP = "udp", IP4 = 4, IP6 = 6, DIRECT = "direct", REVERSE = "reverse", PUNCH = "punch", RELAY = "relay",
+      }
+
+      """
+  }
 
   private static let base = #"""
-    local host, engine = ...
     local type, getmetatable, error, rawget = type, getmetatable, error, rawget
 
-    engine.classes = {}
-    engine.getmetatable = host.metatable or getmetatable
     engine.pcall = pcall
+    -- What the objects made here are: their metatables are locked, since all scripts of the VM share them.
+    engine.kinds = setmetatable({}, { __mode = "k" })
+    engine.null = host.word("null")
+    engine.empty_array = host.word("[]")
 
     function engine.callable(f) return type(f) == "function" end
 
@@ -21,7 +33,8 @@ enum Prelude {
       local kind = type(value)
       if kind == "userdata" then return host.type_name(value) end
       if kind == "table" then
-        local meta = engine.getmetatable(value)
+        if engine.kinds[value] then return engine.kinds[value] end
+        local meta = getmetatable(value)
         local name = type(meta) == "table" and rawget(meta, "__name")
         if type(name) == "string" then return name end
       end

@@ -2,7 +2,6 @@ extension Prelude {
   /// JSON (RFC 8259) under lua-cjson's names. In Lua, so that a peer's text is parsed within the VM's memory and time
   /// limits. Reads strictly: no comments, no trailing commas, no NaN, UTF-8 only, at most 100 levels.
   static let json = #"""
-    local host, engine = ...
     local type, pairs, next, tostring, error = type, pairs, next, tostring, error
     local find, sub, byte, format, gsub, char = string.find, string.sub, string.byte, string.format, string.gsub, string.char
     local utf8_len, utf8_char, math_type, tointeger, tonumber = utf8.len, utf8.char, math.type, math.tointeger, tonumber

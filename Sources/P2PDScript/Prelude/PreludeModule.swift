@@ -1,8 +1,8 @@
 extension Prelude {
   /// Makes the table that `require "p2pd"` gives, one for each generation: what a script registers is known to be its own.
   static let module = #"""
-    local host, engine = ...
-    local type, tostring, setmetatable, select, concat, error = type, tostring, setmetatable, select, table.concat, error
+    local type, tostring, setmetatable, select, next, error = type, tostring, setmetatable, select, next, error
+    local concat = table.concat
 
     -- Functions that take the generation as a first argument; tail calls, so that errors point at the script.
     local owned = { "pipe_open", "daemon", "node", "after", "every" }
@@ -51,13 +51,33 @@ extension Prelude {
       })
     end
 
-    -- Puts the module and what differs from plain Lua into an environment.
-    function engine.install(env, generation, module, arguments)
-      env.package.loaded.p2pd = module
-      if arguments then env.arg = arguments end
-      if type(env.os) == "table" then
-        env.os.exit = function(code) return host.exit(generation, code) end
+    -- Puts the module into an environment. The state belongs to the file, whatever generation runs it.
+    local states = {}
+    function engine.install(env, generation, path, arguments)
+      local state = states[path]
+      if not state then
+        state = { root = {} }
+        states[path] = state
       end
+      env.package.loaded.p2pd = engine.make_module(generation, state)
+      if arguments then env.arg = arguments end
     end
+    host.keep("install", engine.install)
+
+    -- Runs a handler file and tells what it returned, in plain values.
+    host.keep("run_handler", function(chunk, name)
+      local m = chunk(name)
+      local kind = engine.type_name(m)
+      if type(m) ~= "table" then return { kind = kind } end
+      local shape = { kind = "table", types = {}, values = {} }
+      for key, value in next, m do
+        if type(key) == "string" then
+          shape.types[key] = math.type(value) == "integer" and "integer" or engine.type_name(value)
+          local simple = type(value) == "function" or type(value) == "string" or type(value) == "number"
+          if simple and engine.handler_names[key] then shape.values[key] = value end
+        end
+      end
+      return shape
+    end)
     """#
 }

@@ -3,22 +3,22 @@ extension Prelude {
   /// `host.task()` makes a handle, `host.run(handle, f)` starts it, `host.join(handle, seconds)` and
   /// `host.join_all(handles...)` wait, and a gate (`host.gate()`) parks tasks until somebody wakes them.
   static let tasks = #"""
-    local host, engine = ...
     local pack, unpack, type, setmetatable, error, select = table.pack, table.unpack, type, setmetatable, error, select
 
     local Task = { __name = "p2pd.task", __metatable = false }
     local task_methods = {}
     Task.__index = task_methods
     function Task:__tostring() return "p2pd.task: " .. host.task_state(self[1]) end
-    engine.classes["p2pd.task"] = task_methods
+    engine.task_methods = task_methods
 
-    local function is_task(value) return engine.getmetatable(value) == Task end
-    engine.is_task = is_task
+    local kinds = engine.kinds
+    local function is_task(value) return kinds[value] == "p2pd.task" end
 
     -- quiet: somebody waits for it, so a failure is theirs and not the log's
     local function start(generation, quiet, f, ...)
       local args = pack(...)
       local task = setmetatable({ host.task(generation, quiet) }, Task)
+      kinds[task] = "p2pd.task"
       host.run(task[1], function() task.results = pack(f(unpack(args, 1, args.n))) end)
       return task
     end
@@ -101,15 +101,17 @@ extension Prelude {
     Queue.__index = queue_methods
     function Queue:__len() return self.last - self.first + 1 end
     function Queue:__tostring() return ("p2pd.queue: %d waiting"):format(#self) end
-    engine.classes["p2pd.queue"] = queue_methods
+    engine.queue_methods = queue_methods
 
     local function check_queue(queue, name)
-      if engine.getmetatable(queue) ~= Queue then engine.bad_argument(1, name, "p2pd.queue", queue) end
+      if kinds[queue] ~= "p2pd.queue" then engine.bad_argument(1, name, "p2pd.queue", queue) end
     end
 
     function engine.queue(size)
       if size ~= nil and (math.type(size) ~= "integer" or size < 1) then engine.bad_argument(1, "queue", "positive integer", size) end
-      return setmetatable({ first = 1, last = 0, size = size or math.huge, space = host.gate(), items = host.gate() }, Queue)
+      local queue = { first = 1, last = 0, size = size or math.huge, space = host.gate(), items = host.gate() }
+      kinds[queue] = "p2pd.queue"
+      return setmetatable(queue, Queue)
     end
 
     local function closed() return nil, host.error("closed", "the queue is closed") end
