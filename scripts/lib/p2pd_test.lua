@@ -107,7 +107,7 @@ local function write(...)
 end
 
 local function with_traceback(err)
-  local text = tostring(err)
+  local text = type(err) == "string" and err or test.assert._show(err)
   local debug = rawget(_G, "debug")
   -- An assertion says where it stands; anything else is easier to find with the way that led there.
   if debug and debug.traceback and not test.assert._is_failure(err) then text = debug.traceback(text, 2) end
