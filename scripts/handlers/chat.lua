@@ -37,10 +37,11 @@ M.limits = {
 
 M.lobby = "lobby"
 
--- Members by pipe id: { pipe, box, nick, room, tokens, refilled }. They are made from pipe.data again when a pipe speaks
--- that this table does not know, because the code was reloaded.
+-- Members by pipe id: { pipe, box, nick, room, tokens, refilled }. They are made from pipe.data again when a pipe
+-- speaks that this table does not know, because the code was reloaded.
+-- The engine may let other handlers run in the middle of a loop here (time slices): loops go over lists, by index.
 local members = {}
-local roster = {}      -- room -> { [pipe id] = member }
+local roster = {}      -- room -> list of its members
 local commands = {}
 
 local function rooms()
@@ -64,12 +65,12 @@ local function count(t)
 end
 
 local function tell_room(name, line)
-  for _, member in pairs(in_room(name)) do say(member, line) end
+  for _, member in ipairs(in_room(name)) do say(member, line) end
 end
 
 local function nick_taken(nick, room, but)
   local wanted = nick:lower()
-  for _, member in pairs(in_room(room)) do
+  for _, member in ipairs(in_room(room)) do
     if member ~= but and member.nick:lower() == wanted then return true end
   end
   return false
@@ -95,33 +96,40 @@ local function make_place()
   if count(rooms()) < M.limits.rooms then return true end
   local oldest
   for name, room in pairs(rooms()) do
-    if name ~= M.lobby and count(in_room(name)) == 0 and (not oldest or room.left < rooms()[oldest].left) then oldest = name end
+    local empty = name ~= M.lobby and #in_room(name) == 0
+    if empty and (not oldest or room.left < rooms()[oldest].left) then oldest = name end
   end
-  if not oldest then return false end
-  rooms()[oldest] = nil
-  return true
+  if oldest then rooms()[oldest] = nil end
+  return oldest ~= nil
 end
 
 -- Why the member cannot enter the room, or nil.
 local function refusal(member, name)
   if not text.is_name(name) then return "a room's name has 1 to 24 letters, digits, _ or -" end
   if member.room == name then return "you are in #" .. name end
-  if count(in_room(name)) >= M.limits.members then return "#" .. name .. " is full" end
+  if #in_room(name) >= M.limits.members then return "#" .. name .. " is full" end
   if nick_taken(member.nick, name, member) then return member.nick .. " is taken in #" .. name .. ": /nick first" end
   if not rooms()[name] and not make_place() then return "there are too many rooms" end
 end
 
 local function put_in(member, name)
   roster[name] = roster[name] or {}
-  roster[name][member.pipe.id] = member
+  table.insert(roster[name], member)
+end
+
+local function take_out(member, name)
+  local list = in_room(name)
+  for i = #list, 1, -1 do
+    if list[i] == member then table.remove(list, i) end
+  end
+  if #list == 0 then roster[name] = nil end
 end
 
 local function leave(member, notice)
   local name = member.room
   if not name then return end
   set(member, "room", nil)
-  roster[name][member.pipe.id] = nil
-  if not next(roster[name]) then roster[name] = nil end
+  take_out(member, name)
   local room = rooms()[name]
   if room then room.left = p2pd.now() end
   tell_room(name, notice)
@@ -158,14 +166,14 @@ end
 
 function commands.who(member)
   local names = {}
-  for _, other in pairs(in_room(member.room)) do names[#names + 1] = other.nick end
+  for _, other in ipairs(in_room(member.room)) do names[#names + 1] = other.nick end
   table.sort(names)
   say(member, ("* in #%s: %s"):format(member.room, table.concat(names, ", ")))
 end
 
 function commands.rooms(member)
   local list = {}
-  for name in pairs(rooms()) do list[#list + 1] = ("#%s (%d)"):format(name, count(in_room(name))) end
+  for name in pairs(rooms()) do list[#list + 1] = ("#%s (%d)"):format(name, #in_room(name)) end
   table.sort(list)
   say(member, "* rooms: " .. table.concat(list, ", "))
 end
@@ -229,7 +237,7 @@ local function too_fast(member)
 end
 
 local function arrive(pipe)
-  if count(in_room(M.lobby)) >= M.limits.members then
+  if #in_room(M.lobby) >= M.limits.members then
     pipe:send("! #" .. M.lobby .. " is full")
     pipe:close { flush = 1 }
     return

@@ -13,7 +13,8 @@
 -- The words between are free and `not`/`no` turns the sense: assert.is_not_nil(v), assert.are.same(a, b),
 -- assert.has_no_error(f), assert.is_not.equal(a, b).
 
-local fillers = { is = 1, are = 1, was = 1, were = 1, be = 1, has = 1, have = 1, does = 1, ["do"] = 1, to = 1, a = 1, an = 1 }
+local fillers = {}
+for word in ("is are was were be has have does do to a an"):gmatch("%a+") do fillers[word] = true end
 
 local DEPTH, WIDTH, LENGTH = 4, 24, 400    -- how much of a value a failure shows
 
@@ -70,7 +71,9 @@ local function strip_position(text)
   return (text:gsub("^[^\n]-:%d+: ", "", 1))
 end
 
-local checks = {}    -- name -> function(...) returning: does it hold, what was expected, what there was, values to pass on
+-- name -> function(...) returning: whether it holds, what was expected, what there was, and a value to return instead
+-- of the arguments.
+local checks = {}
 
 function checks.equal(expected, actual)
   local holds = expected == actual

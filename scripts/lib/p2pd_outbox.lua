@@ -1,8 +1,8 @@
 --- A bounded queue of outgoing messages for one pipe, with a task of its own that sends them.
 ---
 --- pipe:send() waits while the peer is slow. Who sends the same thing to many pipes must not wait for the slowest: it
---- puts the message in each pipe's outbox, which never waits. When an outbox is full the message is dropped and counted,
---- and the peer is told how many it missed as soon as it reads again.
+--- puts the message in each pipe's outbox, which never waits. When an outbox is full the message is dropped and
+--- counted, and the peer is told how many it missed as soon as it reads again.
 ---
 ---   local outbox = require "p2pd_outbox"
 ---   local box = outbox.new(pipe, { max = 200, missed = function(n) return ("(%d lines missed)"):format(n) end })

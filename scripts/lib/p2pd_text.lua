@@ -1,5 +1,5 @@
---- Text from peers made safe to show, and cut to size. A peer's bytes may hold terminal escapes, direction overrides and
---- broken UTF-8; what clean() returns is one line of valid UTF-8 that a terminal shows as it is.
+--- Text from peers made safe to show, and cut to size. A peer's bytes may hold terminal escapes, direction overrides
+--- and broken UTF-8; what clean() returns is one line of valid UTF-8 that a terminal shows as it is.
 
 local text = {}
 
