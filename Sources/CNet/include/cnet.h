@@ -1,1 +1,3 @@
 #pragma once
+
+#include "cnet_netlink.h"

@@ -1,0 +1,98 @@
+/// A network interface of this host as it was when it was read: a value, which later changes do not touch.
+public struct NetworkInterface: Hashable, Sendable, CustomStringConvertible {
+  /// The kernel's marks on an interface (netdevice(7), `IFF_…`).
+  public struct Flags: OptionSet, Hashable, Sendable {
+    public let rawValue: UInt32
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// Switched on by the administrator.
+    public static let up = Flags(rawValue: 0x1)
+    public static let broadcast = Flags(rawValue: 0x2)
+    public static let loopback = Flags(rawValue: 0x8)
+    public static let pointToPoint = Flags(rawValue: 0x10)
+    /// Has a carrier: packets can pass.
+    public static let running = Flags(rawValue: 0x40)
+    public static let multicast = Flags(rawValue: 0x1000)
+
+    static let known: Flags = [.up, .broadcast, .loopback, .pointToPoint, .running, .multicast]
+  }
+
+  public let name: String
+  /// The kernel's number of the interface, which is also the scope id of its link-local addresses.
+  public let index: UInt32
+  /// The link layer's address: six bytes on Ethernet, none on most tunnels.
+  public let hardwareAddress: [UInt8]
+  /// The largest packet in bytes.
+  public let mtu: Int
+  public let flags: Flags
+  /// What a virtual interface is made of ("veth", "bridge", "wireguard"); empty for hardware.
+  public let kind: String
+  /// Every address in the kernel's order, those that cannot be bound yet included.
+  public let addresses: [InterfaceAddress]
+
+  public init(
+    name: String, index: UInt32, hardwareAddress: [UInt8] = [], mtu: Int = 1500, flags: Flags = [.up, .running],
+    kind: String = "", addresses: [InterfaceAddress] = []
+  ) {
+    self.name = name
+    self.index = index
+    self.hardwareAddress = hardwareAddress
+    self.mtu = mtu
+    self.flags = flags
+    self.kind = kind
+    self.addresses = addresses
+  }
+
+  /// `02:fc:00:00:00:01`; nil where the interface has no hardware address.
+  public var mac: String? {
+    guard hardwareAddress.contains(where: { $0 != 0 }) else { return nil }
+    return hardwareAddress.map { byte in
+      let text = String(byte, radix: 16)
+      return byte < 16 ? "0" + text : text
+    }.joined(separator: ":")
+  }
+
+  /// Switched on and with a carrier.
+  public var isUp: Bool { flags.isSuperset(of: [.up, .running]) }
+  public var isLoopback: Bool { flags.contains(.loopback) }
+
+  /// The families in which a socket can be bound to an address of this interface, link-local ones included.
+  public var supported: [AddressFamily] {
+    AddressFamily.allCases.filter { family in addresses.contains { $0.ip.family == family && $0.isUsable } }
+  }
+
+  public func supports(_ family: AddressFamily) -> Bool { supported.contains(family) }
+
+  public var description: String { name }
+}
+
+extension NetworkInterface {
+  /// Every interface of this host by index, loopback and interfaces that are down included.
+  /// - Throws: `NetError` with the kernel's reason where it gives no list.
+  public static func list() throws(NetError) -> [NetworkInterface] { try NetworkSnapshot.current().interfaces }
+
+  /// The interface of that name.
+  /// - Throws: `.badAddress`, naming those that exist, where there is none.
+  public static func named(_ name: String) throws(NetError) -> NetworkInterface {
+    try NetworkSnapshot.current().interface(named: name)
+  }
+
+  /// The interface that packets to the Internet leave by.
+  /// - Throws: `.unreachable` where the family has no default route.
+  public static func defaultInterface(_ family: AddressFamily) throws(NetError) -> NetworkInterface {
+    try NetworkSnapshot.current().defaultInterface(family)
+  }
+
+  /// The interface to use where none is named: see ``NetworkSnapshot/preferredInterface()``.
+  public static func preferred() throws(NetError) -> NetworkInterface {
+    try NetworkSnapshot.current().preferredInterface()
+  }
+}
+
+extension NetworkInterface {
+  init(_ link: NetlinkCodec.LinkRecord, addresses: [InterfaceAddress]) {
+    self.init(
+      name: link.name, index: link.index, hardwareAddress: link.hardwareAddress, mtu: Int(link.mtu),
+      flags: Flags(rawValue: link.flags).intersection(.known), kind: link.kind, addresses: addresses)
+  }
+}

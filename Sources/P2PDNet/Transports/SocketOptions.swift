@@ -1,0 +1,21 @@
+import Glibc
+import NIOCore
+
+/// setsockopt(2) on a channel that is not bound yet, for the options swift-nio has no names for.
+enum SocketOptions {
+  static func set(_ channel: any Channel, _ level: Int, _ name: Int, _ value: CInt, _ what: String) throws(NetError) {
+    try set(channel, level, name, raw: value, what)
+  }
+
+  static func setLinger(_ channel: any Channel, seconds: Int) throws(NetError) {
+    try set(channel, Int(SOL_SOCKET), Int(SO_LINGER), raw: linger(l_onoff: 1, l_linger: CInt(clamping: seconds)), "set SO_LINGER")
+  }
+
+  private static func set<T: BitwiseCopyable>(_ channel: any Channel, _ level: Int, _ name: Int, raw: T, _ what: String) throws(NetError) {
+    let fd = NIOStreamTransport.descriptor(of: channel)
+    var value = raw
+    guard setsockopt(fd, CInt(level), CInt(name), &value, socklen_t(MemoryLayout<T>.size)) == 0 else {
+      throw NetError(errno: errno, what)
+    }
+  }
+}
