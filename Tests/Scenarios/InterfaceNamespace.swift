@@ -23,7 +23,9 @@ enum InterfaceNamespace {
   /// Runs ip(8) in the namespace of the calling thread, whose children are in it too: `ip("link set lo up")`.
   @discardableResult
   static func ip(_ words: String) throws -> String {
-    guard let ipTool, let output = popen("\(ipTool) \(words) 2>&1", "re") else { throw Failure(text: "cannot run ip(8)") }
+    guard let ipTool, let output = popen("\(ipTool) \(words) 2>&1", "re") else {
+      throw Failure(text: "cannot run ip(8)")
+    }
     var bytes: [UInt8] = []
     var piece = [UInt8](repeating: 0, count: 4096)
     while case let count = fread(&piece, 1, piece.count, output), count > 0 { bytes += piece.prefix(count) }
