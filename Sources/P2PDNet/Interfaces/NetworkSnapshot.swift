@@ -12,11 +12,10 @@ public struct NetworkSnapshot: Hashable, Sendable {
 
   /// What the kernel says now. Takes well under a millisecond and waits for no network.
   public static func current() throws(NetError) -> NetworkSnapshot {
-    let socket = try NetlinkSocket()
-    let links = try socket.dump(.links)
-    let addresses = try socket.dump(.addresses)
-    var routes = try socket.dump(.routes, family: .v4)
-    routes += try socket.dump(.routes, family: .v6)
+    let links = try NetlinkSocket.dump(.links)
+    let addresses = try NetlinkSocket.dump(.addresses)
+    var routes = try NetlinkSocket.dump(.routes, family: .v4)
+    routes += try NetlinkSocket.dump(.routes, family: .v6)
     return NetworkSnapshot(links: links, addresses: addresses, routes: routes)
   }
 
@@ -92,14 +91,8 @@ extension NetworkSnapshot {
     self.init(interfaces: interfaces.sorted { $0.index < $1.index })
     var best: [AddressFamily: NetlinkCodec.RouteRecord] = [:]
     for case .route(let route) in routes where route.isDefault {
-      guard let other = best[route.family] else {
-        best[route.family] = route
-        continue
-      }
-      // RFC 4191 §3.2: of IPv6 routers that are otherwise equal, the preferred one.
-      if (route.metric, 0 - Int(route.preference)) < (other.metric, 0 - Int(other.preference)) {
-        best[route.family] = route
-      }
+      if let other = best[route.family], !route.isBetter(than: other) { continue }
+      best[route.family] = route
     }
     defaultRoutes = best.mapValues {
       DefaultRoute(
@@ -111,8 +104,16 @@ extension NetworkSnapshot {
 
 extension NetlinkCodec.RouteRecord {
   /// A route of the main table to everywhere that is not dead (rtnetlink(7): `RT_TABLE_MAIN` 254, `RTN_UNICAST` 1,
-  /// `RTNH_F_DEAD` 1, `RTNH_F_LINKDOWN` 16).
+  /// `RTNH_F_DEAD` 1).
   fileprivate var isDefault: Bool {
-    destinationLength == 0 && table == 254 && type == 1 && interfaceIndex != 0 && flags & (1 | 16) == 0
+    destinationLength == 0 && table == 254 && type == 1 && interfaceIndex != 0 && flags & 1 == 0
+  }
+
+  /// A link with a carrier, then the lower metric; of IPv6 routers otherwise equal the preferred one (RFC 4191 §3.2).
+  fileprivate func isBetter(than other: Self) -> Bool { order < other.order }
+
+  private var order: (UInt32, UInt32, Int) {
+    let linkDown: UInt32 = 16  // RTNH_F_LINKDOWN
+    return (flags & linkDown, metric, 0 - Int(preference))
   }
 }

@@ -21,6 +21,7 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
   private var inFlight = 0
   private var wantsEndOfOutput = false
   private var lingering = false
+  private var inputClosed = false
   /// Called once when the stream is usable or has failed before it was.
   private var opening: ((Result<Void, NetError>) -> Void)?
   private var failure: EndReason?
@@ -118,7 +119,10 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
     let promise = channel.eventLoop.makePromise(of: Void.self)
     promise.futureResult.assumeIsolated().whenComplete { result in
       self.inFlight = 0
-      guard case .success = result else { return }
+      if case .failure(let error) = result {
+        self.failure = self.failure ?? Self.reason(error)
+        return
+      }
       self.flush()
       self.pipe?.drained()
     }
@@ -151,7 +155,7 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
       pipe = nil
       return
     }
-    guard linger, channel.isActive, !isTLS else {
+    guard linger, channel.isActive, !isTLS, !inputClosed else {
       pipe = nil
       channel.close(promise: nil)
       return
@@ -207,6 +211,7 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     switch event {
     case let event as ChannelEvent where event == .inputClosed:
+      inputClosed = true
       if lingering { return context.close(promise: nil) }
       if opening != nil { return context.close(promise: nil) }
       pipe?.inputEnded(.closed)
