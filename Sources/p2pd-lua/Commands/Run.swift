@@ -43,7 +43,11 @@ struct Run: AsyncParsableCommand {
     // Scripts first: one that cannot be loaded must not open a port.
     let protocols = try await ScriptFailure.explained { try await host.loadProtocols(paths) }
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
-    await host.attach(node)
+    do {
+      try await host.attach(node)
+    } catch {
+      throw Failure("the node cannot host the scripts: \(error)")
+    }
     let stop = StopSignal()
     let signals = try Signals { stop.signalled($0) }
     announce(node, protocols)
