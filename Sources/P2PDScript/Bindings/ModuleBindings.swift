@@ -24,12 +24,12 @@ extension ScriptHost {
         ("type_name", bound { .text($0.kindName(0)) }),
         ("keep", bound { [unowned self] in try keep($0) }),
       ] + taskFunctions
-    try installPrelude(functions)
+    try vm.defineModule("p2pd", functions: functions, prelude: Prelude.text)
   }
 
   /// `p2pd.error(code, message)`
   private func makeError(_ call: borrowing LuaCall) throws -> LuaReturn {
-    let error = ErrorObject(code: try call.text(0, 1, "error"), message: try call.text(1, 2, "error"))
+    let error = ErrorObject(code: try call.text(0, 1, "error"), message: try call.text(1, 2, "error"), host: self)
     return .values([try object(classes.error, error)])
   }
 
@@ -57,16 +57,5 @@ extension ScriptHost {
     _ = try owner(call)
     guard loading == nil else { throw Misuse("p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'") }
     return .none
-  }
-}
-
-extension ErrorObject {
-  func field(_ name: String, _ host: ScriptHost) throws -> LuaReturn? {
-    switch name {
-    case "code": .text(code)
-    case "message": .text(message)
-    case "attempts": .values([.list(try attempts.map { try host.object(host.classes.error, $0) })])
-    default: nil
-    }
   }
 }

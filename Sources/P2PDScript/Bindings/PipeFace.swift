@@ -194,7 +194,7 @@ final class PipeFace: TaskOwner, PipeSink {
 
   private func endArguments(_ reason: EndReason) throws -> [LuaValue] {
     var arguments: [LuaValue] = [.ref(try reference()), .string(Array(reason.code.utf8))]
-    if case .error(let error) = reason { arguments.append(try host.object(host.classes.error, ErrorObject(error))) }
+    if case .error(let error) = reason { arguments.append(try host.object(host.classes.error, ErrorObject(error, host: host))) }
     return arguments
   }
 
@@ -222,6 +222,12 @@ final class PipeFace: TaskOwner, PipeSink {
     pipeRef = nil
     (lastPeer, lastTuple) = (nil, nil)
     host.checkQuiet()
+  }
+
+  /// What `tostring(pipe)` gives.
+  var description: String {
+    let role = pipe.isServer ? "server on \(pipe.localEndpoint?.description ?? "?")" : "to \(pipe.peer?.description ?? "?")"
+    return "p2pd.pipe \(pipe.id): \(pipe.proto.rawValue) \(role)\(pipe.isOpen ? "" : ", closed")"
   }
 
   // MARK: Servers
