@@ -36,7 +36,7 @@ extension Node {
         throw NetError(.unsupported, "connect to node \(to.key.short)", cause: "this version knows the strategy direct only")
       }
       let dialler = Dialler(
-        DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces.list())), key: to.key, context: try clientContext(name),
+        DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces)), key: to.key, context: try clientContext(name),
         deadline: loop.now + timeout, loop: loop
       ) { result in self.dialled(result, name, sink, conf ?? self.defaultConf, promise) }
       let id = ObjectIdentifier(dialler)

@@ -12,7 +12,7 @@ extension Node {
   public static func start(
     _ configuration: NodeConfiguration = NodeConfiguration(), on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
-    try await start(configuration, interfaces: SystemInterfaces(), on: loop, logger: logger)
+    try await start(configuration, interfaces: SystemInterfaces(on: loop), on: loop, logger: logger)
   }
 
   static func start(
@@ -82,26 +82,33 @@ private final class Starter: @unchecked Sendable {
 
   /// The node, and the port to write down for the next start.
   func run() -> EventLoopFuture<(Node, UInt16?)> {
-    loop.makeCompletedFuture { try NodeTLS(kept.identity) }.flatMap { tls in
-      self.listen().flatMapThrowing { acceptors, keep in
-        do { return (try self.node(tls, acceptors), keep) } catch {
+    let owner = owner
+    return interfaces.start(on: loop) { owner.node?.interfacesChanged($0) }.flatMapError { error in
+      self.logger.warning("the interfaces cannot be read", metadata: ["error": "\(error)"])
+      return self.loop.makeSucceededFuture([])
+    }.flatMap { found in
+      self.loop.makeCompletedFuture { try self.check(found) }.flatMap { self.listen() }.flatMapThrowing { acceptors, keep in
+        do { return (try self.node(acceptors, found), keep) } catch {
           for acceptor in acceptors { _ = acceptor.close() }
           throw error
         }
+      }.flatMapError { error in
+        self.interfaces.stop().flatMapThrowing { throw error }
       }
     }
   }
 
-  private func node(_ tls: NodeTLS, _ acceptors: [Acceptor]) throws -> Node {
-    let port = acceptors.first?.endpoint.port ?? 0
-    let now = Node.wallClock()
-    let routes = try AddressComposer.routes(configuration, port: port, listening: acceptors.map(\.endpoint), on: interfaces.list())
+  private func check(_ found: [NetworkInterface]) throws {
+    guard let missing = configuration.interfaces?.first(where: { name in !found.contains { $0.name == name } }) else { return }
+    let names = found.map(\.name).joined(separator: ", ")
+    throw NetError(.badAddress, "use the interface \(missing)", cause: "there is none of that name; there are \(names)")
+  }
+
+  private func node(_ acceptors: [Acceptor], _ found: [NetworkInterface]) throws -> Node {
     let node = try Node(
-      identity: kept.identity, tls: tls, port: port, address: NodeAddress.make(by: kept.identity, issued: now, routes: routes),
-      interfaces: interfaces, claim: kept.claim, configuration: configuration, loop: loop, logger: logger)
-    node.acceptors = acceptors
+      identity: kept.identity, tls: NodeTLS(kept.identity), acceptors: acceptors, interfaces: found, source: interfaces,
+      claim: kept.claim, configuration: configuration, loop: loop, logger: logger)
     owner.node = node
-    interfaces.start(on: loop) { [weak node] in node?.interfacesChanged() }
     logger.info(
       "listening", metadata: ["id": "\(node.id)", "on": "\(acceptors.map { "\($0.endpoint)" }.joined(separator: ", "))"])
     return node

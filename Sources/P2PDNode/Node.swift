@@ -1,3 +1,4 @@
+import Glibc
 import Logging
 import NIOCore
 import NIOSSL
@@ -25,7 +26,7 @@ public final class Node: @unchecked Sendable {
   public internal(set) var address: NodeAddress
 
   let tls: NodeTLS
-  var acceptors: [Acceptor] = []
+  var acceptors: [Acceptor]
   var serverContext: NIOSSLContext
   var hosted: [String: any NodeProtocol] = [:]
   var clientContexts: [String: NIOSSLContext] = [:]
@@ -36,7 +37,10 @@ public final class Node: @unchecked Sendable {
   var closing: EventLoopFuture<Void>?
   /// Says to other processes that the state folder's node is running.
   let claim: StateFolder.Claim?
-  let interfaces: any InterfaceSource
+  let interfaceSource: any InterfaceSource
+  /// The machine's interfaces as last read.
+  var interfaces: [NetworkInterface]
+  var routes: [IPAddress: Route] = [:]
 
   struct Entry {
     let pipe: Pipe
@@ -44,14 +48,18 @@ public final class Node: @unchecked Sendable {
   }
 
   init(
-    identity: Identity, tls: NodeTLS, port: UInt16, address: NodeAddress, interfaces: any InterfaceSource, claim: StateFolder.Claim?,
-    configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
+    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface], source: any InterfaceSource,
+    claim: StateFolder.Claim?, configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
   ) throws {
     self.identity = identity
     self.tls = tls
-    self.port = port
-    self.address = address
+    self.acceptors = acceptors
+    port = acceptors.first?.endpoint.port ?? 0
     self.interfaces = interfaces
+    interfaceSource = source
+    let routes = AddressComposer.routes(
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: interfaces)
+    address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: routes)
     self.claim = claim
     self.configuration = configuration
     self.loop = loop
@@ -109,6 +117,7 @@ public final class Node: @unchecked Sendable {
       pipe.path = path.rawValue
       pipe.protocolName = name
       pipe.peerKey = proof.key.bytes
+      pipe.route = pipe.localEndpoint.flatMap { self.route(at: $0.ip) }
       prepare(pipe)
     }
     entries[pipe.id] = Entry(pipe: pipe, channel: proof.channel)
@@ -122,6 +131,39 @@ public final class Node: @unchecked Sendable {
     var conf = PipeConf()
     conf.maxMessage = configuration.maxMessage
     return conf
+  }
+
+  // MARK: Interfaces
+
+  func interfacesChanged(_ now: [NetworkInterface]) {
+    guard closing == nil else { return }
+    interfaces = now
+    routes = [:]
+    let offered = AddressComposer.routes(
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: now)
+    guard offered != address.routes else { return }
+    do {
+      address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: offered)
+      logger.info("the interfaces changed: the node has a new address", metadata: ["address": "\(address)"])
+    } catch {
+      logger.warning("no new address after the interfaces changed", metadata: ["error": "\(error)"])
+    }
+  }
+
+  /// The route a pipe with this local address goes by.
+  private func route(at ip: IPAddress) -> Route? {
+    if let route = routes[ip] { return route }
+    guard let interface = interfaces.first(where: { $0.addresses.contains { $0.ip.isSameHost(as: ip) } }) else { return nil }
+    let route = Route(family: ip.family, interface: interface, nicIPs: ip.isLinkLocal ? [] : [ip], linkLocals: ip.isLinkLocal ? [ip] : [])
+    routes[ip] = route
+    return route
+  }
+
+  /// The machine's clock, in seconds since 1970.
+  static func wallClock() -> UInt32 {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    return UInt32(clamping: now.tv_sec)
   }
 
   // MARK: The end
@@ -140,7 +182,6 @@ public final class Node: @unchecked Sendable {
     let promise = loop.makePromise(of: Void.self)
     closing = promise.futureResult
     logger.debug("closing", metadata: ["pipes": "\(entries.count)"])
-    interfaces.stop()
     for dialler in Array(diallers.values) { dialler.cancel() }
     var ends = acceptors.map { $0.close() }
     for entry in Array(entries.values) {
@@ -148,6 +189,7 @@ public final class Node: @unchecked Sendable {
       entry.pipe.close(flush: flush)
     }
     acceptors = []
+    ends.append(interfaceSource.stop())
     EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
     return promise.futureResult
   }

@@ -46,7 +46,6 @@ final class Acceptor: @unchecked Sendable {
           try channel.pipeline.syncOperations.addHandler(gate)
         }
       }
-      .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       .childChannelOption(.recvAllocator, value: nodeReceiveBuffers)
       .bind(to: endpoint.socketAddress)

@@ -10,8 +10,8 @@ import X509
 ///
 /// The protocol's name travels in ALPN (RFC 7301), so it is settled within the handshake: ``ALPN``.
 struct NodeTLS: Sendable {
-  private let certificate: NIOSSLCertificate
-  private let privateKey: NIOSSLPrivateKey
+  let certificate: NIOSSLCertificate
+  let privateKey: NIOSSLPrivateKey
 
   /// Makes the certificate: once per start of a node, about a millisecond.
   init(_ identity: Identity) throws {
