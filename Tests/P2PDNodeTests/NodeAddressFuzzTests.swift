@@ -46,7 +46,8 @@ import Testing
     guard let file = fopen(path, "r") else { return nil }
     defer { fclose(file) }
     var buffer = [UInt8](repeating: 0, count: 65536)
-    return Array(buffer.prefix(fread(&buffer, 1, buffer.count, file)))
+    let count = fread(&buffer, 1, buffer.count, file)
+    return Array(buffer.prefix(count))
   }
 
   /// Signed bodies reach the field reader, which random tokens never would.

@@ -61,7 +61,7 @@ struct NodeTLS: Sendable {
     // The hybrid first: what is recorded today stays shut when X25519 falls.
     configuration.curves = [.x25519_MLKEM768, .x25519]
     configuration.applicationProtocols = names
-    configuration.shutdownTimeout = .seconds(2)
+    configuration.shutdownTimeout = .seconds(1)
     do { return try NIOSSLContext(configuration: configuration) } catch { throw NetError(.tls, "set up TLS", cause: "\(error)") }
   }
 
