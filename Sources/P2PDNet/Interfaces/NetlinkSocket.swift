@@ -15,12 +15,13 @@ struct NetlinkSocket: ~Copyable {
   deinit { close(descriptor) }
 
   /// Everything the kernel has of one kind. A dump during which the tables changed is asked again.
-  borrowing func dump(_ kind: NetlinkCodec.Dump, family: AddressFamily? = nil) throws(NetError) -> [NetlinkCodec
-    .Content]
-  {
+  static func dump(
+    _ kind: NetlinkCodec.Dump, family: AddressFamily? = nil
+  ) throws(NetError) -> [NetlinkCodec.Content] {
     var last: [NetlinkCodec.Content] = []
-    for sequence in 1...Self.dumpAttempts {
-      let (contents, isWhole) = try dumpOnce(kind, family: family, sequence: sequence)
+    for sequence in 1...dumpAttempts {
+      // A socket for each attempt: the kernel goes on with a dump that was given up (EBUSY).
+      let (contents, isWhole) = try NetlinkSocket().dumpOnce(kind, family: family, sequence: sequence)
       if isWhole { return contents }
       last = contents
     }
@@ -28,7 +29,7 @@ struct NetlinkSocket: ~Copyable {
     return last
   }
 
-  private borrowing func dumpOnce(
+  private consuming func dumpOnce(
     _ kind: NetlinkCodec.Dump, family: AddressFamily?, sequence: UInt32
   ) throws(NetError) -> (contents: [NetlinkCodec.Content], isWhole: Bool) {
     let what = "ask the kernel for its \(kind)"
@@ -42,22 +43,18 @@ struct NetlinkSocket: ~Copyable {
       switch receive(timeoutMilliseconds: Self.answerTimeout) {
       case .datagram(let bytes): datagram = bytes
       case .foreign: continue
-      case .lost:
-        // The rest of this dump may be gone; the next attempt, with its own sequence number, starts afresh.
-        return (contents, false)
+      case .lost: return (contents, false)
       case .nothing: throw NetError(.timeout, what, cause: "the kernel did not answer")
       case .failed(let number): throw NetError(errno: number, what)
       }
       for message in NetlinkCodec.messages(in: datagram) {
-        if case .malformed = message.content { throw NetError(.io, what, cause: "the answer is damaged") }
-        // What is left of an attempt that was given up has another number.
-        guard message.sequence == sequence else { continue }
         if message.isInterrupted { isWhole = false }
         switch message.content {
         case .done: return (contents, isWhole)
         case .failed(let number): throw NetError(errno: number, what)
         case .overrun: return (contents, false)
-        default: contents.append(message.content)
+        case .malformed: throw NetError(.io, what, cause: "the answer is damaged")
+        default: if message.sequence == sequence { contents.append(message.content) }
         }
       }
     }

@@ -12,12 +12,17 @@ public struct NetworkSnapshot: Hashable, Sendable {
 
   /// What the kernel says now. Takes well under a millisecond and waits for no network.
   public static func current() throws(NetError) -> NetworkSnapshot {
-    let socket = try NetlinkSocket()
-    let links = try socket.dump(.links)
-    let addresses = try socket.dump(.addresses)
-    var routes = try socket.dump(.routes, family: .v4)
-    routes += try socket.dump(.routes, family: .v6)
-    return NetworkSnapshot(links: links, addresses: addresses, routes: routes)
+    var snapshot = try interfacesAlone()
+    var routes = try NetlinkSocket.dump(.routes, family: .v4)
+    routes += try NetlinkSocket.dump(.routes, family: .v6)
+    snapshot.defaultRoutes = defaultRoutes(in: routes)
+    return snapshot
+  }
+
+  /// The interfaces without the routes, of which a router may have a great many.
+  static func interfacesAlone() throws(NetError) -> NetworkSnapshot {
+    let links = try NetlinkSocket.dump(.links)
+    return NetworkSnapshot(links: links, addresses: try NetlinkSocket.dump(.addresses), routes: [])
   }
 
   /// The interface with that index.
@@ -89,19 +94,16 @@ extension NetworkSnapshot {
     for case .link(let link) in links {
       interfaces.append(NetworkInterface(link, addresses: byIndex[link.index] ?? []))
     }
-    self.init(interfaces: interfaces.sorted { $0.index < $1.index })
+    self.init(interfaces: interfaces.sorted { $0.index < $1.index }, defaultRoutes: Self.defaultRoutes(in: routes))
+  }
+
+  private static func defaultRoutes(in routes: [NetlinkCodec.Content]) -> [AddressFamily: DefaultRoute] {
     var best: [AddressFamily: NetlinkCodec.RouteRecord] = [:]
     for case .route(let route) in routes where route.isDefault {
-      guard let other = best[route.family] else {
-        best[route.family] = route
-        continue
-      }
-      // RFC 4191 §3.2: of IPv6 routers that are otherwise equal, the preferred one.
-      if (route.metric, 0 - Int(route.preference)) < (other.metric, 0 - Int(other.preference)) {
-        best[route.family] = route
-      }
+      if let other = best[route.family], !route.isBetter(than: other) { continue }
+      best[route.family] = route
     }
-    defaultRoutes = best.mapValues {
+    return best.mapValues {
       DefaultRoute(
         family: $0.family, interfaceIndex: $0.interfaceIndex, gateway: $0.gateway, metric: $0.metric,
         preferredSource: $0.preferredSource)
@@ -111,8 +113,16 @@ extension NetworkSnapshot {
 
 extension NetlinkCodec.RouteRecord {
   /// A route of the main table to everywhere that is not dead (rtnetlink(7): `RT_TABLE_MAIN` 254, `RTN_UNICAST` 1,
-  /// `RTNH_F_DEAD` 1, `RTNH_F_LINKDOWN` 16).
+  /// `RTNH_F_DEAD` 1).
   fileprivate var isDefault: Bool {
-    destinationLength == 0 && table == 254 && type == 1 && interfaceIndex != 0 && flags & (1 | 16) == 0
+    destinationLength == 0 && table == 254 && type == 1 && interfaceIndex != 0 && flags & 1 == 0
+  }
+
+  /// A link with a carrier, then the lower metric; of IPv6 routers otherwise equal the preferred one (RFC 4191 §3.2).
+  fileprivate func isBetter(than other: Self) -> Bool { order < other.order }
+
+  private var order: (UInt32, UInt32, Int) {
+    let linkDown: UInt32 = 16  // RTNH_F_LINKDOWN
+    return (flags & linkDown, metric, 0 - Int(preference))
   }
 }

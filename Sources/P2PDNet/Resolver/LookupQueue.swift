@@ -27,6 +27,8 @@ struct LookupQueue<ID: Hashable & Sendable>: Sendable {
   /// Lookups with a thread, those abandoned included.
   var threads: Int { running.count + stuck.count }
   var waiting: Int { line.count }
+  /// True while the lookup has no thread yet.
+  func isInLine(_ id: ID) -> Bool { line.contains(id) }
 
   mutating func handle(_ event: Event) -> [Action] {
     switch event {

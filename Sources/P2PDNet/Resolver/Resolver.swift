@@ -19,7 +19,8 @@ public final class Resolver: Sendable {
 
   private struct State {
     var queue: LookupQueue<UInt64>
-    /// By number: one more than the bounds of the queue at most. An abandoned lookup is not in here.
+    /// By number: those in line and those with a thread. One that runs on with nobody waiting stays, so that the next
+    /// question for the same name joins it and a name whose servers do not answer holds one thread at most.
     var lookups: [UInt64: Lookup] = [:]
     var byKey: [Key: UInt64] = [:]
     var lastNumber: UInt64 = 0
@@ -108,7 +109,7 @@ public final class Resolver: Sendable {
       let promise = state.lookups[number]?.waiters.removeValue(forKey: waiter)
       var actions: [LookupQueue<UInt64>.Action] = []
       if let lookup = state.lookups[number], lookup.waiters.isEmpty {
-        state.forget(number)
+        if state.queue.isInLine(number) { state.forget(number) }
         actions = state.queue.handle(.abandoned(number))
       }
       return (promise, actions)
@@ -122,7 +123,8 @@ public final class Resolver: Sendable {
     for action in actions {
       switch action {
       case .refuse(let number):
-        settle(number, .failure(NetError(.limit, "look up a name", cause: "too many lookups are waiting")))
+        let name = state.withLock { $0.lookups[number]?.key.name } ?? "a name"
+        settle(number, .failure(NetError(.limit, "look up \(name)", cause: "too many lookups are waiting")))
       case .start(let number): start(number)
       }
     }

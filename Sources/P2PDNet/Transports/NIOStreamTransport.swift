@@ -21,6 +21,7 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
   private var inFlight = 0
   private var wantsEndOfOutput = false
   private var lingering = false
+  private var inputClosed = false
   /// Called once when the stream is usable or has failed before it was.
   private var opening: ((Result<Void, NetError>) -> Void)?
   private var failure: EndReason?
@@ -118,7 +119,10 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
     let promise = channel.eventLoop.makePromise(of: Void.self)
     promise.futureResult.assumeIsolated().whenComplete { result in
       self.inFlight = 0
-      guard case .success = result else { return }
+      if case .failure(let error) = result {
+        self.failure = self.failure ?? Self.reason(error)
+        return
+      }
       self.flush()
       self.pipe?.drained()
     }
@@ -151,13 +155,12 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
       pipe = nil
       return
     }
-    guard linger, channel.isActive, !isTLS else {
-      pipe = nil
+    isDetached = true
+    guard linger, channel.isActive, !isTLS, !inputClosed else {
       channel.close(promise: nil)
       return
     }
     lingering = true
-    pipe = nil
     setReading(true)
     channel.close(mode: .output).whenFailure { _ in channel.close(promise: nil) }
     channel.eventLoop.assumeIsolated().scheduleTask(in: Self.lingerTime) { channel.close(promise: nil) }
@@ -196,25 +199,22 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    if lingering { return }
-    Self.unwrapInboundIn(data).withUnsafeReadableBytes { pipe?.received(stream: $0) }
-  }
-
-  func channelReadComplete(context: ChannelHandlerContext) {
-    pipe?.readCompleted()
+    guard !isDetached, let pipe else { return }
+    Self.unwrapInboundIn(data).withUnsafeReadableBytes { pipe.received(stream: $0) }
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     switch event {
     case let event as ChannelEvent where event == .inputClosed:
+      inputClosed = true
       if lingering { return context.close(promise: nil) }
       if opening != nil { return context.close(promise: nil) }
-      pipe?.inputEnded(.closed)
+      if !isDetached { pipe?.inputEnded(.closed) }
     case TLSUserEvent.handshakeCompleted(let negotiated):
       pipe?.negotiatedProtocol = negotiated
       finishOpening(.success(()))
     case TLSUserEvent.shutdownCompleted:
-      if !lingering { pipe?.inputEnded(.closed) }
+      if !isDetached { pipe?.inputEnded(.closed) }
     default:
       context.fireUserInboundEventTriggered(event)
     }
@@ -233,8 +233,11 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
     descriptor = -1
     finishOpening(
       .failure(NetError(isTLS ? .tls : .closed, "open", cause: "the peer closed the connection during the handshake")))
-    let ended = pipe
-    ended?.transportEnded(failure ?? .closed)
+    pipe?.transportEnded(failure ?? .closed)
+    channel = nil
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) {
     pipe = nil
     channel = nil
   }

@@ -1,0 +1,219 @@
+// What CLua's files share. The only header that knows lua.h.
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "include/clua.h"
+#include <lua5.4/lua.h>
+#include <lua5.4/lauxlib.h>
+#include <lua5.4/lualib.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+typedef struct task task;
+
+// Why lua_resume came back with LUA_YIELD: a flag beside the values, so a script can neither forge nor swallow it.
+enum engine_op { OP_NONE, OP_PARK, OP_SLICE, OP_KILL };
+enum kill_reason { KILL_NO, KILL_TIME, KILL_EXIT };
+enum task_state { TASK_FREE, TASK_NEW, TASK_RUNNING, TASK_WAITING, TASK_READY, TASK_ENDING };
+
+typedef struct text {  // grows up to TEXT_MAX, then cuts
+  char *bytes;
+  size_t length, capacity;
+} text;
+
+struct task {
+  uint64_t id, tag;
+  lua_State *co;
+  int co_ref;
+  uint32_t flags;
+  uint8_t state;
+  bool spawned, late, cancelled, failed, has_pending, pending_raise, joining, tainted;
+  int status;               // of the protected call, when failed
+  uint32_t spent_us;        // run time since the last wait
+  uint64_t serial;          // counts host calls; names the wait a call may start
+  uint64_t wait_serial;     // the wait it is parked in
+  int pending;              // reference to {values} that arrived while Lua was running
+  int handle;               // reference to the Lua-side handle of a spawned task
+  char *reason;             // why it was cancelled
+  task *parent, *child, *sibling, *next_ready, *next_free;
+};
+
+typedef struct join_handle {  // userdata behind host.spawn
+  uint64_t magic, task;
+  bool ended, ok, kept;
+  uint64_t *waiters;
+  size_t count, capacity;
+} join_handle;
+
+typedef struct object_box {   // userdata behind a host object
+  uint64_t magic;
+  void *object;
+  int32_t class_id;
+} object_box;
+
+#define CHAIN_MAX 224       // deeper nesting of coroutines than Lua's own limit of 200 C calls
+#define CLOSE_DEPTH_MAX 8   // 5.4.4's lua_resetthread starts counting C calls anew: nested closes need a bound of their own
+#define MAGIC_OBJECT 0x6f626a6563743a31ull
+#define MAGIC_HANDLE 0x68616e646c653a31ull
+#define CO_WAITING 1u       // low bit of a coroutine's extra space: parked in the engine somewhere below a resume
+#define TEXT_MAX 65536
+#define FLAG_QUIET 0x100u       // a task of run_quick: it describes another's failure and leaves its traceback alone
+
+struct clua_vm {
+  lua_State *L;
+  clua_host host;
+  clua_limits limits;
+  bool sandbox, opened;
+
+  // memory
+  size_t used, peak;
+  bool user_mode;            // scripts run: the reserve is not theirs
+  int64_t fail_after;
+  char refused_at[160];      // file:line of the last refusal
+
+  // watchdog (clua_watchdog.c)
+  _Atomic uint64_t seq;      // odd while Lua runs
+  _Atomic uint64_t mark;     // by the watchdog: low 24 bits of seq, then microseconds this entry was seen running
+  _Atomic uint32_t budget_us;
+  lua_State *volatile running;
+  volatile int armed;
+  _Atomic(pthread_t) thread;
+  int slot;
+
+  // the running task
+  task *cur;
+  enum engine_op op;
+  enum kill_reason killing;
+  bool chain_ok;             // every coroutine above the running one may yield
+  lua_State *chain[CHAIN_MAX];
+  int depth;
+  lua_State *closing;
+  int close_depth;
+  const clua_values *in;     // values of the start or resume under way
+  bool in_raise;
+  int start_ref;
+
+  // tasks
+  task **tasks;
+  uint32_t task_count, task_capacity;
+  uint32_t *free_index, free_count;
+  task *pool;                // ended tasks with their coroutine, ready for use
+  uint32_t pooled, live;
+  uint64_t next_serial;
+  task *ready_head, *ready_tail;
+  uint32_t ready;
+  bool ready_told;
+
+  // the last end, until it was taken
+  task *ended;
+  clua_end end;
+  text message, trace, trail, killed_by;
+  const void *trail_value;
+
+  // trees read out of Lua, and results on their way in
+  clua_value *nodes;
+  size_t node_count, node_capacity;
+  clua_value *result_nodes;
+  size_t result_count, result_capacity;
+  char *result_bytes;
+  size_t result_length, result_bytes_capacity;
+
+  int boot_ref, cancel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment, handle_meta_ref, method_tables_ref;
+  struct { bool has_data, identity; int meta_ref; } *classes;
+  int32_t class_count;
+  clua_stats stats;
+};
+
+static inline clua_vm *vm_of(lua_State *L) {
+  return (clua_vm *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)CO_WAITING);
+}
+static inline uintptr_t *extra_of(lua_State *L) { return (uintptr_t *)lua_getextraspace(L); }
+static inline bool inside(const clua_vm *v) { return atomic_load_explicit(&v->seq, memory_order_relaxed) & 1; }
+
+// clua_vm.c
+int protect(clua_vm *v, lua_CFunction f, void *argument);  // runs f(lightuserdata) on the main thread; a CLUA_FAILED_... kind, message kept
+void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size);  // C memory of ours, counted by fail_allocations
+void unref(clua_vm *v, int *ref);
+void object_retain(clua_vm *v, void *object);
+
+// clua_watchdog.c
+void watch_enter(clua_vm *v, lua_State *co);
+uint32_t watch_leave(clua_vm *v);
+void watch_hook(lua_State *L);              // fire before the next instruction
+void watch_poll(lua_State *L);  // C loops call this now and then; does not return when the time is up
+void watch_kill(lua_State *L, enum kill_reason why);  // stop the running task now: yields or raises
+
+// clua_error.c
+bool text_set(text *t, const char *s, size_t n);
+void text_add(text *t, const char *s, size_t n);
+void text_addf(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void add_traceback(text *t, lua_State *co, int level);
+void add_where(lua_State *L, text *t);       // "file:line: " of the innermost script frame
+void push_where(lua_State *L);               // the same on the Lua stack, for errors of host functions
+void remember_trail(clua_vm *v, lua_State *dead);  // a coroutine failed; its stack is told if the error reaches the top
+int task_message_handler(lua_State *L);
+void push_coded(lua_State *L, const char *code, const char *message, const char *reason);  // error value with fields
+int raise_coded(lua_State *L, const char *code, const char *message);
+bool is_cancelled(lua_State *L, int index);
+int raise_cancelled(lua_State *L, task *t);
+void describe_failure(clua_vm *v, task *t);  // message, traceback, kind, value of the failed task on top of its stack
+int error_open(lua_State *L);
+int l_is_cancelled(lua_State *L);
+int l_cancelled(lua_State *L);
+int l_traceback(lua_State *L);
+
+// clua_task.c
+task *task_find(const clua_vm *v, uint64_t id);
+task *task_take(clua_vm *v);                 // a fresh task with a coroutine, or NULL
+void task_free(clua_vm *v, task *t, bool clean);
+int task_run(clua_vm *v, task *t);
+void task_ready(clua_vm *v, task *t);
+void task_cancel(clua_vm *v, task *t, const char *reason, size_t length);
+int task_entry(lua_State *L);
+void close_coroutine(clua_vm *v, lua_State *co);  // its <close> variables, not able to wait
+int run_quick(clua_vm *v, lua_CFunction f, lua_State *from, int index, text *out);  // f(value) as a task that may be killed; its string result
+
+// clua_wait.c
+bool can_wait(lua_State *L);
+int raise_cannot_wait(lua_State *L);
+int park(lua_State *L, lua_KContext context, lua_KFunction k);
+int continue_wait(lua_State *L, int status, lua_KContext context);
+int wait_open(lua_State *L);
+
+// clua_spawn.c
+int l_spawn(lua_State *L);
+int l_spawn_child(lua_State *L);
+int l_join(lua_State *L);
+int l_join_any(lua_State *L);
+int l_cancel(lua_State *L);
+int l_self(lua_State *L);
+int spawn_open(lua_State *L);
+void keep_results(lua_State *L, task *t, int first, int count, bool ok);
+bool wake_joiners(clua_vm *v, task *t);  // true: somebody waited
+
+// clua_coroutine.c
+extern const luaL_Reg coroutine_functions[];
+
+// clua_value.c
+void push_value(lua_State *L, const clua_value **node, const char *bytes, int depth);
+void push_values(lua_State *L, const clua_values *values);
+void read_argument(lua_State *L, int index, clua_value *out);
+enum read_mode { READ_COPY, READ_TABLE_REFS, READ_NO_REFS };  // the last: what would need a reference is read as nil
+int read_values(clua_vm *v, lua_State *from, int first, int count, enum read_mode mode, clua_values *out);
+void forget_results(clua_vm *v);
+
+// clua_object.c
+int object_open(lua_State *L);
+void push_object(lua_State *L, int32_t class_id, void *object);
+object_box *to_object(lua_State *L, int index);
+int l_class_methods(lua_State *L);
+int call_host(lua_State *L);                 // trampoline, upvalue 1: function
+int call_host_function(lua_State *L, int function);
+
+// clua_string.c, clua_table.c, clua_base.c, clua_load.c
+extern const luaL_Reg string_functions[], table_functions[], base_functions[], os_functions[], load_functions[];
+int l_printer(lua_State *L);
+extern const char boot_source[];
+int64_t pattern_budget(const clua_vm *v, size_t subject);

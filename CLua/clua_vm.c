@@ -1,0 +1,238 @@
+// A VM's life: the allocator with its cap, opening, closing, protected calls for the engine's own work.
+#include "clua_private.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+// ---------------------------------------------------------------- memory
+
+static bool refused_by_test(clua_vm *v) {
+  if (v->fail_after < 0) return false;
+  if (v->fail_after == 0) return true;  // stays 0: a retry after an emergency collection fails as well
+  v->fail_after--;
+  return false;
+}
+
+// A refusal is an ordinary Lua error later on, but by then the stack is gone: keep the place. Reads CallInfos only.
+static void note_refusal(clua_vm *v) {
+  v->stats.refused_allocations++;
+  lua_State *L = v->running;
+  if (L == NULL || !v->user_mode) return;
+  lua_Debug ar;
+  for (int level = 0; level < 8 && lua_getstack(L, level, &ar); level++) {
+    if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0) continue;
+    snprintf(v->refused_at, sizeof v->refused_at, "%s:%d: ", ar.short_src, ar.currentline);
+    return;
+  }
+}
+
+static void *allocate(void *context, void *p, size_t old_size, size_t size) {
+  clua_vm *v = context;
+  size_t old = p ? old_size : 0;  // without a block, old_size says what kind of object is wanted
+  if (size == 0) {
+    v->used -= old;
+    free(p);
+    return NULL;
+  }
+  if (size > old) {
+    size_t cap = v->limits.memory + (v->user_mode ? 0 : v->limits.reserve);
+    if (v->used + (size - old) > cap || refused_by_test(v)) {
+      note_refusal(v);
+      return NULL;
+    }
+  }
+  void *q = realloc(p, size);
+  if (q == NULL && size <= old) q = p;  // Lua relies on it: shrinking never fails
+  if (q == NULL) return NULL;
+  v->used += size;
+  v->used -= old;
+  if (v->used > v->peak) v->peak = v->used;
+  return q;
+}
+
+void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size) {
+  if (size == 0) {
+    free(p);
+    return NULL;
+  }
+  if (size > old_size && refused_by_test(v)) return NULL;
+  return realloc(p, size);
+}
+
+void clua_fail_allocations(clua_vm *v, int64_t after) { v->fail_after = after < 0 ? -1 : after; }
+
+// ---------------------------------------------------------------- protected calls
+
+int protect(clua_vm *v, lua_CFunction f, void *argument) {
+  lua_State *L = v->L;
+  int top = lua_gettop(L);
+  if (!lua_checkstack(L, 4)) {
+    text_set(&v->message, "not enough memory", 17);
+    return CLUA_FAILED_MEMORY;
+  }
+  lua_pushcfunction(L, f);
+  lua_pushlightuserdata(L, argument);
+  int status = lua_pcall(L, 1, 0, 0);
+  if (status == LUA_OK) return CLUA_OK;
+  size_t n = 0;
+  const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &n) : NULL;
+  text_set(&v->message, s ? s : "error without a message", s ? n : 23);
+  text_set(&v->trace, "", 0);
+  lua_settop(L, top);
+  return status == LUA_ERRMEM ? CLUA_FAILED_MEMORY : status == LUA_ERRSYNTAX ? CLUA_FAILED_SYNTAX : CLUA_FAILED_ERROR;
+}
+
+void unref(clua_vm *v, int *ref) {
+  if (*ref > 0 && lua_checkstack(v->L, 4)) luaL_unref(v->L, LUA_REGISTRYINDEX, *ref);  // writes slots that exist: no allocation
+  *ref = LUA_NOREF;
+}
+
+void clua_release(clua_vm *v, int32_t reference) {
+  if (!v->opened) return;
+  int ref = reference;
+  unref(v, &ref);
+}
+
+// ---------------------------------------------------------------- open and close
+
+static int panic(lua_State *L) {
+  (void)L;
+  fputs("clua: an error outside every protected call\n", stderr);
+  return 0;  // Lua aborts
+}
+
+static void set_functions(lua_State *L, const char *library, const luaL_Reg *functions) {
+  lua_getglobal(L, library);
+  luaL_setfuncs(L, functions, 0);
+  lua_pop(L, 1);
+}
+
+static int open_body(lua_State *L) {
+  clua_vm *v = lua_touserdata(L, 1);
+  static const luaL_Reg libraries[] = {
+    {LUA_GNAME, luaopen_base},        {LUA_LOADLIBNAME, luaopen_package}, {LUA_COLIBNAME, luaopen_coroutine},
+    {LUA_TABLIBNAME, luaopen_table},  {LUA_STRLIBNAME, luaopen_string},   {LUA_MATHLIBNAME, luaopen_math},
+    {LUA_UTF8LIBNAME, luaopen_utf8},  {LUA_OSLIBNAME, luaopen_os},        {LUA_IOLIBNAME, luaopen_io},
+  };
+  for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+    luaL_requiref(L, libraries[i].name, libraries[i].func, 1);
+    lua_pop(L, 1);
+  }
+  set_functions(L, LUA_GNAME, base_functions);
+  set_functions(L, LUA_STRLIBNAME, string_functions);
+  set_functions(L, LUA_TABLIBNAME, table_functions);
+  set_functions(L, LUA_COLIBNAME, coroutine_functions);
+  set_functions(L, LUA_OSLIBNAME, os_functions);
+
+  lua_newtable(L);  // what the boot chunk and preludes get: `host`
+  int primitives = lua_gettop(L);
+  luaL_setfuncs(L, load_functions, 0);
+  error_open(L);
+  wait_open(L);
+  spawn_open(L);
+  object_open(L);
+  lua_pushboolean(L, v->sandbox);
+  lua_setfield(L, primitives, "sandbox");
+  lua_pushliteral(L, "");
+  lua_getmetatable(L, -1);
+  lua_setfield(L, primitives, "string_metatable");
+  luaL_getmetatable(L, LUA_FILEHANDLE);  // its __gc is out of scripts' reach
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_settop(L, primitives);
+
+  if (luaL_loadbufferx(L, boot_source, strlen(boot_source), "=[boot]", "t") != LUA_OK) return lua_error(L);
+  lua_pushvalue(L, primitives);
+  lua_call(L, 1, 1);
+  v->boot_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+clua_vm *clua_open(const clua_limits *limits, const clua_host *host, bool sandbox) {
+  clua_vm *v;
+  if (posix_memalign((void **)&v, 64, sizeof *v)) return NULL;
+  memset(v, 0, sizeof *v);
+  v->limits = *limits;
+  v->host = *host;
+  v->sandbox = sandbox;
+  v->slot = -1;
+  v->fail_after = -1;
+  v->start_ref = LUA_NOREF;
+  v->default_environment = LUA_NOREF;
+  text_set(&v->message, "", 0);
+  text_set(&v->trace, "", 0);
+  text_set(&v->trail, "", 0);
+  text_set(&v->killed_by, "", 0);
+  v->L = lua_newstate(allocate, v);
+  if (v->L == NULL) {
+    clua_close(v);
+    return NULL;
+  }
+  v->opened = true;
+  lua_atpanic(v->L, panic);
+  *extra_of(v->L) = (uintptr_t)v;  // inherited by every coroutine
+  lua_gc(v->L, LUA_GCINC, 150, 200, 0);  // not generational: its full collections cost 66 ms where steps cost 14
+  if (protect(v, open_body, v) != CLUA_OK) {
+    clua_close(v);
+    return NULL;
+  }
+  return v;
+}
+
+void clua_close(clua_vm *v) {
+  clua_detach(v);
+  v->killing = KILL_NO;
+  forget_results(v);
+  for (uint32_t i = 0; i < v->task_count; i++)
+    if (v->tasks[i]) {
+      free(v->tasks[i]->reason);
+      free(v->tasks[i]);
+    }
+  for (task *t = v->pool, *next; t; t = next) {
+    next = t->next_free;
+    free(t);
+  }
+  v->task_count = 0;
+  v->pool = NULL;
+  v->opened = false;
+  if (v->L) lua_close(v->L);  // finalizers run here and give the host its objects back
+  free(v->tasks);
+  free(v->free_index);
+  free(v->nodes);
+  free(v->result_nodes);
+  free(v->result_bytes);
+  free(v->classes);
+  free(v->message.bytes);
+  free(v->trace.bytes);
+  free(v->trail.bytes);
+  free(v->killed_by.bytes);
+  free(v);
+}
+
+// ---------------------------------------------------------------- facts
+
+bool clua_is_running(const clua_vm *v) { return inside(v); }
+
+void clua_get_stats(const clua_vm *v, clua_stats *out) {
+  *out = v->stats;
+  out->memory_used = v->used;
+  out->memory_peak = v->peak;
+  out->tasks_live = v->live;
+  out->tasks_ready = v->ready;
+  out->coroutines_idle = v->pooled;
+}
+
+void clua_gc_step(clua_vm *v) { lua_gc(v->L, LUA_GCSTEP, 0); }
+void clua_gc_cycle(clua_vm *v) {
+  lua_gc(v->L, LUA_GCCOLLECT);
+  lua_gc(v->L, LUA_GCCOLLECT);  // what finalizers had kept alive
+}
+
+const char *clua_message(const clua_vm *v, size_t *length) {
+  *length = v->message.length;
+  return v->message.bytes ? v->message.bytes : "";
+}
+
+const char *clua_traceback(const clua_vm *v, size_t *length) {
+  *length = v->trace.length;
+  return v->trace.bytes ? v->trace.bytes : "";
+}

@@ -1,0 +1,115 @@
+internal import CLua
+
+// Loading, environments, references and the fields of tables. All of these may be called while Lua runs.
+extension LuaVM {
+  /// Compiles text; bytecode is refused. Errors and tracebacks show `name:line:`. Without an environment it gets one of its own kind,
+  /// shared by all such functions. Run the result with `start` or `callNow`.
+  public func load(_ source: [UInt8], name: String, environment: LuaRef? = nil) throws(LuaFailure) -> LuaRef {
+    var name = name
+    var id: Int32 = 0
+    let kind = source.withUnsafeBytes { s in
+      name.withUTF8 { n in
+        n.withMemoryRebound(to: CChar.self) {
+          clua_load(raw, s.baseAddress?.assumingMemoryBound(to: CChar.self), s.count, $0.baseAddress, $0.count, environment?.id ?? 0, &id)
+        }
+      }
+    }
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaRef(id: id)
+  }
+
+  public func load(_ source: String, name: String, environment: LuaRef? = nil) throws(LuaFailure) -> LuaRef {
+    try load(Array(source.utf8), name: name, environment: environment)
+  }
+
+  /// A globals table of its own, with its own copies of the libraries and its own `require` cache. Modules are looked for beside the
+  /// script (`directory`), then in `moduleDirectories`, then in the system's `package.path`; C modules in `package.cpath`.
+  /// `print` goes to `onPrint` with `printTag`.
+  public func makeEnvironment(directory: String, moduleDirectories: [String] = [], printTag: String = "") throws(LuaFailure) -> LuaRef {
+    var encoder = LuaEncoder(self)
+    encoder.addString(directory.utf8)
+    for d in moduleDirectories { encoder.addString(d.utf8) }
+    var tag = printTag
+    var id: Int32 = 0
+    let kind = tag.withUTF8 { tag in
+      tag.withMemoryRebound(to: CChar.self) { tag in
+        encoder.withValues(moduleDirectories.count + 1) { clua_make_environment(raw, $0, tag.baseAddress, tag.count, &id) }
+      }
+    }
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaRef(id: id)
+  }
+
+  /// The environment's own table of a module made with `defineModule`: what `require(name)` gives there.
+  public func module(_ name: String, in environment: LuaRef) throws(LuaFailure) -> LuaRef {
+    var name = name
+    var id: Int32 = 0
+    let kind = name.withUTF8 { n in
+      n.withMemoryRebound(to: CChar.self) { clua_environment_module(raw, environment.id, $0.baseAddress, $0.count, &id) }
+    }
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaRef(id: id)
+  }
+
+  // MARK: references
+
+  /// Gives a reference back. At any time, also from a `deinit` during a collection, and after `close`.
+  public func release(_ ref: LuaRef) {
+    if isOpen { clua_release(raw, ref.id) }
+  }
+
+  /// A second reference to the same thing, released on its own.
+  public func retain(_ ref: LuaRef) throws(LuaFailure) -> LuaRef {
+    var id: Int32 = 0
+    let kind = clua_retain(raw, ref.id, &id)
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaRef(id: id)
+  }
+
+  public func kind(_ ref: LuaRef) -> LuaKind { LuaKind(clua_kind(raw, ref.id)) }
+
+  /// A new reference to a value: a new table, for instance.
+  public func reference(_ value: LuaValue) throws(LuaFailure) -> LuaRef {
+    var id: Int32 = 0
+    let kind = try withEncoded([value]) { clua_make_reference(raw, $0, &id) }
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaRef(id: id)
+  }
+
+  /// What a reference holds, copied out.
+  public func value(_ ref: LuaRef, tablesAsRefs: Bool = false) throws(LuaFailure) -> LuaValue {
+    var values = clua_values()
+    let kind = clua_read(raw, ref.id, tablesAsRefs, &values)
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaDecoder.decode(values).first ?? .nil
+  }
+
+  // MARK: fields, without metamethods
+
+  public func field(_ table: LuaRef, _ key: LuaValue, tablesAsRefs: Bool = false) throws(LuaFailure) -> LuaValue {
+    var values = clua_values()
+    let kind = try withEncoded([key]) { clua_get_field(raw, table.id, $0, tablesAsRefs, &values) }
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    return LuaDecoder.decode(values).first ?? .nil
+  }
+
+  /// `tablesAsRefs`: a table comes as a reference instead of a copy.
+  public func field(_ table: LuaRef, _ key: String, tablesAsRefs: Bool = false) throws(LuaFailure) -> LuaValue {
+    try field(table, .string(key), tablesAsRefs: tablesAsRefs)
+  }
+
+  public func setField(_ table: LuaRef, _ key: LuaValue, _ value: LuaValue) throws(LuaFailure) {
+    let kind = try withEncoded([key, value]) { clua_set_field(raw, table.id, $0) }
+    if kind != CLUA_OK { throw lastFailure(kind) }
+  }
+
+  public func setField(_ table: LuaRef, _ key: String, _ value: LuaValue) throws(LuaFailure) {
+    try setField(table, .string(key), value)
+  }
+
+  func withEncoded<R>(_ values: [LuaValue], _ body: (UnsafePointer<clua_values>) -> R) throws(LuaFailure) -> R {
+    var encoder = LuaEncoder(self)
+    for value in values { try encoder.add(value) }
+    return withExtendedLifetime(values) { encoder.withValues(values.count, body) }
+  }
+}

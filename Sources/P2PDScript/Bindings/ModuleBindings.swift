@@ -1,0 +1,72 @@
+import Logging
+import LuaVM
+import P2PDNet
+
+/// The functions of the module, and what the prelude needs of the engine.
+extension ScriptHost {
+  func installBindings() throws {
+    let functions: [(String, HostFunction)] =
+      [
+        ("pipe_open", bound { [unowned self] in try pipeOpen($0) }),
+        ("daemon", bound { [unowned self] in try daemon($0) }),
+        ("node", bound { [unowned self] in try startNode($0) }),
+        ("after", bound { [unowned self] in try after($0) }),
+        ("every", bound { [unowned self] in try every($0) }),
+        ("sleep", bound { [unowned self] in try sleep($0) }),
+        ("now", bound { [unowned self] in try now($0) }),
+        ("list_interfaces", bound { [unowned self] in try listInterfaces($0) }),
+        ("interface", bound { [unowned self] in try interface($0) }),
+        ("resolve", bound { [unowned self] in try resolve($0) }),
+        ("error", bound { [unowned self] in try makeError($0) }),
+        ("log", bound { [unowned self] in try log($0) }),
+        ("word", bound { [unowned self] in .values([try object(classes.word, WordObject(try $0.text(0, 1, "word")))]) }),
+        ("check_state", bound { [unowned self] in try checkState($0) }),
+        ("type_name", bound { .text($0.kindName(0)) }),
+        ("keep", bound { [unowned self] in try keep($0) }),
+      ] + taskFunctions
+    try installPrelude(functions)
+  }
+
+  /// `p2pd.error(code, message)`
+  private func makeError(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let error = ErrorObject(code: try call.text(0, 1, "error"), message: try call.text(1, 2, "error"))
+    return .values([try object(classes.error, error)])
+  }
+
+  /// The prelude hands over a function that Swift calls.
+  private func keep(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let name = try call.text(0, 1, "keep")
+    kept[name] = try call.needFunction(1, 2, "keep")
+    return .none
+  }
+
+  private func log(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let generation = try owner(call)
+    let text = try call.text(2, 2, "log")
+    switch call.string(1) {
+    case "debug": generation.logger.debug("\(text)")
+    case "warn": generation.logger.warning("\(text)")
+    case "error": generation.logger.error("\(text)")
+    default: generation.logger.info("\(text)")
+    }
+    return .none
+  }
+
+  /// `p2pd.state` outlives the loading of a script, so the top level must not touch it.
+  private func checkState(_ call: borrowing LuaCall) throws -> LuaReturn {
+    _ = try owner(call)
+    guard loading == nil else { throw Misuse("p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'") }
+    return .none
+  }
+}
+
+extension ErrorObject {
+  func field(_ name: String, _ host: ScriptHost) throws -> LuaReturn? {
+    switch name {
+    case "code": .text(code)
+    case "message": .text(message)
+    case "attempts": .values([.list(try attempts.map { try host.object(host.classes.error, $0) })])
+    default: nil
+    }
+  }
+}
