@@ -62,7 +62,8 @@ extension Node {
     logger.warning(
       "refused a connection: the limit of \(limit.rawValue) is reached",
       metadata: [
-        "limit": "\(limit.rawValue)", "peer": "\(peer)", "key": "\(key?.short ?? "not asked for")", "unsaid": "\(unsaid)",
+        "limit": "\(limit.rawValue)", "peer": "\(peer)", "key": "\(key?.short ?? "not asked for")",
+        "unsaid": "\(unsaid)",
       ])
   }
 

@@ -10,8 +10,8 @@ public protocol NodeProtocol: AnyObject {
   func nodePipe(_ pipe: Pipe) -> (any PipeSink)?
 }
 
-/// A running node: it has a key, listens, hosts protocols and connects to other nodes. All its pipes are encrypted, their peers' keys
-/// proven (`pipe.peerKey`).
+/// A running node: it has a key, listens, hosts protocols and connects to other nodes. All its pipes are encrypted,
+/// their peers' keys proven (`pipe.peerKey`).
 ///
 /// Confined to its event loop, except where a method is async. It lives until ``close(flush:)``.
 public final class Node: @unchecked Sendable {
@@ -48,7 +48,8 @@ public final class Node: @unchecked Sendable {
   }
 
   init(
-    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface], source: any InterfaceSource,
+    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface],
+    source: any InterfaceSource,
     claim: StateFolder.Claim?, configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
   ) throws {
     self.identity = identity
@@ -71,13 +72,14 @@ public final class Node: @unchecked Sendable {
   /// See ``NodeKey``.
   public var id: String { identity.id }
 
-  /// Hosts a protocol: from now on nodes that ask for this name get their pipes' sink from it. A name already hosted gets the new
-  /// protocol; its open pipes keep their sinks. "" is the default protocol.
+  /// Hosts a protocol: from now on nodes that ask for this name get their pipes' sink from it. A name already hosted
+  /// gets the new protocol; its open pipes keep their sinks. "" is the default protocol.
   /// Throws ``NetError`` `badAddress` for a name that is not 1 to 64 of `A-Z a-z 0-9 . _ -`.
   public func host(protocol name: String, sink: any NodeProtocol) throws {
     loop.assertInEventLoop()
     guard ALPN.isValid(name) else {
-      throw NetError(.badAddress, "host the protocol \(name)", cause: "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+      throw NetError(
+        .badAddress, "host the protocol \(name)", cause: "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     }
     let isNew = hosted[name] == nil
     hosted[name] = sink
@@ -107,7 +109,9 @@ public final class Node: @unchecked Sendable {
   // MARK: Pipes
 
   /// Makes the proven connection a pipe of this node.
-  func adopt(_ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void) throws -> Pipe {
+  func adopt(
+    _ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void
+  ) throws -> Pipe {
     var conf = conf
     conf.framing = .message
     conf.tls = nil
@@ -153,8 +157,12 @@ public final class Node: @unchecked Sendable {
   /// The route a pipe with this local address goes by.
   private func route(at ip: IPAddress) -> Route? {
     if let route = routes[ip] { return route }
-    guard let interface = interfaces.first(where: { $0.addresses.contains { $0.ip.isSameHost(as: ip) } }) else { return nil }
-    let route = Route(family: ip.family, interface: interface, nicIPs: ip.isLinkLocal ? [] : [ip], linkLocals: ip.isLinkLocal ? [ip] : [])
+    guard let interface = interfaces.first(where: { $0.addresses.contains { $0.ip.isSameHost(as: ip) } }) else {
+      return nil
+    }
+    let route = Route(
+      family: ip.family, interface: interface, nicIPs: ip.isLinkLocal ? [] : [ip],
+      linkLocals: ip.isLinkLocal ? [ip] : [])
     routes[ip] = route
     return route
   }
@@ -162,14 +170,14 @@ public final class Node: @unchecked Sendable {
   /// The machine's clock, in seconds since 1970.
   static func wallClock() -> UInt32 {
     var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
+    clock_gettime(CLOCK_REALTIME, &now)  // clock: an address says when it was made
     return UInt32(clamping: now.tv_sec)
   }
 
   // MARK: The end
 
-  /// Ends the node: no new pipes; each open pipe gets `flush` to send what is queued, then ends with reason `local`; listeners and
-  /// channels are closed when this returns. May be called twice, from anywhere.
+  /// Ends the node: no new pipes; each open pipe gets `flush` to send what is queued, then ends with reason `local`;
+  /// listeners and channels are closed when this returns. May be called twice, from anywhere.
   public func close(flush: TimeAmount = .seconds(2)) async {
     try? await loop.flatSubmit { self.closed(flush: flush) }.get()
   }

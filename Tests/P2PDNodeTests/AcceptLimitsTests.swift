@@ -17,7 +17,9 @@ import Testing
   }
 
   @Test func unfinishedHandshakes() {
-    var counter = counter { $0.handshakes = 3; $0.handshakesPerSource = 2 }
+    var counter = counter {
+      $0.handshakes = 3; $0.handshakesPerSource = 2
+    }
     #expect(counter.admit(a) == nil)
     #expect(counter.admit(a) == nil)
     #expect(counter.admit(a) == .handshakesPerSource)

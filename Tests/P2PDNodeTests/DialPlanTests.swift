@@ -36,17 +36,21 @@ import Testing
 
   @Test func aNodeOfThisMachine() throws {
     let (dialled, skipped) = try plan(
-      [try route("192.168.1.5"), try route("fe80::5"), try route("2001:db8:1::5"), try route("127.0.0.1")], from: Self.home)
-    #expect(dialled == [
-      "same machine 192.168.1.5 1000", "same machine fe80::5%2 1000", "same machine 2001:db8:1::5 1000", "same machine 127.0.0.1 1000",
-    ])
+      [try route("192.168.1.5"), try route("fe80::5"), try route("2001:db8:1::5"), try route("127.0.0.1")],
+      from: Self.home)
+    #expect(
+      dialled == [
+        "same machine 192.168.1.5 1000", "same machine fe80::5%2 1000", "same machine 2001:db8:1::5 1000",
+        "same machine 127.0.0.1 1000",
+      ])
     #expect(skipped == [])
   }
 
   @Test func aNodeOnLoopbackOnly() throws {
-    #expect(try plan([try route("127.0.0.1"), try route("::1")], from: ["127.0.0.1/8@1"]).dialled == [
-      "same machine 127.0.0.1 1000", "same machine ::1 1000",
-    ])
+    #expect(
+      try plan([try route("127.0.0.1"), try route("::1")], from: ["127.0.0.1/8@1"]).dialled == [
+        "same machine 127.0.0.1 1000", "same machine ::1 1000",
+      ])
   }
 
   @Test func anotherMachinesLoopbackIsNotDialled() throws {
@@ -57,20 +61,28 @@ import Testing
 
   @Test func theLanComesFirst() throws {
     let (dialled, _) = try plan(
-      [try route("192.168.1.9", outside: "203.0.113.9:77"), try route("2001:db8:2::9"), try route("fe80::9")], from: Self.home)
-    #expect(dialled == ["lan 192.168.1.9 1000", "link-local fe80::9%2 1000", "ipv6 2001:db8:2::9 1000", "ipv4 203.0.113.9 77"])
+      [try route("192.168.1.9", outside: "203.0.113.9:77"), try route("2001:db8:2::9"), try route("fe80::9")],
+      from: Self.home)
+    #expect(
+      dialled == [
+        "lan 192.168.1.9 1000", "link-local fe80::9%2 1000", "ipv6 2001:db8:2::9 1000", "ipv4 203.0.113.9 77",
+      ])
   }
 
   @Test func aStrangersPrivateAddressIsNotDialled() throws {
     let (dialled, skipped) = try plan(
-      [try route("10.0.0.9", outside: "203.0.113.9:77"), try route("fd00::9"), try route("100.64.0.9")], from: Self.home)
+      [try route("10.0.0.9", outside: "203.0.113.9:77"), try route("fd00::9"), try route("100.64.0.9")], from: Self.home
+    )
     #expect(dialled == ["ipv4 203.0.113.9 77"])
     #expect(skipped.count == 3)
     #expect(skipped.first == "skip 10.0.0.9:1000: a private address of a network this machine is not in")
   }
 
   @Test func aPrivateOutsideAddressIsNoBetter() throws {
-    #expect(try plan([try route("203.0.113.9", outside: "192.168.77.1:5")], from: Self.home).dialled == ["ipv4 203.0.113.9 1000"])
+    #expect(
+      try plan([try route("203.0.113.9", outside: "192.168.77.1:5")], from: Self.home).dialled == [
+        "ipv4 203.0.113.9 1000"
+      ])
   }
 
   @Test func linkLocalIsTriedOnEachLinkButNotOnMany() throws {
@@ -81,9 +93,10 @@ import Testing
   }
 
   @Test func linkLocalOfAStrangerComesLast() throws {
-    #expect(try plan([try route("fe80::9"), try route("203.0.113.9")], from: Self.home).dialled == [
-      "ipv4 203.0.113.9 1000", "link-local fe80::9%2 1000",
-    ])
+    #expect(
+      try plan([try route("fe80::9"), try route("203.0.113.9")], from: Self.home).dialled == [
+        "ipv4 203.0.113.9 1000", "link-local fe80::9%2 1000",
+      ])
   }
 
   @Test func linkLocalV4() throws {
@@ -92,12 +105,14 @@ import Testing
 
   @Test func familiesTakeTurns() throws {
     let (dialled, _) = try plan(
-      [try route("203.0.113.1"), try route("203.0.113.2"), try route("2001:db8:2::1"), try route("2001:db8:2::2")], from: Self.home)
+      [try route("203.0.113.1"), try route("203.0.113.2"), try route("2001:db8:2::1"), try route("2001:db8:2::2")],
+      from: Self.home)
     #expect(dialled.map { String($0.prefix(4)) } == ["ipv6", "ipv4", "ipv6", "ipv4"])
   }
 
   @Test func familiesThisMachineLacksAreSkipped() throws {
-    let (dialled, skipped) = try plan([try route("203.0.113.1"), try route("2001:db8:2::1")], from: ["127.0.0.1/8@1", "fe80::5/64", "192.168.1.5/24"])
+    let (dialled, skipped) = try plan(
+      [try route("203.0.113.1"), try route("2001:db8:2::1")], from: ["127.0.0.1/8@1", "fe80::5/64", "192.168.1.5/24"])
     #expect(dialled == ["ipv4 203.0.113.1 1000"])
     #expect(skipped == ["skip [2001:db8:2::1]:1000: this machine has no public IPv6 address"])
     #expect(try plan([try route("203.0.113.1")], from: ["::1/128"]).dialled == [])
@@ -110,7 +125,8 @@ import Testing
 
   @Test func eachEndpointOnce() throws {
     let same = try route("203.0.113.8")
-    #expect(try plan([same, same, try route("203.0.113.8", outside: "203.0.113.8:1000")], from: Self.home).dialled.count == 1)
+    #expect(
+      try plan([same, same, try route("203.0.113.8", outside: "203.0.113.8:1000")], from: Self.home).dialled.count == 1)
   }
 
   @Test func aPointToPointPrefixSaysNothing() throws {
@@ -125,13 +141,18 @@ import Testing
 }
 
 @Suite struct AddressComposerTests {
-  private func interface(_ name: String, _ index: UInt32, _ addresses: [String], kind: String = "", flags: InterfaceAddress.Flags = []) throws -> NetworkInterface {
+  private func interface(
+    _ name: String, _ index: UInt32, _ addresses: [String], kind: String = "", flags: InterfaceAddress.Flags = []
+  ) throws -> NetworkInterface {
     NetworkInterface(
       name: name, index: index, kind: kind,
-      addresses: try addresses.map { InterfaceAddress(ip: try #require(IPAddress($0)), prefixLength: 24, flags: flags) })
+      addresses: try addresses.map { InterfaceAddress(ip: try #require(IPAddress($0)), prefixLength: 24, flags: flags) }
+    )
   }
 
-  private func compose(_ all: [NetworkInterface], _ names: [String]? = nil, listening: [IPAddress] = [.wildcard(.v4), .wildcard(.v6)]) -> [String] {
+  private func compose(
+    _ all: [NetworkInterface], _ names: [String]? = nil, listening: [IPAddress] = [.wildcard(.v4), .wildcard(.v6)]
+  ) -> [String] {
     AddressComposer.routes(names, port: 5, listening: listening, on: all).map { "\($0.interface) \($0.nic)" }
   }
 
@@ -159,7 +180,8 @@ import Testing
   @Test func manyAddressesAreCut() throws {
     let many = try interface("eth0", 1, (1...9).map { "2001:db8::\($0)" })
     #expect(compose([many]).count == 4)
-    #expect(compose(try (1...9).map { try interface("e\($0)", UInt32($0), ["10.0.\($0).1", "10.0.\($0).2"]) }).count == 16)
+    #expect(
+      compose(try (1...9).map { try interface("e\($0)", UInt32($0), ["10.0.\($0).1", "10.0.\($0).2"]) }).count == 16)
   }
 
   @Test func addressesInDoubtAreLeftOut() throws {

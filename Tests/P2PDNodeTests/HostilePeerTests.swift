@@ -9,7 +9,8 @@ import Testing
 
 /// Peers that are no nodes, or bad ones: each gets its answer, and the node serves on.
 @Suite(.timeLimit(.minutes(1))) struct HostilePeerTests {
-  private func stillServes(_ node: Node, _ guest: Node, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+  private func stillServes(_ node: Node, _ guest: Node, sourceLocation: SourceLocation = #_sourceLocation) async throws
+  {
     let pipe = try await guest.connect(node.address)
     try await pipe.say("ECHO still there")
     #expect(try await pipe.hear() == "still there", sourceLocation: sourceLocation)
@@ -20,7 +21,9 @@ import Testing
   private func knock(_ node: Node, _ bytes: [UInt8], half: Bool = false) async throws -> [UInt8] {
     let heard = Listener()
     let channel = try await ClientBootstrap(group: node.loop).channelOption(.allowRemoteHalfClosure, value: true)
-      .channelInitializer { channel in channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(heard) } }
+      .channelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(heard) }
+      }
       .connect(host: "127.0.0.1", port: Int(node.port)).get()
     try? await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
     if half { try? await channel.close(mode: .output).get() }
@@ -31,7 +34,9 @@ import Testing
   private final class Listener: ChannelInboundHandler, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
     private(set) var bytes: [UInt8] = []
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) { bytes += Array(buffer: Self.unwrapInboundIn(data)) }
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+      bytes += Array(buffer: Self.unwrapInboundIn(data))
+    }
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
       if case ChannelEvent.inputClosed = event { context.close(promise: nil) }
     }
@@ -81,7 +86,8 @@ import Testing
     try await withNodes(2, change, log: log) { nodes in
       var open: [any Channel] = []
       for _ in 0..<3 {
-        open.append(try await ClientBootstrap(group: nodes[0].loop).connect(host: "127.0.0.1", port: Int(nodes[0].port)).get())
+        open.append(
+          try await ClientBootstrap(group: nodes[0].loop).connect(host: "127.0.0.1", port: Int(nodes[0].port)).get())
       }
       // The fourth is told, in TLS's own words.
       #expect(try await knock(nodes[0], []) == [21, 3, 3, 0, 2, 2, 49])
@@ -153,7 +159,9 @@ import Testing
     }
   }
 
-  @Test(arguments: ["SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\0\0\0\0\0\0", "220 mail ESMTP\r\n"])
+  @Test(arguments: [
+    "SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "\0\0\0\0\0\0\0\0", "220 mail ESMTP\r\n",
+  ])
   func plainServers(_ text: String) async throws {
     try await withNodes(1) { nodes in
       try await withServer({ try $0.pipeline.syncOperations.addHandler(Babbler(text)) }) { port in
@@ -180,7 +188,8 @@ import Testing
         certificateChain: [.certificate(nodes[0].tls.certificate)], privateKey: .privateKey(nodes[0].tls.privateKey))
       configuration.signingSignatureAlgorithms = [.ed25519]
       let context = try NIOSSLContext(configuration: configuration)
-      try await withServer({ try $0.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context)) }) { port in
+      try await withServer({ try $0.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context)) }) {
+        port in
         let itself = try NodeAddress.make(
           by: nodes[0].identity, issued: 1, routes: [NodeRoute(interface: 0, nic: .loopback(.v4), port: UInt16(port))])
         #expect(try await failure { try await nodes[0].connect(itself) }.code == .notP2PD)
@@ -214,7 +223,9 @@ import Testing
       for context in [anonymous, foreign] {
         let channel = try await ClientBootstrap(group: nodes[1].loop).channelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
-            try channel.pipeline.syncOperations.addHandlers([NIOSSLClientHandler(context: context, serverHostname: nil), Listener()])
+            try channel.pipeline.syncOperations.addHandlers([
+              NIOSSLClientHandler(context: context, serverHostname: nil), Listener(),
+            ])
           }
         }.connect(host: "127.0.0.1", port: Int(nodes[0].port)).get()
         try await channel.closeFuture.get()

@@ -52,7 +52,9 @@ import Testing
     }
   }
 
-  @Test(arguments: ["", "\n", "p2pd-node-key-1 \n", "p2pd-node-key-1 AAAA\n", "p2pd-node-key-2 AAAA\n", "garbage", "\0\0\0\0"])
+  @Test(arguments: [
+    "", "\n", "p2pd-node-key-1 \n", "p2pd-node-key-1 AAAA\n", "p2pd-node-key-2 AAAA\n", "garbage", "\0\0\0\0",
+  ])
   func aDamagedKeyIsNeverReplaced(_ text: String) async throws {
     try await withTemporaryFolder { path in
       try put(text, path + "/node.key")
@@ -162,10 +164,12 @@ private enum OwnThread {
     try await withCheckedThrowingContinuation { continuation in
       let box = Unmanaged.passRetained(Box { continuation.resume(with: Result(catching: body)) })
       var thread = pthread_t()
-      let started = pthread_create(&thread, nil, { raw in
-        if let raw { Unmanaged<Box>.fromOpaque(raw).takeRetainedValue().body() }
-        return nil
-      }, box.toOpaque())
+      let started = pthread_create(
+        &thread, nil,
+        { raw in
+          if let raw { Unmanaged<Box>.fromOpaque(raw).takeRetainedValue().body() }
+          return nil
+        }, box.toOpaque())
       if started == 0 { pthread_detach(thread) } else { box.release() }
     }
   }
@@ -177,7 +181,9 @@ private enum OwnThread {
 
   static func mountTinyDisk(at path: String) throws {
     typealias Unshare = @convention(c) (CInt) -> CInt
-    typealias Mount = @convention(c) (UnsafePointer<CChar>, UnsafePointer<CChar>, UnsafePointer<CChar>, UInt, UnsafePointer<CChar>) -> CInt
+    typealias Mount =
+      @convention(c) (UnsafePointer<CChar>, UnsafePointer<CChar>, UnsafePointer<CChar>, UInt, UnsafePointer<CChar>) ->
+      CInt
     let unshare = unsafeBitCast(try #require(dlsym(nil, "unshare")), to: Unshare.self)
     let mount = unsafeBitCast(try #require(dlsym(nil, "mount")), to: Mount.self)
     let newMounts: CInt = 0x20000

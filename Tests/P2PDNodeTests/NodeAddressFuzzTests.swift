@@ -12,7 +12,9 @@ import Testing
   /// Every file of Tests/Fuzz/node-address is a token; its name begins with the error it must give, or with `valid`.
   @Test func theCorpus() throws {
     var seen = 0
-    let folder = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/") + "/Fuzz/node-address"
+    let folder =
+      #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/")
+      + "/Fuzz/node-address"
     let stream = try #require(opendir(folder))
     defer { closedir(stream) }
     while let entry = readdir(stream) {
@@ -60,7 +62,8 @@ import Testing
         let type = UInt8.random(in: 0...3, using: &random)
         let value = (0..<Int.random(in: 0...40, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
         // Now and then the length lies.
-        let length = Int.random(in: 0...9, using: &random) == 0 ? UInt8.random(in: 0...255, using: &random) : UInt8(value.count)
+        let length =
+          Int.random(in: 0...9, using: &random) == 0 ? UInt8.random(in: 0...255, using: &random) : UInt8(value.count)
         body += [type, length] + value
       }
       do {
@@ -102,9 +105,17 @@ import Testing
       #expect(Base32.decode(Array(Base32.encode(bytes).utf8)) == bytes)
     }
     // RFC 4648 §10, without its padding.
-    #expect(["f", "fo", "foo", "foob", "fooba", "foobar"].map { Base64URL.encode(Array($0.utf8)) } == ["Zg", "Zm8", "Zm9v", "Zm9vYg", "Zm9vYmE", "Zm9vYmFy"])
-    #expect(["f", "fo", "foo", "foob", "fooba", "foobar"].map { Base32.encode(Array($0.utf8)) } == ["my", "mzxq", "mzxw6", "mzxw6yq", "mzxw6ytb", "mzxw6ytboi"])
-    for text in ["A", "Zh", "Zm9", "AAAAA", "Zg=", "Zg\n", "Z g"] { #expect(Base64URL.decode(Array(text.utf8)) == nil, "\(text)") }
+    #expect(
+      ["f", "fo", "foo", "foob", "fooba", "foobar"].map { Base64URL.encode(Array($0.utf8)) } == [
+        "Zg", "Zm8", "Zm9v", "Zm9vYg", "Zm9vYmE", "Zm9vYmFy",
+      ])
+    #expect(
+      ["f", "fo", "foo", "foob", "fooba", "foobar"].map { Base32.encode(Array($0.utf8)) } == [
+        "my", "mzxq", "mzxw6", "mzxw6yq", "mzxw6ytb", "mzxw6ytboi",
+      ])
+    for text in ["A", "Zh", "Zm9", "AAAAA", "Zg=", "Zg\n", "Z g"] {
+      #expect(Base64URL.decode(Array(text.utf8)) == nil, "\(text)")
+    }
     for text in ["a", "mz", "mzx", "mzxw6y", "m1", "m8"] { #expect(Base32.decode(Array(text.utf8)) == nil, "\(text)") }
   }
 }

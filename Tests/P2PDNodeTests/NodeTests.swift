@@ -97,7 +97,8 @@ import Testing
       #expect(try await failure { try await nodes[1].connect(nodes[0].address, protocol: "chat") }.code == .noProtocol)
       try await nodes[0].hosting("chat", host)
       _ = try await nodes[1].connect(nodes[0].address, protocol: "chat")
-      #expect(try await failure { try await nodes[1].connect(nodes[0].address, protocol: "no good") }.code == .badAddress)
+      #expect(
+        try await failure { try await nodes[1].connect(nodes[0].address, protocol: "no good") }.code == .badAddress)
       #expect(try await failure { try await nodes[0].hosting("a/b", host) }.code == .badAddress)
     }
   }
@@ -106,7 +107,9 @@ import Testing
     try await withNodes { nodes in
       let routes = try await nodes[0].onLoop { $0.address.routes }
       let stranger = Identity.ephemeral()
-      let error = try await failure { try await nodes[1].connect(NodeAddress.make(by: stranger, issued: 1, routes: routes)) }
+      let error = try await failure {
+        try await nodes[1].connect(NodeAddress.make(by: stranger, issued: 1, routes: routes))
+      }
       #expect(error.code == .wrongKey)
       #expect(error.description.contains("node \(nodes[0].id), not \(stranger.id)"))
       // It was no pipe for the one that answered, and costs it nothing.
@@ -140,7 +143,8 @@ import Testing
   @Test func givingUp() async throws {
     try await withSilentServer { port in
       try await withNodes(1) { nodes in
-        let address = try NodeAddress.make(by: .ephemeral(), issued: 1, routes: [NodeRoute(interface: 0, nic: .loopback(.v4), port: port)])
+        let address = try NodeAddress.make(
+          by: .ephemeral(), issued: 1, routes: [NodeRoute(interface: 0, nic: .loopback(.v4), port: port)])
         let error = try await failure {
           try await nodes[0].loop.flatSubmit { () -> EventLoopFuture<Pipe> in
             let (pipe, cancel) = nodes[0].connecting(address)
@@ -184,7 +188,9 @@ import Testing
       #expect(first == second)
       #expect((20_000...32_767).contains(first.1))
       // Taken by somebody else: another one, said aloud and kept.
-      let thief = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(host: "127.0.0.1", port: Int(first.1)).get()
+      let thief = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(
+        host: "127.0.0.1", port: Int(first.1)
+      ).get()
       let log = LogLines()
       let third = try await withNodes(1, change, log: log) { ($0[0].id, $0[0].port) }
       #expect(third.0 == first.0)
@@ -211,7 +217,8 @@ import Testing
         return nodes[0].port
       }
       #expect(log.all.contains { $0.hasPrefix("warning another running node uses this state folder") })
-      #expect(try await withNodes(1, change) { $0[0].port } == port, "the second one did not take the first one's port away")
+      #expect(
+        try await withNodes(1, change) { $0[0].port } == port, "the second one did not take the first one's port away")
     }
   }
 
@@ -227,7 +234,9 @@ import Testing
     let name = try await failure { try await withNodes(1, { $1.interfaces = ["no-such-if"] }) { _ in } }
     #expect(name.code == .badAddress)
     #expect(name.description.contains("there are lo"))
-    let address = try await failure { try await withNodes(1, { $1.listen = [IPAddress(family: .v4, high: 0xc000_0201 << 32, low: 0)] }) { _ in } }
+    let address = try await failure {
+      try await withNodes(1, { $1.listen = [IPAddress(family: .v4, high: 0xc000_0201 << 32, low: 0)] }) { _ in }
+    }
     #expect(address.code == .badAddress)
   }
 

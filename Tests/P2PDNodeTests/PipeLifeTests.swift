@@ -8,7 +8,8 @@ import Testing
 
 /// What happens to connections that others spoil: silent peers, lost races, floods.
 @Suite(.timeLimit(.minutes(1))) struct PipeLifeTests {
-  /// Passes bytes on between a client and a node, until it is frozen: then it keeps both connections open and passes nothing.
+  /// Passes bytes on between a client and a node, until it is frozen: then it keeps both connections open and passes
+  /// nothing.
   private final class Wire: @unchecked Sendable {
     private let frozen = NIOLockedValueBox(false)
     private let ended = NIOLockedValueBox(0)
@@ -27,7 +28,9 @@ import Testing
           near.closeFuture.whenComplete { _ in wire.ended.withLockedValue { $0 += 1 } }
           guard let port else { return near.eventLoop.makeSucceededVoidFuture() }
           return ClientBootstrap(group: near.eventLoop)
-            .channelInitializer { far in far.eventLoop.makeCompletedFuture { try far.pipeline.syncOperations.addHandler(Half(wire, near)) } }
+            .channelInitializer { far in
+              far.eventLoop.makeCompletedFuture { try far.pipeline.syncOperations.addHandler(Half(wire, near)) }
+            }
             .connect(host: "127.0.0.1", port: Int(port))
             .flatMapThrowing { far in try near.pipeline.syncOperations.addHandler(Half(wire, far)) }
         }
@@ -61,7 +64,9 @@ import Testing
   @Test func aVanishedPeerIsFoundDead() async throws {
     let host = Recorder()
     let guest = Recorder()
-    let change: (Int, inout NodeConfiguration) -> Void = { $1.keepAlive = KeepAlive(interval: .milliseconds(60), missed: 3) }
+    let change: (Int, inout NodeConfiguration) -> Void = {
+      $1.keepAlive = KeepAlive(interval: .milliseconds(60), missed: 3)
+    }
     try await withNodes(2, change) { nodes in
       try await nodes[0].hosting("p", host)
       let wire = try await Wire.start(to: nodes[0].port)
@@ -128,7 +133,8 @@ import Testing
   @Test func echoesAreNotPiledUp() async throws {
     try await withNodes { nodes in
       let pipe = try await nodes[1].connect(nodes[0].address)
-      // 64 MiB of echoes that nobody reads: the guest's inbox fills, then the node's outbox, then the guest may not send.
+      // 64 MiB of echoes that nobody reads: the guest's inbox fills, then the node's outbox, then the guest may not
+      // send.
       let chunk = "ECHO " + String(repeating: "x", count: 256 << 10)
       try await pipe.loop.submit { pipe.hold() }.get()
       var full = false

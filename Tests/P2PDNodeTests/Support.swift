@@ -141,7 +141,9 @@ extension Node {
 }
 
 /// The ``NetError`` that the body throws.
-func failure<T>(_ body: () async throws -> T, sourceLocation: SourceLocation = #_sourceLocation) async throws -> NetError {
+func failure<T>(_ body: () async throws -> T, sourceLocation: SourceLocation = #_sourceLocation) async throws
+  -> NetError
+{
   do {
     _ = try await body()
   } catch let error as NetError {
@@ -165,7 +167,11 @@ private func remove(folder: String) {
   while let entry = readdir(stream) {
     let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     if name == "." || name == ".." { continue }
-    if entry.pointee.d_type == UInt8(DT_DIR) { remove(folder: "\(folder)/\(name)") } else { unlink("\(folder)/\(name)") }
+    if entry.pointee.d_type == UInt8(DT_DIR) {
+      remove(folder: "\(folder)/\(name)")
+    } else {
+      unlink("\(folder)/\(name)")
+    }
   }
   closedir(stream)
   rmdir(folder)

@@ -3,7 +3,9 @@ import P2PDNet
 /// Chooses the routes of a node's address. Pure.
 enum AddressComposer {
   /// - Parameter listening: what the node's sockets are bound to.
-  static func routes(_ names: [String]?, port: UInt16, listening: [IPAddress], on all: [NetworkInterface]) -> [NodeRoute] {
+  static func routes(_ names: [String]?, port: UInt16, listening: [IPAddress], on all: [NetworkInterface])
+    -> [NodeRoute]
+  {
     // Bridges and the like lead to guests of this machine at most: last.
     let interfaces = all.filter { $0.isUp && (names?.contains($0.name) ?? true) }
       .sorted { ($0.kind.isEmpty ? 0 : 1, $0.index) < ($1.kind.isEmpty ? 0 : 1, $1.index) }
@@ -17,7 +19,8 @@ enum AddressComposer {
       routes += best.map { NodeRoute(interface: UInt8(min(position, 15)), nic: $0.ip, port: port) }
     }
     // What the kernel let us bind to is there, even if its tables could not be read.
-    for ip in listening where ip.isUsableHost && !routes.contains(where: { $0.nic.isSameHost(as: ip) }) && names == nil {
+    for ip in listening where ip.isUsableHost && !routes.contains(where: { $0.nic.isSameHost(as: ip) }) && names == nil
+    {
       routes.append(NodeRoute(interface: 15, nic: ip, port: port))
     }
     // Loopback leads somewhere only from this machine, and there every other address does too.

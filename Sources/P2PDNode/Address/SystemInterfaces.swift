@@ -3,8 +3,11 @@ import P2PDNet
 
 /// Where the node learns of its machine's interfaces; tests put their own in its place.
 protocol InterfaceSource: AnyObject, Sendable {
-  /// Reads them and goes on watching; `changed` comes on the loop after each change. A machine that does not tell has none.
-  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<[NetworkInterface]>
+  /// Reads them and goes on watching; `changed` comes on the loop after each change. A machine that does not tell has
+  /// none.
+  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
+    [NetworkInterface]
+  >
   /// No change is reported after this.
   func stop() -> EventLoopFuture<Void>
 }
@@ -16,7 +19,9 @@ final class SystemInterfaces: InterfaceSource, @unchecked Sendable {
 
   init(on loop: any EventLoop) { self.loop = loop }
 
-  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<[NetworkInterface]> {
+  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
+    [NetworkInterface]
+  > {
     InterfaceMonitor.start(on: loop) { _, now in changed(now.interfaces) }.map { monitor in
       self.monitor = monitor
       return monitor.snapshot.interfaces

@@ -3,7 +3,8 @@ import NIOPosix
 import NIOSSL
 import P2PDNet
 
-/// Races a plan's candidates (RFC 8305 §5): makes TCP connections and handshakes, until one has proven the key. Confined to its event loop.
+/// Races a plan's candidates (RFC 8305 §5): makes TCP connections and handshakes, until one has proven the key.
+/// Confined to its event loop.
 final class Dialler: @unchecked Sendable {
   struct Winner {
     let proof: HandshakeGate.Proof
@@ -124,18 +125,21 @@ final class Dialler: @unchecked Sendable {
       failures[index] = error
       handle(.stop(error))
     case .notANode:
-      failed(index, NetError(.notP2PD, "\(candidates[index].endpoint)", cause: "what answered agreed on no p2pd protocol"))
+      failed(
+        index, NetError(.notP2PD, "\(candidates[index].endpoint)", cause: "what answered agreed on no p2pd protocol"))
     }
   }
 
-  /// The sum of all attempts. Its code is the most telling one: who reached a node that hosts no such protocol need not hear of refusals.
+  /// The sum of all attempts. Its code is the most telling one: who reached a node that hosts no such protocol need
+  /// not hear of refusals.
   private func failure() -> NetError {
     let what = "connect to node \(key.short)"
     let attempts = candidates.indices.compactMap { index -> NetError? in
       if let error = failures[index] { return error }
       // Under way when the time was up.
       guard given.contains(index) else { return nil }
-      return NetError(.timeout, "\(candidates[index].path.rawValue) \(candidates[index].endpoint)", cause: "no answer in time")
+      return NetError(
+        .timeout, "\(candidates[index].path.rawValue) \(candidates[index].endpoint)", cause: "no answer in time")
     }
     if let stopped, stopped.code == .cancelled { return stopped }
     if candidates.isEmpty {
@@ -151,10 +155,11 @@ final class Dialler: @unchecked Sendable {
   private static let telling: [NetError.Code] = [.noProtocol, .limit, .wrongKey, .notP2PD, .timeout]
   private static let words: [NetError.Code: String] = [
     .noProtocol: "it does not host this protocol", .limit: "it takes no more pipes for now",
-    .wrongKey: "another node answered in its place", .notP2PD: "what answered is no p2pd node", .timeout: "no answer in time",
+    .wrongKey: "another node answered in its place", .notP2PD: "what answered is no p2pd node",
+    .timeout: "no answer in time",
   ]
 
-  /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a few milliseconds or not
-  /// at all, and a wasted attempt between nodes costs little.
+  /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a
+  /// few milliseconds or not at all, and a wasted attempt between nodes costs little.
   private static let headStart = TimeAmount.milliseconds(50)
 }
