@@ -72,7 +72,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDNet",
+        "P2PDScript", "P2PDNode", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),

@@ -23,21 +23,43 @@ enum InterfaceNamespace {
   /// Runs ip(8) in the namespace of the calling thread, whose children are in it too: `ip("link set lo up")`.
   @discardableResult
   static func ip(_ words: String) throws -> String {
-    guard let ipTool, let output = popen("\(ipTool) \(words) 2>&1", "re") else { throw Failure(text: "cannot run ip(8)") }
-    var bytes: [UInt8] = []
-    var piece = [UInt8](repeating: 0, count: 4096)
-    while case let count = fread(&piece, 1, piece.count, output), count > 0 { bytes += piece.prefix(count) }
-    let text = String(decoding: bytes, as: UTF8.self)
-    guard pclose(output) == 0 else { throw Failure(text: "ip \(words): \(text)") }
+    guard let ipTool else { throw Failure(text: "there is no ip(8)") }
+    let output = temporaryFile()
+    defer { unlink(output) }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    posix_spawn_file_actions_adddup2(&actions, 1, 2)
+    // Sockets of other tests must not live on in the child. Not in Swift's Glibc module.
+    typealias CloseFrom = @convention(c) (UnsafeMutableRawPointer, CInt) -> CInt
+    if let symbol = dlsym(nil, "posix_spawn_file_actions_addclosefrom_np") {
+      _ = unsafeBitCast(symbol, to: CloseFrom.self)(&actions, 3)
+    }
+    let arguments = [ipTool] + words.split(separator: " ").map(String.init)
+    var pointers = arguments.map { strdup($0) } + [nil]
+    defer { for pointer in pointers { free(pointer) } }
+    var child: pid_t = 0
+    guard posix_spawn(&child, ipTool, &actions, nil, &pointers, environ) == 0 else {
+      throw Failure(text: "cannot run ip(8)")
+    }
+    var status: CInt = 0
+    while waitpid(child, &status, 0) < 0, errno == EINTR {}
+    let text = (try? String(contentsOfFile: output, encoding: .utf8)) ?? ""
+    guard status == 0 else { throw Failure(text: "ip \(words): \(text)") }
     return text
   }
 
   /// Runs many commands of ip(8) at once, one on each line.
   static func ip(batch lines: [String]) throws {
-    let file = FileManager.default.temporaryDirectory.appendingPathComponent("ip-batch-\(UUID().uuidString)")
-    defer { try? FileManager.default.removeItem(at: file) }
-    try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: file)
-    try ip("-batch \(file.path)")
+    let file = temporaryFile()
+    defer { unlink(file) }
+    try (lines.joined(separator: "\n") + "\n").write(toFile: file, atomically: false, encoding: .utf8)
+    try ip("-batch \(file)")
+  }
+
+  private static func temporaryFile() -> String {
+    FileManager.default.temporaryDirectory.appendingPathComponent("ip-\(UUID().uuidString)").path
   }
 
   struct Failure: Error, CustomStringConvertible {

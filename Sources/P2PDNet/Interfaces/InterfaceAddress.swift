@@ -32,9 +32,12 @@ public struct InterfaceAddress: Hashable, Sendable, CustomStringConvertible {
   public let peer: IPAddress?
   /// The subnet's broadcast address, IPv4 only.
   public let broadcast: IPAddress?
+  /// How far it is valid.
   public let scope: Scope
+  /// What else the kernel knows about it.
   public let flags: Flags
 
+  /// An address put together by hand.
   public init(
     ip: IPAddress, prefixLength: Int, peer: IPAddress? = nil, broadcast: IPAddress? = nil, scope: Scope = .global,
     flags: Flags = []

@@ -7,16 +7,21 @@ public struct NetworkInterface: Hashable, Sendable, CustomStringConvertible {
 
     /// Switched on by the administrator.
     public static let up = Flags(rawValue: 0x1)
+    /// Its network has broadcast addresses.
     public static let broadcast = Flags(rawValue: 0x2)
+    /// Reaches this host alone.
     public static let loopback = Flags(rawValue: 0x8)
+    /// Has one other end, like a tunnel.
     public static let pointToPoint = Flags(rawValue: 0x10)
     /// Has a carrier: packets can pass.
     public static let running = Flags(rawValue: 0x40)
+    /// Takes multicast packets.
     public static let multicast = Flags(rawValue: 0x1000)
 
     static let known: Flags = [.up, .broadcast, .loopback, .pointToPoint, .running, .multicast]
   }
 
+  /// `eth0`.
   public let name: String
   /// The kernel's number of the interface, which is also the scope id of its link-local addresses.
   public let index: UInt32
@@ -24,12 +29,14 @@ public struct NetworkInterface: Hashable, Sendable, CustomStringConvertible {
   public let hardwareAddress: [UInt8]
   /// The largest packet in bytes.
   public let mtu: Int
+  /// What it can do and whether it is on.
   public let flags: Flags
   /// What a virtual interface is made of ("veth", "bridge", "wireguard"); empty for hardware.
   public let kind: String
   /// Every address in the kernel's order, those that cannot be bound yet included.
   public let addresses: [InterfaceAddress]
 
+  /// An interface put together by hand, as tests and other sources than the kernel do.
   public init(
     name: String, index: UInt32, hardwareAddress: [UInt8] = [], mtu: Int = 1500, flags: Flags = [.up, .running],
     kind: String = "", addresses: [InterfaceAddress] = []
@@ -54,6 +61,7 @@ public struct NetworkInterface: Hashable, Sendable, CustomStringConvertible {
 
   /// Switched on and with a carrier.
   public var isUp: Bool { flags.isSuperset(of: [.up, .running]) }
+  /// Reaches this host alone.
   public var isLoopback: Bool { flags.contains(.loopback) }
 
   /// The families in which a socket can be bound to an address of this interface, link-local ones included.
@@ -61,20 +69,22 @@ public struct NetworkInterface: Hashable, Sendable, CustomStringConvertible {
     AddressFamily.allCases.filter { family in addresses.contains { $0.ip.family == family && $0.isUsable } }
   }
 
+  /// True when a socket of the family can be bound to an address of this interface.
   public func supports(_ family: AddressFamily) -> Bool { supported.contains(family) }
 
+  /// The name.
   public var description: String { name }
 }
 
 extension NetworkInterface {
   /// Every interface of this host by index, loopback and interfaces that are down included.
   /// - Throws: `NetError` with the kernel's reason where it gives no list.
-  public static func list() throws(NetError) -> [NetworkInterface] { try NetworkSnapshot.current().interfaces }
+  public static func list() throws(NetError) -> [NetworkInterface] { try NetworkSnapshot.interfacesAlone().interfaces }
 
   /// The interface of that name.
   /// - Throws: `.badAddress`, naming those that exist, where there is none.
   public static func named(_ name: String) throws(NetError) -> NetworkInterface {
-    try NetworkSnapshot.current().interface(named: name)
+    try NetworkSnapshot.interfacesAlone().interface(named: name)
   }
 
   /// The interface that packets to the Internet leave by.

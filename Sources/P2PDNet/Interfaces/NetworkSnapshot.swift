@@ -12,11 +12,17 @@ public struct NetworkSnapshot: Hashable, Sendable {
 
   /// What the kernel says now. Takes well under a millisecond and waits for no network.
   public static func current() throws(NetError) -> NetworkSnapshot {
-    let links = try NetlinkSocket.dump(.links)
-    let addresses = try NetlinkSocket.dump(.addresses)
+    var snapshot = try interfacesAlone()
     var routes = try NetlinkSocket.dump(.routes, family: .v4)
     routes += try NetlinkSocket.dump(.routes, family: .v6)
-    return NetworkSnapshot(links: links, addresses: addresses, routes: routes)
+    snapshot.defaultRoutes = defaultRoutes(in: routes)
+    return snapshot
+  }
+
+  /// The interfaces without the routes, of which a router may have a great many.
+  static func interfacesAlone() throws(NetError) -> NetworkSnapshot {
+    let links = try NetlinkSocket.dump(.links)
+    return NetworkSnapshot(links: links, addresses: try NetlinkSocket.dump(.addresses), routes: [])
   }
 
   /// The interface with that index.
@@ -88,13 +94,16 @@ extension NetworkSnapshot {
     for case .link(let link) in links {
       interfaces.append(NetworkInterface(link, addresses: byIndex[link.index] ?? []))
     }
-    self.init(interfaces: interfaces.sorted { $0.index < $1.index })
+    self.init(interfaces: interfaces.sorted { $0.index < $1.index }, defaultRoutes: Self.defaultRoutes(in: routes))
+  }
+
+  private static func defaultRoutes(in routes: [NetlinkCodec.Content]) -> [AddressFamily: DefaultRoute] {
     var best: [AddressFamily: NetlinkCodec.RouteRecord] = [:]
     for case .route(let route) in routes where route.isDefault {
       if let other = best[route.family], !route.isBetter(than: other) { continue }
       best[route.family] = route
     }
-    defaultRoutes = best.mapValues {
+    return best.mapValues {
       DefaultRoute(
         family: $0.family, interfaceIndex: $0.interfaceIndex, gateway: $0.gateway, metric: $0.metric,
         preferredSource: $0.preferredSource)

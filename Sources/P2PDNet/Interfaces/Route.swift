@@ -1,6 +1,7 @@
 /// A way out of this host in one family: the addresses of an interface that a pipe can be bound to, and the addresses
 /// under which the Internet sees them. A value: what a pipe was opened with does not change under it.
 public struct Route: Hashable, Sendable, CustomStringConvertible {
+  /// Of all its addresses.
   public let family: AddressFamily
   /// The interface; nil for ``any(_:)`` and ``loopback(_:)``, which no interface holds.
   public let interface: NetworkInterface?
@@ -12,6 +13,7 @@ public struct Route: Hashable, Sendable, CustomStringConvertible {
   /// The addresses under which the Internet sees this route; empty while not known.
   public var extIPs: [IPAddress]
 
+  /// A route put together by hand; ``RoutePool`` makes those of an interface.
   public init(
     family: AddressFamily, interface: NetworkInterface? = nil, nicIPs: [IPAddress], linkLocals: [IPAddress] = [],
     extIPs: [IPAddress] = []
@@ -38,6 +40,7 @@ public struct Route: Hashable, Sendable, CustomStringConvertible {
 
   /// True when the addresses stand for every interface.
   public var isWildcard: Bool { nicIPs.first?.isWildcard ?? false }
+  /// True when the addresses reach this host alone.
   public var isLoopback: Bool { nicIPs.first?.isLoopback ?? false }
 
   /// The address of this route that can speak to `destination`: a link-local one to a link-local destination, nil where
@@ -73,15 +76,19 @@ public struct Route: Hashable, Sendable, CustomStringConvertible {
 
 /// A route and the address and port of it that a pipe is bound to.
 public struct BoundRoute: Hashable, Sendable, CustomStringConvertible {
+  /// The route it was made from.
   public let route: Route
-  /// Port 0 until the kernel has chosen one.
+  /// Where to bind. Port 0 until the kernel has chosen one.
   public var endpoint: Endpoint
 
+  /// Unchecked; ``Route/bind(port:ip:)`` refuses addresses that are not the route's.
   public init(route: Route, endpoint: Endpoint) {
     self.route = route
     self.endpoint = endpoint
   }
 
+  /// 0 until the kernel has chosen one.
   public var port: UInt16 { endpoint.port }
+  /// `192.0.2.2:80 on eth0`.
   public var description: String { "\(endpoint) on \(route.interface?.name ?? "any interface")" }
 }

@@ -2,6 +2,7 @@
 public struct RoutePool: Hashable, Sendable, RandomAccessCollection, MutableCollection, ExpressibleByArrayLiteral {
   private var routes: [Route]
 
+  /// Those routes, in that order.
   public init(_ routes: [Route]) { self.routes = routes }
   public init(arrayLiteral elements: Route...) { routes = elements }
 
@@ -50,10 +51,12 @@ public struct RoutePool: Hashable, Sendable, RandomAccessCollection, MutableColl
 public struct RoutePools: Hashable, Sendable {
   private var pools: [AddressFamily: RoutePool] = [:]
 
+  /// The interface's pools, made from its addresses.
   public init(_ interface: NetworkInterface) {
     for family in AddressFamily.allCases { pools[family] = RoutePool(interface, family) }
   }
 
+  /// The family's pool; empty where the interface has no address of it.
   public subscript(family: AddressFamily) -> RoutePool {
     get { pools[family] ?? [] }
     set { pools[family] = newValue }

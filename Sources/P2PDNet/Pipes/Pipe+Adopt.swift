@@ -10,6 +10,7 @@ extension Pipe {
   public static func adopt(
     _ channel: any Channel, encrypted: Bool, conf: PipeConf, sink: (any PipeSink)?, prepare: (Pipe) -> Void = { _ in }
   ) throws -> Pipe {
+    SocketOptions.closeOnExec(channel)
     let transport = NIOStreamTransport(isTLS: encrypted, opening: nil)
     let pipe = Pipe(proto: .tcp, isServer: false, loop: channel.eventLoop, conf: conf, transport: transport)
     pipe.peer = channel.remoteAddress.flatMap { Endpoint($0) }.map { Peer($0) } ?? Peer(unixPath: "")

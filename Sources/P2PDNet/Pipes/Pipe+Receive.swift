@@ -25,6 +25,11 @@ extension Pipe {
     counters.bytesIn &+= UInt64(bytes.count)
     heard = true
     guard phase == .open else { return }
+    if fastPath, isRaw, let peer {
+      deliver(bytes, from: peer)
+      if fastPath { return }
+      return updateReading()
+    }
     if undecoded.readableBytes > 0 || isFull || isDecoding {
       undecoded.writeBytes(bytes)
       decodeKept()
@@ -46,10 +51,6 @@ extension Pipe {
     } else {
       deliver(bytes, from: peer)
     }
-  }
-
-  func readCompleted() {
-    if inputEnd != nil { endIfDone() }
   }
 
   /// The peer sends no more. Lines without an end count as a last line.

@@ -65,6 +65,7 @@ public final class Pipe: @unchecked Sendable {
 
   // Receiving
   var decoder: FrameDecoder
+  let isRaw: Bool
   /// Stream bytes not decoded yet: part of a message, or more messages than may wait.
   var undecoded = ByteBuffer()
   var inbox = MessageQueue()
@@ -111,6 +112,7 @@ public final class Pipe: @unchecked Sendable {
     endedPromise = loop.makePromise()
     openedAt = loop.now
     let framing = proto == .udp ? Framing.raw : conf.framing
+    isRaw = framing == .raw
     decoder = FrameDecoder(framing, limit: min(conf.maxMessage, framing.ceiling))
     if conf.enableMsgIDs { duplicates = DuplicateFilter(size: conf.maxMsgIDs) }
     transport.pipe = self

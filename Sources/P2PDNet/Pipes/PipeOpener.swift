@@ -290,6 +290,7 @@ final class OpenRequest: @unchecked Sendable {
   /// Options that must be set before the socket binds or connects.
   private func prepare(_ channel: any Channel, pipe: Pipe, stream: Bool) throws {
     guard let options = channel.syncOptions else { return }
+    SocketOptions.closeOnExec(channel)
     if conf.reuseAddr {
       try options.setOption(.socketOption(.so_reuseaddr), value: 1)
       try SocketOptions.set(channel, Int(SOL_SOCKET), Int(SO_REUSEPORT), 1, "set SO_REUSEPORT")

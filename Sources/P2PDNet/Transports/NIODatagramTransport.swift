@@ -74,7 +74,8 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
 
   override func close(linger: Bool) {
     descriptor = -1
-    pipe = nil
+    isDetached = true
+    if channel == nil { pipe = nil }
     channel?.close(promise: nil)
   }
 
@@ -99,7 +100,7 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     let envelope = Self.unwrapInboundIn(data)
-    guard let pipe else { return }
+    guard !isDetached, let pipe else { return }
     let sender: Peer
     if isConnected, let peer = pipe.peer {
       sender = peer
@@ -114,10 +115,6 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
     envelope.data.withUnsafeReadableBytes { pipe.received(datagram: $0, from: sender) }
   }
 
-  func channelReadComplete(context: ChannelHandlerContext) {
-    pipe?.readCompleted()
-  }
-
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     // ICMP told that nobody listens: a fact about one datagram, not the end of the pipe.
     if let error = error as? IOError, error.errnoCode == ECONNREFUSED { return }
@@ -127,8 +124,11 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
 
   func channelInactive(context: ChannelHandlerContext) {
     descriptor = -1
-    let ended = pipe
-    ended?.transportEnded(failure ?? .closed)
+    pipe?.transportEnded(failure ?? .closed)
+    channel = nil
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) {
     pipe = nil
     channel = nil
   }

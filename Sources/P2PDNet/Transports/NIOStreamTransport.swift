@@ -155,13 +155,12 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
       pipe = nil
       return
     }
+    isDetached = true
     guard linger, channel.isActive, !isTLS, !inputClosed else {
-      pipe = nil
       channel.close(promise: nil)
       return
     }
     lingering = true
-    pipe = nil
     setReading(true)
     channel.close(mode: .output).whenFailure { _ in channel.close(promise: nil) }
     channel.eventLoop.assumeIsolated().scheduleTask(in: Self.lingerTime) { channel.close(promise: nil) }
@@ -200,12 +199,8 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    if lingering { return }
-    Self.unwrapInboundIn(data).withUnsafeReadableBytes { pipe?.received(stream: $0) }
-  }
-
-  func channelReadComplete(context: ChannelHandlerContext) {
-    pipe?.readCompleted()
+    guard !isDetached, let pipe else { return }
+    Self.unwrapInboundIn(data).withUnsafeReadableBytes { pipe.received(stream: $0) }
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -214,12 +209,12 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
       inputClosed = true
       if lingering { return context.close(promise: nil) }
       if opening != nil { return context.close(promise: nil) }
-      pipe?.inputEnded(.closed)
+      if !isDetached { pipe?.inputEnded(.closed) }
     case TLSUserEvent.handshakeCompleted(let negotiated):
       pipe?.negotiatedProtocol = negotiated
       finishOpening(.success(()))
     case TLSUserEvent.shutdownCompleted:
-      if !lingering { pipe?.inputEnded(.closed) }
+      if !isDetached { pipe?.inputEnded(.closed) }
     default:
       context.fireUserInboundEventTriggered(event)
     }
@@ -238,8 +233,11 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
     descriptor = -1
     finishOpening(
       .failure(NetError(isTLS ? .tls : .closed, "open", cause: "the peer closed the connection during the handshake")))
-    let ended = pipe
-    ended?.transportEnded(failure ?? .closed)
+    pipe?.transportEnded(failure ?? .closed)
+    channel = nil
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) {
     pipe = nil
     channel = nil
   }

@@ -2,11 +2,14 @@ import NIOCore
 
 /// What moves one pipe's bytes: the seam behind which another engine than swift-nio may stand. A transport does no
 /// framing and keeps no messages. It tells its pipe, on the pipe's loop:
-/// `received(stream:)` or `received(datagram:from:)`, `readCompleted()`, `inputEnded()`, `drained()` and, last of
+/// `received(stream:)` or `received(datagram:from:)`, `inputEnded(_:)`, `drained()` and, last of
 /// all and once, `transportEnded(_:)`.
 class Transport: @unchecked Sendable {
-  /// The pipe owns its transport; the transport holds the pipe while its descriptor is open.
+  /// The pipe owns its transport; the transport holds the pipe until its channel is gone, so that a pipe that ends in
+  /// the middle of a read is still there when the read returns.
   var pipe: Pipe?
+  /// The pipe has let go: nothing is told to it any more.
+  var isDetached = false
 
   init() {}
 

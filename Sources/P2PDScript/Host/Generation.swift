@@ -116,7 +116,7 @@ final class Generation {
       logger.error("\(text)", metadata: metadata)
     }
     guard let errorCallback, place != Self.errorPlace else { return }
-    let value = failure.value.isNil ? LuaValue.string(Array(failure.message.utf8)) : failure.value
+    let value = failure.value.isNil ? LuaValue.string(failure.message) : failure.value
     var arguments = [value]
     if let ref = pipe?.pipeRef { arguments.append(.ref(ref)) }
     host.startCallback(errorCallback, arguments: arguments, generation: self, place: Self.errorPlace)
@@ -149,8 +149,4 @@ struct ErrorReporter {
     write(suppressed)
     suppressed = 0
   }
-}
-
-extension LuaValue {
-  var isNil: Bool { if case .nil = self { true } else { false } }
 }

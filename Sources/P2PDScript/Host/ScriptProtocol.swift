@@ -59,7 +59,7 @@ extension ScriptHost {
       defer { vm.release(chunk) }
       loading = generation
       defer { loading = nil }
-      let results = try vm.callNow(run, [.ref(try vm.retain(chunk)), .text(generation.name)])
+      let results = try vm.callNow(run, [.ref(chunk), .string(generation.name)])
       afterRun()
       guard case .table(let shape)? = results.first else { return [] }
       return shape
@@ -74,13 +74,13 @@ extension ScriptHost {
       directory: ScriptFiles.directory(generation.path), moduleDirectories: options.moduleDirectories, printTag: "\(generation.id)")
     generation.environment = environment
     guard let install = kept["install"] else { return }
-    var list: LuaValue = .nil
-    if let arguments {
-      var pairs: [(key: LuaValue, value: LuaValue)] = [(.int(0), .text(generation.path))]
-      for (index, argument) in arguments.enumerated() { pairs.append((.int(Int64(index + 1)), .text(argument))) }
-      list = .table(pairs)
-    }
-    _ = try vm.callNow(install, [.ref(try vm.retain(environment)), .int(generation.id), .text(generation.path), list])
+    let module = try vm.module("p2pd", in: environment)
+    defer { vm.release(module) }
+    _ = try vm.callNow(install, [.ref(module), .int(generation.id), .string(generation.path)])
+    guard let arguments else { return }
+    var pairs: [(key: LuaValue, value: LuaValue)] = [(.int(0), .string(generation.path))]
+    for (index, argument) in arguments.enumerated() { pairs.append((.int(Int64(index + 1)), .string(argument))) }
+    try vm.setField(environment, "arg", .table(pairs))
   }
 
   /// Hosts every loaded protocol on the node under its name; the first one serves the default protocol too. From now

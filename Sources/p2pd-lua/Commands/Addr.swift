@@ -7,7 +7,7 @@ struct Addr: AsyncParsableCommand {
     abstract: "Show this machine's node address, or explain one.",
     discussion: """
       EXAMPLES
-        p2pd-lua addr                    the address others connect to while `run` is running
+        p2pd-lua addr                    where others reach `run` on this machine
         p2pd-lua addr explain p2pd1...   what an address says, in words
       """,
     subcommands: [Show.self, Explain.self], defaultSubcommand: Show.self)
@@ -15,7 +15,7 @@ struct Addr: AsyncParsableCommand {
   struct Show: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Show this machine's node address (what `addr` alone does).",
-      discussion: "It holds as long as the machine's addresses and the node's port do; `run` prints it too.")
+      discussion: "It holds as long as the machine's addresses and the node's port do.")
 
     @OptionGroup(title: "State options") var state: StateOptions
     @OptionGroup(title: "Node options") var node: NodeOptions
@@ -35,7 +35,8 @@ struct Addr: AsyncParsableCommand {
           p2pd-lua addr explain "$(p2pd-lua addr)"
 
         EXIT STATUS
-          0  it is an address      1  it is none, or a damaged or forged one
+          0  it is an address
+          1  it is none, or a damaged or forged one
         """)
 
     @Argument(help: "The address, p2pd1...")

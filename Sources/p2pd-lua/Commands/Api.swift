@@ -6,11 +6,11 @@ struct Api: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Write the reference, the editor types and the luacheck globals of the Lua API.",
     discussion: """
-      All three are made from one table in the engine. A test regenerates them and fails where they differ from what lies
-      in the tree.
+      All three are made from one table in the engine. A test regenerates them and
+      fails where they differ from what lies in the tree.
         p2pd-lua api                  lists the files
         p2pd-lua api --write .        writes them below the folder
-        p2pd-lua api --diff .         names the ones that differ; exit status 1 if there is one
+        p2pd-lua api --diff .         names those that differ; status 1 if one does
       """,
     shouldDisplay: false)
 
@@ -35,7 +35,10 @@ struct Api: ParsableCommand {
       let text = Array(file.text.utf8)
       let same = Files.read(path, atMost: Self.largestFile) == text
       if diff != nil {
-        if !same { Console.shared.out("\(path) is not what the API table gives; write it anew with: p2pd-lua api --write \(root)\n") }
+        if !same {
+          Console.shared.out(
+            "\(path) is not what the API table gives; write it anew with: p2pd-lua api --write \(root)\n")
+        }
         stale = stale || !same
       } else if !same {
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."

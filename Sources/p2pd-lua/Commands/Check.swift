@@ -4,9 +4,11 @@ import P2PDScript
 struct Check: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Load scripts without a network and say what is wrong with them.",
+    usage: "p2pd-lua check [<options>] <scripts> ...",
     discussion: """
-      Reports syntax errors, callbacks that are misspelt or no functions, and names the API does not have (p2pd.conect,
-      pipe:sendd). The scripts' top level is run; their handlers are not. Every line begins with file:line:, as editors
+      Reports syntax errors, callbacks that are misspelt or no functions, and names
+      the API does not have (p2pd.conect, pipe:sendd). The scripts' top level is
+      run, their handlers are not. A finding begins with file:line:, as editors
       like it.
 
       EXAMPLES
@@ -14,7 +16,8 @@ struct Check: AsyncParsableCommand {
         p2pd-lua check --strict handlers/*.lua
 
       EXIT STATUS
-        0  no errors      1  an error (with --strict: or a warning)
+        0  no errors
+        1  an error; with --strict: or a warning
       """)
 
   @Argument(help: "The scripts, or folders of scripts.", completion: .file(extensions: ["lua"]))

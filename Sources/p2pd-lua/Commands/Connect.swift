@@ -9,23 +9,28 @@ struct Connect: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Talk to a node, or to a host and port.",
     discussion: """
-      At a terminal each line typed is sent as a message and messages are shown as they come. The arrows edit the line and
-      bring back earlier ones; Control-D or Control-C ends. In a pipeline standard input is sent, one message a line (a
-      host's stream: bytes as they are), then this side says that no more comes and waits for the answers: until the peer
-      ends, or nothing came for --timeout seconds.
+      At a terminal each line typed is sent as a message, and messages are shown
+      as they come. The arrows edit the line and bring back earlier ones;
+      Control-D or Control-C ends.
+
+      In a pipeline standard input is sent, one message a line (to a host: bytes
+      as they are). Then this side says that no more comes and waits for answers,
+      until the peer ends or nothing came for --timeout seconds.
 
       EXAMPLES
-        p2pd-lua connect p2pd1...                          talk to a node's first protocol
-        p2pd-lua connect --protocol chat p2pd1...          or to one by name
-        echo "ECHO hi" | p2pd-lua connect p2pd1...         the echo every node has; prints hi
-        p2pd-lua connect example.org:7                     plain TCP
-        p2pd-lua connect --udp [2001:db8::1]:7             one datagram a line
+        p2pd-lua connect p2pd1...                    a node's first protocol
+        p2pd-lua connect --protocol chat p2pd1...    another one of its protocols
+        echo "ECHO hi" | p2pd-lua connect p2pd1...   every node answers: hi
+        p2pd-lua connect --raw p2pd1... < cat.jpg    bytes, 64 KiB a message
+        p2pd-lua connect example.org:7               plain TCP
+        p2pd-lua connect --udp [2001:db8::1]:7       one datagram a line
         p2pd-lua connect --tls --crlf example.org:443
-        p2pd-lua connect --raw p2pd1... < picture.jpg      64 KiB a message
 
       EXIT STATUS
-        0  the conversation ended in good order      1  no connection, or it broke; each attempt's reason is given
-        2  the command line is wrong                 130, 143  ended by SIGINT, SIGTERM
+        0    the conversation ended in good order
+        1    no connection, or it broke; the reason of each attempt is given
+        2    the command line is wrong
+        130  ended by SIGINT; 143: by SIGTERM
       """)
 
   @Argument(help: "A node's address (p2pd1...), HOST:PORT, [IPV6]:PORT or unix:PATH.")
@@ -43,7 +48,7 @@ struct Connect: AsyncParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "How a host's stream keeps messages apart: raw, line, u16 or u32 (length prefixes).",
+      "How a host's stream keeps messages apart; u16 and u32 are length prefixes.",
       discussion: "Default: raw", valueName: "framing"))
   var framing: Framing?
 
@@ -70,7 +75,8 @@ struct Connect: AsyncParsableCommand {
   @OptionGroup(title: "Log options") var log: LogOptions
 
   func validate() throws {
-    for (name, value) in [("--timeout", timeout), ("--connect-timeout", connectTimeout)] where !(0...86_400).contains(value) {
+    for (name, value) in [("--timeout", timeout), ("--connect-timeout", connectTimeout)]
+    where !(0...86_400).contains(value) {
       throw ValidationError("\(name) is given in seconds, from 0 to 86400; \(value) is not.")
     }
     guard let target = Target(argument: target) else {
@@ -80,13 +86,17 @@ struct Connect: AsyncParsableCommand {
     switch target {
     case .node:
       if udp || tls || framing != nil || crlf {
-        throw ValidationError("--udp, --tls, --framing and --crlf are for HOST:PORT; pipes between nodes are encrypted and keep messages whole.")
+        throw ValidationError(
+          "--udp, --tls, --framing and --crlf are for HOST:PORT; pipes between nodes are encrypted and keep messages whole."
+        )
       }
     case .host, .unix:
       if self.protocol != nil || identity {
         throw ValidationError("--protocol and --identity are for node addresses (p2pd1...).")
       }
-      if udp, tls || framing != nil { throw ValidationError("--tls and --framing are for TCP; a datagram keeps its boundaries.") }
+      if udp, tls || framing != nil {
+        throw ValidationError("--tls and --framing are for TCP; a datagram keeps its boundaries.")
+      }
       if udp, case .unix = target { throw ValidationError("--udp needs HOST:PORT.") }
     }
   }
@@ -159,8 +169,8 @@ struct Connect: AsyncParsableCommand {
     if tls { conf.tls = try TLSSetup.client() }
     let opened = PipeOpener.open(udp ? .udp : .tcp, to: destination, conf: conf, sink: sink, on: Engine.loop)
     let pipe = try await opened.get()
-    let where_ = try await Engine.loop.submit { pipe.peer.map(\.description) ?? destination.description }.get()
-    return Dialled(pipe: pipe, node: nil, how: "to \(where_)\(udp ? " by UDP" : tls ? " by TLS" : "")")
+    let place = try await Engine.loop.submit { pipe.peer.map(\.description) ?? destination.description }.get()
+    return Dialled(pipe: pipe, node: nil, how: "to \(place)\(udp ? " by UDP" : tls ? " by TLS" : "")")
   }
 
   private func dialNode(_ text: String, _ sink: Conversation, _ logger: Logger) async throws -> Dialled {
@@ -191,9 +201,11 @@ struct Connect: AsyncParsableCommand {
   }
 }
 
-extension Framing: @retroactive ExpressibleByArgument {
+extension Framing: ExpressibleByArgument {
   public init?(argument: String) {
     self.init(rawValue: argument)
     if self == .message { return nil }  // between nodes only
   }
+
+  public static var allValueStrings: [String] { allCases.filter { $0 != .message }.map(\.rawValue) }
 }

@@ -7,21 +7,24 @@ struct Exec: AsyncParsableCommand {
     abstract: "Run a script that does something and ends.",
     usage: "p2pd-lua exec [OPTIONS] SCRIPT [ARGS...]",
     discussion: """
-      The script gets what follows its name as `arg` and `...`. It may start nodes, open pipes and wait; what it leaves
-      open is closed at its end. The options of the node are what p2pd.node{} starts from.
+      The script gets what follows its name as `arg` and `...`. It may start
+      nodes, open pipes and wait; what it leaves open is closed at its end. The
+      node options are what p2pd.node{} starts from.
 
       EXAMPLES
         p2pd-lua exec hello.lua
         p2pd-lua exec --ephemeral --offline echo_test.lua "answers"
 
       EXIT STATUS
-        What the script returned or gave to os.exit: a number, true (0) or false (1); 1 after an error; 2 where the
-        command line is wrong; 130 or 143 where SIGINT or SIGTERM ended it.
+        What the script returned or gave to os.exit: a number, true (0), false (1).
+        1    the script raised an error
+        2    the command line is wrong
+        130  ended by SIGINT; 143: by SIGTERM
       """)
 
   @Argument(
     parsing: .captureForPassthrough,
-    help: ArgumentHelp("The script and its arguments.", valueName: "script args"), completion: .file(extensions: ["lua"]))
+    help: ArgumentHelp("The script and its arguments.", valueName: "script"), completion: .file(extensions: ["lua"]))
   var words: [String]
 
   @OptionGroup(title: "Node options") var node: NodeOptions
@@ -34,7 +37,8 @@ struct Exec: AsyncParsableCommand {
     // Everything from the first word on is the script's, so an option here is one that does not exist.
     if first.hasPrefix("-") {
       throw first == "-h" || first == "--help"
-        ? CleanExit.helpRequest(self) : ValidationError("Unknown option '\(first)'; the script's name comes after the options.")
+        ? CleanExit.helpRequest(self)
+        : ValidationError("Unknown option '\(first)'; the script's name comes after the options.")
     }
   }
 

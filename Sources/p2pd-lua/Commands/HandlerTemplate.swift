@@ -11,7 +11,9 @@ struct HandlerTemplate: Sendable {
     guard let first = text.utf8.first, text.utf8.count <= 63 else { return false }
     let isLetter: (UInt8) -> Bool = { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0 | 0x20) }
     return isLetter(first)
-      && text.utf8.allSatisfy { isLetter($0) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || "-_".utf8.contains($0) }
+      && text.utf8.allSatisfy {
+        isLetter($0) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || "-_".utf8.contains($0)
+      }
       && !text.hasSuffix("_test")
   }
 

@@ -5,8 +5,9 @@ struct Id: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show this machine's node id.",
     discussion: """
-      The id is the public half of the node's key. The key is made at the first start, this command included, and lies in
-      the state folder, readable by its owner only. Whoever has a copy of it can pose as this node.
+      The id is the public half of the node's key. The key is made at the first
+      start, this command included, and lies in the state folder, readable by its
+      owner only. Whoever has a copy of it can pose as this node.
 
       EXAMPLES
         p2pd-lua id

@@ -5,8 +5,8 @@ struct New: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Write a commented handler and its test.",
     discussion: """
-      Writes NAME.lua and NAME_test.lua into the current folder, or into the folder NAME begins with. Files that are there
-      already are left alone.
+      Writes NAME.lua and NAME_test.lua into the current folder, or into the one
+      NAME begins with. Files that are there already are left alone.
 
       EXAMPLES
         p2pd-lua new guess
@@ -19,7 +19,8 @@ struct New: ParsableCommand {
 
   func validate() throws {
     guard HandlerTemplate.isName(HandlerTemplate.split(name).name) else {
-      throw ValidationError("\"\(name)\" is no protocol name: give up to 63 letters, digits, '-' or '_', beginning with a letter.")
+      throw ValidationError(
+        "\"\(name)\" is no protocol name: give up to 63 letters, digits, '-' or '_', beginning with a letter.")
     }
   }
 
@@ -31,7 +32,9 @@ struct New: ParsableCommand {
     for path in [handler, test] where Files.exists(path) {
       throw Failure("\(path) is there already", remedy: "Choose another name, or move the file away.")
     }
-    if !folder.isEmpty, !Files.isDirectory(folder) { throw Failure("there is no folder \(folder)", remedy: "Make it first: mkdir -p \(Environment.shellWord(folder))") }
+    if !folder.isEmpty, !Files.isDirectory(folder) {
+      throw Failure("there is no folder \(folder)", remedy: "Make it first: mkdir -p \(Environment.shellWord(folder))")
+    }
     let template = HandlerTemplate(name: name, program: Environment.program, path: handler)
     for (path, text) in [(handler, template.handler), (test, template.test)] {
       guard Files.create(path, with: Array(text.utf8)) else {

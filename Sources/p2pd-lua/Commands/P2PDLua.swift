@@ -9,25 +9,30 @@ struct P2PDLua: AsyncParsableCommand {
     abstract: "Write a network protocol in Lua and run it as a peer that others can reach.",
     discussion: """
       EXAMPLES
-        p2pd-lua run scripts/handlers/echo.lua      host a protocol; prints the address to connect to
-        p2pd-lua connect p2pd1...                   talk to it from another terminal
+        p2pd-lua run echo.lua                       host it; prints its address
+        p2pd-lua connect p2pd1...                   talk to it from elsewhere
         echo "ECHO hi" | p2pd-lua connect p2pd1...  or from a script
-        p2pd-lua new guess                          start a protocol of your own
+        p2pd-lua new guess                          begin a protocol of your own
 
       EXIT STATUS
-        0  done      1  it failed; standard error says why      2  the command line is wrong
-        130, 143     ended by a second SIGINT or SIGTERM (exec: by the first)
+        0    done
+        1    it failed; standard error says why
+        2    the command line is wrong
+        130  ended by SIGINT; 143: by SIGTERM (run: by a second signal only)
         exec gives the script's own status.
 
       ENVIRONMENT
-        P2PD_STATE_DIR, P2PD_PORT, P2PD_LISTEN, P2PD_OFFLINE, P2PD_MEMORY, P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_LOG_LEVEL,
-        P2PD_LOG_FORMAT stand in for the options of these names; an option given wins. P2PD_LUA_LIB names the folder of
-        Lua modules. NO_COLOR turns colours off.
+        P2PD_STATE_DIR, P2PD_PORT, P2PD_LISTEN, P2PD_OFFLINE, P2PD_MEMORY,
+        P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_LOG_LEVEL, P2PD_LOG_FORMAT
+                          stand in for the options of these names; those win
+        P2PD_LUA_LIB      folders of Lua modules, separated by colons
+        NO_COLOR          no colours, whatever the terminal
 
       SHELL COMPLETIONS
-        bash   p2pd-lua --generate-completion-script bash > ~/.local/share/bash-completion/completions/p2pd-lua
-        zsh    p2pd-lua --generate-completion-script zsh > ~/.zsh/completion/_p2pd-lua
-        fish   p2pd-lua --generate-completion-script fish > ~/.config/fish/completions/p2pd-lua.fish
+        p2pd-lua --generate-completion-script bash
+        writes the script for bash; zsh and fish likewise. Put it where the shell
+        looks: ~/.local/share/bash-completion/completions/p2pd-lua,
+        ~/.zfunc/_p2pd-lua, ~/.config/fish/completions/p2pd-lua.fish.
       """,
     version: "p2pd-lua \(Program.version)",
     subcommands: [

@@ -10,17 +10,19 @@ struct Run: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Host protocols written in Lua until it is told to stop.",
     discussion: """
-      Starts a node, hosts each script under its name (the file's, or M.protocol) and prints the node's address, with the
-      command that connects to it from another terminal. Who connects without naming a protocol gets the first script's.
-      Standard output gets the address alone; everything else goes to standard error.
+      Starts a node, hosts each script under its name (the file's, or M.protocol)
+      and prints the node's address, with the command that connects to it from
+      another terminal. Who names no protocol gets the first script's. Standard
+      output gets the address alone; the rest goes to standard error.
 
-      SIGINT (Control-C) and SIGTERM end it in order: no new pipes, what is queued is sent, the scripts' end_cbs run, and
-      the exit status is 0. A second signal ends it at once.
+      SIGINT (Control-C) and SIGTERM end it in order: no new pipes, what is queued
+      is sent, the scripts' end_cbs run, and the exit status is 0. A second signal
+      ends it at once.
 
       EXAMPLES
         p2pd-lua run ping.lua
-        p2pd-lua run chat.lua kv.lua --port 7000 --state-dir /srv/p2pd
-        p2pd-lua run handlers/ --listen 127.0.0.1 --ephemeral --sandbox
+        p2pd-lua run --port 7000 --state-dir /srv/p2pd chat.lua kv.lua
+        p2pd-lua run --listen 127.0.0.1 --ephemeral --sandbox handlers/
       """)
 
   @Argument(help: "The scripts, or folders of scripts.", completion: .file(extensions: ["lua"]))
@@ -41,7 +43,11 @@ struct Run: AsyncParsableCommand {
     // Scripts first: one that cannot be loaded must not open a port.
     let protocols = try await ScriptFailure.explained { try await host.loadProtocols(paths) }
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
-    await host.attach(node)
+    do {
+      try await host.attach(node)
+    } catch {
+      throw Failure("the node cannot host the scripts: \(error)")
+    }
     let stop = StopSignal()
     let signals = try Signals { stop.signalled($0) }
     announce(node, protocols)

@@ -110,7 +110,8 @@ struct LogLine: Sendable {
       case .stringConvertible(let value): value.description
       case .array, .dictionary: json(value).text
       }
-    let isWord = !text.isEmpty && !text.unicodeScalars.contains { $0 == " " || $0 == "\"" || $0 == "=" || $0.value < 0x20 }
+    let isWord =
+      !text.isEmpty && !text.unicodeScalars.contains { $0 == " " || $0 == "\"" || $0 == "=" || $0.value < 0x20 }
     return isWord ? Printable.line(text) : JSONText.string(text).text
   }
 

@@ -9,13 +9,13 @@ extension Logger.Level: @retroactive ExpressibleByArgument {
 struct LogOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Least level that is logged: trace, debug, info, notice, warning, error or critical.",
+      "Least level that is logged.",
       discussion: "Default: info (P2PD_LOG_LEVEL)", valueName: "level"))
   var logLevel: Logger.Level?
 
   @Option(
     help: ArgumentHelp(
-      "Shape of the log lines on standard error: text or json.",
+      "Shape of the log lines on standard error.",
       discussion: "Default: text (P2PD_LOG_FORMAT)", valueName: "format"))
   var logFormat: LogFormat?
 

@@ -14,7 +14,8 @@ struct NodeOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Listen on this address only; may be given several times.",
-      discussion: "Default: every interface, IPv4 and IPv6 (P2PD_LISTEN, addresses separated by commas)", valueName: "ip"))
+      discussion: "Default: every interface, IPv4 and IPv6 (P2PD_LISTEN, addresses separated by commas)",
+      valueName: "ip"))
   var listen: [String] = []
 
   @Option(
@@ -27,10 +28,14 @@ struct NodeOptions: ParsableArguments {
   @Flag(help: "Contact no server, only the peers asked for (P2PD_OFFLINE=1).")
   var offline = false
 
-  @Option(help: ArgumentHelp("Most pipes of others open at once.", discussion: "Default: \(AcceptLimits().pipes)", valueName: "count"))
+  @Option(
+    help: ArgumentHelp(
+      "Most pipes of others open at once.", discussion: "Default: \(AcceptLimits().pipes)", valueName: "count"))
   var maxPipes: Int?
 
-  @Option(help: ArgumentHelp("Most pipes of one peer key.", discussion: "Default: \(AcceptLimits().perKey)", valueName: "count"))
+  @Option(
+    help: ArgumentHelp(
+      "Most pipes of one peer key.", discussion: "Default: \(AcceptLimits().perKey)", valueName: "count"))
   var maxPipesPerPeer: Int?
 
   @Option(
@@ -39,7 +44,9 @@ struct NodeOptions: ParsableArguments {
       discussion: "Default: \(AcceptLimits().perSource)", valueName: "count"))
   var maxPipesPerAddress: Int?
 
-  @Option(help: ArgumentHelp("Most unfinished handshakes at once.", discussion: "Default: \(AcceptLimits().handshakes)", valueName: "count"))
+  @Option(
+    help: ArgumentHelp(
+      "Most unfinished handshakes at once.", discussion: "Default: \(AcceptLimits().handshakes)", valueName: "count"))
   var maxHandshakes: Int?
 
   @Option(

@@ -11,7 +11,9 @@ enum ScriptFiles {
       let names = Files.names(in: path) ?? []
       let scripts = names.filter { $0.hasSuffix(".lua") && !$0.hasSuffix("_test.lua") && !$0.hasPrefix(".") }
       guard !scripts.isEmpty else {
-        throw Failure("the folder \(path) holds no script", remedy: "Scripts are its files that end in .lua; tests (*_test.lua) are left out.")
+        throw Failure(
+          "the folder \(path) holds no script",
+          remedy: "Scripts are its files that end in .lua; tests (*_test.lua) are left out.")
       }
       return scripts.map { path.hasSuffix("/") ? path + $0 : "\(path)/\($0)" }
     }
@@ -24,6 +26,7 @@ enum ScriptFiles {
     }
     throw Failure(
       "there is no file \(path)",
-      remedy: "Check the name, or begin a handler of that name: \(Environment.program) new \(Environment.shellWord(path))")
+      remedy:
+        "Check the name, or begin a handler of that name: \(Environment.program) new \(Environment.shellWord(path))")
   }
 }

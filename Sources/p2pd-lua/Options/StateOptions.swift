@@ -13,7 +13,9 @@ struct StateOptions: ParsableArguments {
 
   func validate() throws {
     if stateDir?.isEmpty == true { throw ValidationError("--state-dir needs the name of a folder.") }
-    if ephemeral, stateDir != nil { throw ValidationError("--ephemeral keeps nothing, so --state-dir has no meaning with it.") }
+    if ephemeral, stateDir != nil {
+      throw ValidationError("--ephemeral keeps nothing, so --state-dir has no meaning with it.")
+    }
   }
 
   var folder: String { stateDir ?? Environment.stateFolder }

@@ -93,7 +93,9 @@ enum Files {
   /// Makes the folder and those above it that are missing, for the owner only (XDG Base Directory, "0700").
   static func makeFolder(_ path: String) -> Bool {
     if isDirectory(path) { return true }
-    if let slash = path.lastIndex(of: "/"), slash != path.startIndex, !makeFolder(String(path[..<slash])) { return false }
+    if let slash = path.lastIndex(of: "/"), slash != path.startIndex, !makeFolder(String(path[..<slash])) {
+      return false
+    }
     return mkdir(path, 0o700) == 0 || errno == EEXIST
   }
 }

@@ -1,10 +1,11 @@
 import CNet
-import Dispatch
+@preconcurrency import Dispatch
 import Glibc
 
 /// SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once, even where its
 /// loop is stuck (the handler in C does that by itself).
-final class Signals: Sendable {
+final class Signals: @unchecked Sendable {
+  /// Only kept, so that it goes on.
   private let source: any DispatchSourceRead
 
   /// - Parameter first: called once, on a queue of its own, with the signal's number.

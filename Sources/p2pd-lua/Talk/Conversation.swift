@@ -60,8 +60,8 @@ final class Conversation: PipeSink, @unchecked Sendable {
     if settings.showsProgress { progress = Progress(total: InputReader.remaining, now: seconds) }
     output = OutputQueue(
       write: { console.out($0) },
-      drained: { [weak self] in loop.execute { self?.pipe?.ready() } },
-      failed: { [weak self] number in loop.execute { self?.outputFailed(number) } })
+      drained: { [weak self] in self?.outputDrained() },
+      failed: { [weak self] number in self?.outputFailed(number) })
   }
 
   /// Fulfilled when everything is over and written out.
@@ -98,7 +98,12 @@ final class Conversation: PipeSink, @unchecked Sendable {
       do {
         unsent = try splitter.add(bytes)[...]
       } catch {
-        return end(Outcome(status: 1, words: "a line of the input is longer than a message may be (\(settings.messageLimit) bytes); --raw sends it in pieces"))
+        return end(
+          Outcome(
+            status: 1,
+            words:
+              "a line of the input is longer than a message may be (\(settings.messageLimit) bytes); --raw sends it in pieces"
+          ))
       }
       sendOn()
     case .end:
@@ -189,10 +194,16 @@ final class Conversation: PipeSink, @unchecked Sendable {
     return Array(Printable.message(bytes[..<whole]).utf8)
   }
 
+  /// On the queue's thread.
+  private func outputDrained() {
+    loop.execute { self.pipe?.ready() }
+  }
+
+  /// On the queue's thread.
   private func outputFailed(_ number: Int32) {
     // Nobody reads any more (`connect ... | head -1`): that is no error of ours.
     let words = number == EPIPE ? nil : "cannot write to standard output: \(String(cString: strerror(number)))"
-    end(Outcome(status: words == nil ? 0 : 1, words: words))
+    loop.execute { self.end(Outcome(status: words == nil ? 0 : 1, words: words)) }
   }
 
   // MARK: The end

@@ -13,13 +13,14 @@ final class InputReader: Sendable {
   }
 
   private let queue = DispatchQueue(label: "p2pd.input")
-  private let next = DispatchSemaphore(value: 1)
+  private let next = DispatchSemaphore(value: 0)
   private let loop: any EventLoop
 
   init(loop: any EventLoop) { self.loop = loop }
 
   /// Gives the pieces to `take` on the event loop, beginning now.
   func start(_ take: @escaping @Sendable (Piece) -> Void) {
+    more()
     queue.async { [next, loop] in
       while true {
         next.wait()

@@ -17,7 +17,8 @@ enum Target: Equatable, Sendable, ExpressibleByArgument {
       guard !path.isEmpty else { return nil }
       self = .unix(path)
     } else {
-      guard let colon = argument.lastIndex(of: ":"), let port = UInt16(argument[argument.index(after: colon)...]), port > 0
+      guard let colon = argument.lastIndex(of: ":"), let port = UInt16(argument[argument.index(after: colon)...]),
+        port > 0
       else { return nil }
       var host = argument[..<colon]
       if host.hasPrefix("["), host.hasSuffix("]") {

@@ -38,7 +38,8 @@ struct LineEditor: Sendable {
     switch key {
     case .text(let typed): insert(typed)
     // A line break in pasted text would send half of what was meant.
-    case .paste(let pasted): insert(pasted.replacing("\r\n", with: " ").replacing("\n", with: " ").replacing("\r", with: " "))
+    case .paste(let pasted):
+      insert(pasted.replacing("\r\n", with: " ").replacing("\n", with: " ").replacing("\r", with: " "))
     case .tab: insert("\t")
     case .enter: return .line(finish())
     case .backspace: if cursor > 0 { remove(cursor - 1..<cursor, keep: false) }
@@ -137,7 +138,11 @@ struct LineEditor: Sendable {
 
   private mutating func newer() {
     guard let place else { return }
-    if place > 0, let line = history.entry(place - 1) { show(Array(line), place: place - 1) } else { show(draft, place: nil) }
+    if place > 0, let line = history.entry(place - 1) {
+      show(Array(line), place: place - 1)
+    } else {
+      show(draft, place: nil)
+    }
   }
 
   private mutating func show(_ line: [Character], place: Int?) {

@@ -44,7 +44,8 @@ struct Progress: Sendable {
       unit += 1
     }
     let tenths = Int((value * 10).rounded())
-    let number = unit == 0 || tenths >= 1000 || tenths % 10 == 0 ? String(Int(value.rounded())) : "\(tenths / 10).\(tenths % 10)"
+    let number =
+      unit == 0 || tenths >= 1000 || tenths % 10 == 0 ? String(Int(value.rounded())) : "\(tenths / 10).\(tenths % 10)"
     return "\(number) \(units[unit])"
   }
 
