@@ -9,13 +9,43 @@ bool can_wait(lua_State *L) {
          lua_isyieldable(L);
 }
 
-// The C function that stands between here and the engine, by the name its caller used.
-static const char *blocking_function(lua_State *L, int level) {
+// "table.sort" for the C function on top of the stack, pushed; nothing for one that is in no library.
+static const char *library_name(lua_State *L) {
+  int function = lua_gettop(L);
+  luaL_checkstack(L, 8, NULL);
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushnil(L);
+  while (lua_next(L, function + 1)) {
+    if (lua_type(L, -1) == LUA_TTABLE && lua_type(L, -2) == LUA_TSTRING) {
+      lua_pushnil(L);
+      while (lua_next(L, function + 3)) {
+        if (lua_type(L, -2) == LUA_TSTRING && lua_rawequal(L, -1, function)) {
+          const char *library = lua_tostring(L, function + 2), *name = lua_tostring(L, -2);
+          if (strcmp(library, LUA_GNAME) == 0) return lua_pushstring(L, name);
+          return lua_pushfstring(L, "%s.%s", library, name);
+        }
+        lua_pop(L, 1);
+      }
+    }
+    lua_settop(L, function + 2);
+  }
+  lua_settop(L, function);
+  return NULL;
+}
+
+// The C function of `co` that stands between here and the engine. Pushes on L, so what it returns stays.
+static const char *blocking_function(lua_State *L, lua_State *co, int level) {
   lua_Debug ar;
-  for (; lua_getstack(L, level, &ar); level++) {
-    if (!lua_getinfo(L, "Sn", &ar) || *ar.what != 'C') continue;
-    if (ar.name == NULL || strcmp(ar.name, "pcall") == 0 || strcmp(ar.name, "xpcall") == 0) continue;
-    return ar.name;
+  for (; lua_getstack(co, level, &ar); level++) {
+    if (!lua_checkstack(co, 1) || !lua_getinfo(co, "Snf", &ar)) continue;
+    if (*ar.what != 'C') {
+      lua_pop(co, 1);
+      continue;
+    }
+    if (co != L) lua_xmove(co, L, 1);
+    const char *name = library_name(L);
+    if (name == NULL) name = ar.name;
+    if (name && strcmp(name, "pcall") && strcmp(name, "xpcall") && strcmp(name, "coroutine.resume")) return name;
   }
   return NULL;
 }
@@ -25,6 +55,7 @@ int raise_cannot_wait(lua_State *L) {
   lua_Debug ar;
   const char *name = lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name ? ar.name : "this function";
   push_where(L);
+  int where = lua_gettop(L);
   if (v->cur == NULL || v->cur->flags & CLUA_NO_WAIT) {
     lua_pushfstring(L, "cannot wait here: '%s' waits, and the top level of a file (or a check) cannot", name);
   } else if (L == v->closing) {
@@ -32,10 +63,12 @@ int raise_cannot_wait(lua_State *L) {
   } else if (L != v->running) {
     lua_pushfstring(L, "cannot wait here: '%s' in a coroutine run by a C module", name);
   } else {
-    const char *by = lua_isyieldable(L) ? NULL : blocking_function(L, 1);
-    for (int i = v->depth - 2; by == NULL && i >= 0; i--) by = blocking_function(v->chain[i], 1);
+    const char *by = lua_isyieldable(L) ? NULL : blocking_function(L, L, 1);
+    for (int i = v->depth - 2; by == NULL && i >= 0; i--) by = blocking_function(L, v->chain[i], 1);
     lua_pushfstring(L, "cannot wait here: '%s' inside a function that '%s' calls back", name, by ? by : "a C function");
   }
+  lua_pushvalue(L, where);
+  lua_insert(L, -2);
   lua_concat(L, 2);
   return lua_error(L);
 }

@@ -1,0 +1,389 @@
+#include "harness.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+const clua_limits default_limits = {
+  .memory = 64u << 20, .reserve = 1u << 20, .run_us = 1000000, .slice_us = 10000, .close_us = 20000, .pattern_steps = 10000000};
+
+static int checks, failures;
+static char last_error[8192], last_trace[16384];
+
+double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+void check(bool ok, const char *what, const char *detail) {
+  checks++;
+  if (ok) return;
+  failures++;
+  printf("FAIL %s%s%s\n", what, detail ? ": " : "", detail ? detail : "");
+  fflush(stdout);
+}
+
+void expect_text(const char *what, const char *got, const char *want_prefix) {
+  bool ok = strncmp(got, want_prefix, strlen(want_prefix)) == 0;
+  check(ok, what, NULL);
+  if (!ok) printf("   got  %s\n   want %s...\n", got, want_prefix);
+}
+
+void expect_log(harness *h, const char *what, const char *want) {
+  h->log[h->length] = 0;
+  bool ok = strcmp(h->log, want) == 0;
+  check(ok, what, NULL);
+  if (!ok) printf("   got  %s\n   want %s\n   error %s\n", h->log, want, last_error);
+  h->length = 0;
+}
+
+int finish(const char *suite) {
+  printf("%s: %d checks, %d failures\n", suite, checks, failures);
+  return failures != 0;
+}
+
+// ---------------------------------------------------------------- host functions
+
+static double number(const clua_value *v) {
+  double d;
+  if (v->type == CLUA_INT) return (double)(int64_t)v->bits;
+  memcpy(&d, &v->bits, sizeof d);
+  return d;
+}
+
+static void add_log(harness *h, const char *s, size_t n) {
+  if (h->length + n + 2 > sizeof h->log) return;
+  memcpy(h->log + h->length, s, n);
+  h->length += n;
+  h->log[h->length++] = '|';
+  h->log[h->length] = 0;
+}
+
+static clua_value string(const char *s) {
+  return (clua_value){.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)s, .length = strlen(s)};
+}
+
+enum { F_LOG, F_SLEEP, F_RECV, F_FAIL, F_THING, F_TWICE, F_AT_ONCE, F_TREE, F_CANCEL, F_GET, F_SET, F_LEN, F_STR, F_CLOSE, F_BAD, F_MAKE, F_RAISE_THING, F_SPAWN };
+
+static int32_t at_once(harness *h, clua_call *c) {  // the answer comes before the wait begins
+  clua_values values = {c->args, (size_t)(c->count < 8 ? c->count : 8), NULL};
+  clua_resume(h->vm, c->task, c->wait, &values, false);
+  return CLUA_WAIT;
+}
+
+static int32_t tree(harness *h, clua_call *c) {  // reads a table and gives it back
+  clua_values out;
+  if (clua_call_read(c, 0, &out) != CLUA_OK) {
+    size_t n;
+    c->results[0] = string(clua_message(h->vm, &n));
+    c->result_count = 1;
+    return CLUA_RAISE;
+  }
+  int32_t kind = clua_call_results(c, &out);
+  size_t left = 1;
+  for (size_t i = 0; left > 0; i++) {  // the references read are ours
+    left--;
+    if (out.nodes[i].type == CLUA_TABLE) left += 2 * out.nodes[i].length;
+  }
+  return kind == CLUA_OK ? CLUA_RETURN : CLUA_NO_MEMORY;
+}
+
+static int32_t make_thing(harness *h, clua_call *c) {  // by a reference that the push gives back
+  thing *t = calloc(1, sizeof *t);
+  t->references = 1;
+  t->number = c->count ? (int)number(&c->args[0]) : 0;
+  h->live_things++;
+  int32_t ref;
+  int32_t kind = clua_make_object(h->vm, h->thing_class, t, &ref);
+  if (--t->references == 0) {
+    h->live_things--;
+    free(t);
+  }
+  if (kind != CLUA_OK) return CLUA_NO_MEMORY;
+  c->results[0] = (clua_value){.type = CLUA_REF, .info = 1, .bits = (uint64_t)ref};
+  c->result_count = 1;
+  return CLUA_RETURN;
+}
+
+static int32_t thing_field(harness *h, clua_call *c, thing *t) {
+  (void)h;
+  c->result_count = 1;
+  if (c->args[1].type == CLUA_INT) c->results[0] = (clua_value){.type = CLUA_INT, .bits = c->args[1].bits * 10};
+  else if (c->args[1].length == 6) c->results[0] = (clua_value){.type = CLUA_INT, .bits = (uint64_t)t->number};
+  else c->result_count = 0;
+  return CLUA_RETURN;
+}
+
+static thing *self(clua_call *c) {
+  return c->count && c->args[0].type == CLUA_OBJECT ? (thing *)(uintptr_t)c->args[0].bits : NULL;
+}
+
+static int32_t sleeps(harness *h, clua_call *c) {
+  if (c->can_wait && h->sleeping < 4096) h->sleepers[h->sleeping++] = (sleeper){h->now + number(&c->args[0]), c->task, c->wait};
+  return CLUA_WAIT;
+}
+
+static int32_t host_call(void *context, clua_call *c) {
+  harness *h = context;
+  thing *t;
+  switch (c->function) {
+    case F_LOG:
+      for (int i = 0; i < c->count && i < 8; i++) {
+        char text[64];
+        if (c->args[i].type == CLUA_STRING) add_log(h, (const char *)(uintptr_t)c->args[i].bits, c->args[i].length);
+        else add_log(h, text, (size_t)snprintf(text, sizeof text, "%.14g", c->args[i].type == CLUA_BOOL ? (double)c->args[i].bits : number(&c->args[i])));
+      }
+      return CLUA_RETURN;
+    case F_SLEEP: return sleeps(h, c);
+    case F_RECV:
+      if (c->can_wait) {
+        h->receiver = c->task;
+        h->receiver_wait = c->wait;
+      }
+      return CLUA_WAIT;
+    case F_FAIL:
+      c->results[0] = string("it failed");
+      c->result_count = 1;
+      return CLUA_RAISE;
+    case F_THING: return make_thing(h, c);
+    case F_MAKE: {  // as a tree: retained while it waits to be pushed
+      t = calloc(1, sizeof *t);
+      t->references = 1;
+      h->live_things++;
+      clua_value nodes[2] = {{.type = CLUA_NIL}, {.type = CLUA_OBJECT, .info = h->thing_class, .bits = (uint64_t)(uintptr_t)t}};
+      clua_values values = {nodes, 2, NULL};
+      int32_t kind = clua_call_results(c, &values);
+      if (--t->references == 0) {
+        h->live_things--;
+        free(t);
+      }
+      return kind == CLUA_OK ? CLUA_RETURN : CLUA_NO_MEMORY;
+    }
+    case F_RAISE_THING: {
+      t = calloc(1, sizeof *t);
+      t->references = 1;
+      t->number = 77;
+      h->live_things++;
+      clua_value node = {.type = CLUA_OBJECT, .info = h->thing_class, .bits = (uint64_t)(uintptr_t)t};
+      clua_values values = {&node, 1, NULL};
+      int32_t kind = clua_call_results(c, &values);
+      if (--t->references == 0) {
+        h->live_things--;
+        free(t);
+      }
+      return kind == CLUA_OK ? CLUA_RAISE_VALUE : CLUA_NO_MEMORY;
+    }
+    case F_TWICE: {
+      char text[4096];
+      if (c->args[0].type != CLUA_STRING) {
+        c->results[0] = string("string expected");
+        c->results[1] = (clua_value){.type = CLUA_INT, .bits = 0};
+        return CLUA_BAD_ARGUMENT;
+      }
+      size_t n = c->args[0].length < 2048 ? c->args[0].length : 2048;
+      memcpy(text, (void *)(uintptr_t)c->args[0].bits, n);
+      memcpy(text + n, text, n);
+      if (clua_call_copy(c, text, 2 * n, &c->results[0]) != CLUA_OK) return CLUA_NO_MEMORY;
+      memset(text, 'X', sizeof text);
+      c->result_count = 1;
+      return CLUA_RETURN;
+    }
+    case F_AT_ONCE: return at_once(h, c);
+    case F_TREE: return tree(h, c);
+    case F_CANCEL: clua_cancel(h->vm, (uint64_t)number(&c->args[0]), "by host", 7); return CLUA_RETURN;
+    case F_SPAWN: {
+      int32_t ref;
+      uint64_t id;
+      if (clua_call_reference(c, 0, &ref) != CLUA_OK) return CLUA_NO_MEMORY;
+      clua_values values = {c->args + 1, (size_t)(c->count - 1), NULL};
+      int32_t kind = clua_spawn(h->vm, ref, &values, 9, 0, &id);
+      clua_release(h->vm, ref);
+      return kind == CLUA_OK ? CLUA_RETURN : CLUA_NO_MEMORY;
+    }
+    default: break;
+  }
+  t = self(c);
+  if (t == NULL) {
+    c->results[0] = string("thing expected");
+    c->results[1] = (clua_value){.type = CLUA_INT, .bits = 0};
+    return CLUA_BAD_ARGUMENT;
+  }
+  c->result_count = 1;
+  switch (c->function) {
+    case F_GET: return thing_field(h, c, t);
+    case F_SET: t->number = (int)number(&c->args[2]); c->result_count = 0; return CLUA_RETURN;
+    case F_LEN: c->results[0] = (clua_value){.type = CLUA_INT, .bits = 5}; return CLUA_RETURN;
+    case F_STR: c->results[0] = string("a thing"); return CLUA_RETURN;
+    case F_CLOSE: add_log(h, "closed", 6); c->result_count = 0; return CLUA_RETURN;
+    default: return CLUA_NO_MEMORY;
+  }
+}
+
+static void retain(void *context, void *object) {
+  (void)context;
+  ((thing *)object)->references++;
+}
+
+static void release(void *context, void *object) {
+  thing *t = object;
+  if (--t->references) return;
+  ((harness *)context)->live_things--;
+  free(t);
+}
+
+static void ready(void *context) { ((harness *)context)->ready_calls++; }
+static void abandoned(void *context, uint64_t task, uint64_t wait) {
+  (void)task;
+  (void)wait;
+  ((harness *)context)->abandoned++;
+}
+static void print(void *context, const char *tag, size_t tag_length, const char *text, size_t length) {
+  (void)tag;
+  (void)tag_length;
+  add_log(context, text, length);
+}
+static void exits(void *context, int32_t code) {
+  harness *h = context;
+  h->exits++;
+  h->exit_code = code;
+}
+
+// ---------------------------------------------------------------- the harness
+
+static const char prelude[] =
+  "local module, host = ...\n"
+  "for _, k in ipairs{'spawn', 'spawn_child', 'join', 'join_any', 'cancel', 'is_cancelled', 'can_wait', 'task_id', 'self'} do module[k] = host[k] end\n"
+  "local C = host.class_methods('test.thing')\n"
+  "function C:double() return self.number * 2 end\n"
+  "function module.fail_in_prelude() host.fail() end\n"
+  "function module.gather(...)\n"
+  "  local tasks, out = {}, {}\n"
+  "  for i = 1, select('#', ...) do tasks[i] = host.spawn_child((select(i, ...))) end\n"
+  "  local left = {table.unpack(tasks)}\n"
+  "  while #left > 0 do\n"
+  "    local i = host.join_any(table.unpack(left))\n"
+  "    local ok, e = host.join(table.remove(left, i))\n"
+  "    if not ok then for _, t in ipairs(left) do host.cancel(t, 'sibling failed') end\n"
+  "      for _, t in ipairs(left) do host.join(t) end error(e, 0) end\n"
+  "  end\n"
+  "  for i, t in ipairs(tasks) do out[i] = select(2, host.join(t)) end\n"
+  "  return table.unpack(out, 1, #tasks)\n"
+  "end\n";
+
+static const clua_named_function functions[] = {
+  {"log", F_LOG},   {"sleep", F_SLEEP},     {"recv", F_RECV},     {"thing", F_THING}, {"twice", F_TWICE}, {"at_once", F_AT_ONCE},
+  {"tree", F_TREE}, {"cancel_id", F_CANCEL}, {"fail", F_FAIL},    {"make", F_MAKE},   {"raise_thing", F_RAISE_THING}, {"host_spawn", F_SPAWN}};
+static const clua_named_function hidden[] = {{"fail", F_FAIL}};
+static const clua_named_function methods[] = {{"nap", F_SLEEP}, {"bad", F_BAD}};
+
+harness *harness_open(const clua_limits *limits, bool sandbox) {
+  harness *h = calloc(1, sizeof *h);
+  clua_host host = {.context = h, .call = host_call, .retain = retain, .release = release, .ready = ready, .abandoned = abandoned,
+                    .print = print, .exit = exits};
+  h->vm = clua_open(limits, &host, sandbox);
+  if (h->vm == NULL || !clua_attach(h->vm)) {
+    if (h->vm) clua_close(h->vm);
+    free(h);
+    return NULL;
+  }
+  clua_class c = {.name = "test.thing", .methods = methods, .method_count = 2, .getter = F_GET, .setter = F_SET, .length = F_LEN,
+                  .to_string = F_STR, .close = F_CLOSE, .call = -1, .equals = -1, .has_data = true, .identity = true};
+  int32_t kind = clua_define_class(h->vm, &c, &h->thing_class);
+  if (kind == CLUA_OK)
+    kind = clua_define_module(h->vm, "host", functions, sizeof functions / sizeof *functions, hidden, 1, prelude, sizeof prelude - 1);
+  if (kind != CLUA_OK) {
+    size_t n;
+    printf("harness: %s\n", clua_message(h->vm, &n));
+  }
+  return h;
+}
+
+void harness_close(harness *h) {
+  clua_close(h->vm);
+  check(h->live_things == 0, "no object is left after the VM was closed", NULL);
+  free(h);
+}
+
+void harness_settle(harness *h, int32_t status) {
+  if (status != CLUA_DONE && status != CLUA_FAILED) return;
+  const clua_end *e = clua_last_end(h->vm);
+  if (status == CLUA_FAILED) {
+    snprintf(last_error, sizeof last_error, "%s", e->message ? e->message : "");
+    snprintf(last_trace, sizeof last_trace, "%s", e->traceback ? e->traceback : "");
+  }
+  clua_end_taken(h->vm);
+}
+
+int32_t harness_load(harness *h, const char *source, const char *name) {
+  int32_t f = 0;
+  char text[20000];
+  int n = snprintf(text, sizeof text, "local host = require 'host' local log, sleep, recv = host.log, host.sleep, host.recv local m = ... %s", source);
+  if (clua_load(h->vm, text, (size_t)n, name, strlen(name), 0, &f) != CLUA_OK) {
+    size_t length;
+    check(false, "load", clua_message(h->vm, &length));
+    return 0;
+  }
+  return f;
+}
+
+int32_t harness_start(harness *h, int32_t f, const char *message) {
+  clua_value argument = string(message);
+  clua_values values = {&argument, 1, NULL};
+  last_error[0] = last_trace[0] = 0;
+  int32_t status = clua_start(h->vm, f, &values, 1, 0);
+  harness_settle(h, status);
+  return status;
+}
+
+int32_t harness_run(harness *h, const char *source, const char *message) {
+  int32_t f = harness_load(h, source, "main.lua");
+  if (f == 0) return CLUA_FAILED;
+  int32_t status = harness_start(h, f, message);
+  clua_release(h->vm, f);
+  return status;
+}
+
+const char *harness_error(harness *h) {
+  (void)h;
+  return last_error;
+}
+const char *harness_traceback(harness *h) {
+  (void)h;
+  return last_trace;
+}
+
+void harness_deliver(harness *h, const char *text) {
+  clua_value value = string(text);
+  clua_values values = {&value, 1, NULL};
+  uint64_t task = h->receiver;
+  h->receiver = 0;
+  harness_settle(h, clua_resume(h->vm, task, h->receiver_wait, &values, false));
+  harness_ready(h);
+}
+
+void harness_ready(harness *h) {
+  for (;;) {
+    clua_run_ready_begin(h->vm);
+    int32_t status = clua_run_one(h->vm);
+    harness_settle(h, status);
+    if (!clua_run_ready_end(h->vm) && status == CLUA_NO_TASK) return;
+  }
+}
+
+void harness_advance(harness *h, double seconds) {
+  double end = h->now + seconds;
+  for (;;) {
+    harness_ready(h);
+    int best = -1;
+    for (int i = 0; i < h->sleeping; i++)
+      if (h->sleepers[i].at <= end && (best < 0 || h->sleepers[i].at < h->sleepers[best].at)) best = i;
+    if (best < 0) break;
+    sleeper s = h->sleepers[best];
+    h->sleepers[best] = h->sleepers[--h->sleeping];
+    h->now = s.at;
+    clua_values none = {NULL, 0, NULL};
+    harness_settle(h, clua_resume(h->vm, s.task, s.wait, &none, false));
+  }
+  h->now = end;
+  harness_ready(h);
+}
