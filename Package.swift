@@ -7,6 +7,15 @@ let strict: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
+/// What tests of anything with sockets use.
+let nioTests: [Target.Dependency] = [
+  .product(name: "NIOCore", package: "swift-nio"),
+  .product(name: "NIOPosix", package: "swift-nio"),
+  .product(name: "NIOEmbedded", package: "swift-nio"),
+  .product(name: "NIOSSL", package: "swift-nio-ssl"),
+  .product(name: "Logging", package: "swift-log"),
+]
+
 let package = Package(
   name: "p2pd-lua",
   products: [
@@ -19,6 +28,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
     .package(url: "https://github.com/apple/swift-certificates.git", from: "1.21.0"),
+    .package(url: "https://github.com/apple/swift-asn1.git", from: "1.7.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
   ],
@@ -41,6 +51,11 @@ let package = Package(
       name: "P2PDNode",
       dependencies: [
         "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOTLS", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "X509", package: "swift-certificates"),
         .product(name: "Logging", package: "swift-log"),
@@ -49,20 +64,33 @@ let package = Package(
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDNet", .product(name: "Logging", package: "swift-log"),
+        "LuaVM", "P2PDNode", "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript",
+        "P2PDScript", "P2PDNode", "P2PDNet", "CNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: strict),
-    .testTarget(name: "LuaVMTests", dependencies: ["LuaVM"], swiftSettings: strict),
+    .executableTarget(
+      name: "p2pd-example",
+      dependencies: ["P2PDNode", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"), .product(name: "Logging", package: "swift-log")],
+      path: "Sources/Example", swiftSettings: strict),
+    .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
+    .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet"] + nioTests, swiftSettings: strict),
     .testTarget(
-      name: "P2PDNetTests",
-      dependencies: ["P2PDNet", .product(name: "NIOEmbedded", package: "swift-nio")], swiftSettings: strict),
-    .testTarget(name: "P2PDNodeTests", dependencies: ["P2PDNode"], swiftSettings: strict),
-    .testTarget(name: "P2PDScriptTests", dependencies: ["P2PDScript"], swiftSettings: strict),
-    .testTarget(name: "ScenarioTests", dependencies: ["P2PDScript"], path: "Tests/Scenarios", swiftSettings: strict),
+      name: "P2PDNodeTests",
+      dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests, swiftSettings: strict),
+    .testTarget(name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests, swiftSettings: strict),
+    .testTarget(name: "CommandLineTests", dependencies: ["p2pd-lua"] + nioTests, path: "Tests/CommandLine", swiftSettings: strict),
+    .testTarget(
+      name: "ScenarioTests", dependencies: ["P2PDScript", "P2PDNode", "P2PDNet"] + nioTests, path: "Tests/Scenarios",
+      swiftSettings: strict),
   ]
 )

@@ -1,1 +1,4 @@
 #pragma once
+
+#include "cnet_netlink.h"
+#include "cnet_process.h"

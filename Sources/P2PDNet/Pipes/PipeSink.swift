@@ -1,0 +1,31 @@
+import NIOCore
+
+/// Who gets a pipe's messages and events. All calls come on the pipe's event loop.
+public protocol PipeSink: AnyObject {
+  /// The pipe can send now (TLS done).
+  func pipeOpened(_ pipe: Pipe)
+
+  /// A message. The bytes are valid during the call only. `false` means busy: the pipe keeps the message and all
+  /// later ones in its inbox until ``Pipe/ready()``.
+  func pipe(_ pipe: Pipe, message: UnsafeRawBufferPointer, from peer: Peer) -> Bool
+
+  /// Called exactly once, after the last message.
+  func pipeEnded(_ pipe: Pipe, reason: EndReason)
+
+  /// A server asks before it spends memory on a connection. `false` closes it.
+  func pipeShouldAccept(from peer: Peer, by server: Pipe) -> Bool
+
+  /// A server took a connection (TLS done): its sink, or nil to close it. ``pipeOpened(_:)`` of that sink follows.
+  func pipeAccepted(_ pipe: Pipe, by server: Pipe) -> (any PipeSink)?
+
+  /// A connection died before it was open: a failed or slow TLS handshake.
+  func pipeAcceptFailed(from peer: Peer, error: NetError, by server: Pipe)
+}
+
+extension PipeSink {
+  public func pipeOpened(_ pipe: Pipe) {}
+  public func pipeEnded(_ pipe: Pipe, reason: EndReason) {}
+  public func pipeShouldAccept(from peer: Peer, by server: Pipe) -> Bool { true }
+  public func pipeAccepted(_ pipe: Pipe, by server: Pipe) -> (any PipeSink)? { nil }
+  public func pipeAcceptFailed(from peer: Peer, error: NetError, by server: Pipe) {}
+}

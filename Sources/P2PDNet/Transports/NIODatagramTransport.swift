@@ -1,0 +1,143 @@
+import Glibc
+import NIOCore
+import NIOPosix
+
+/// UDP over a swift-nio channel: several datagrams a read, answers written directly on the descriptor.
+final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked Sendable {
+  typealias InboundIn = AddressedEnvelope<ByteBuffer>
+  typealias OutboundOut = AddressedEnvelope<ByteBuffer>
+
+  private var channel: (any Channel)?
+  private var descriptor: CInt = -1
+  private var queued = 0
+  /// A connected socket takes no address with a datagram.
+  private let isConnected: Bool
+  /// An IPv6 socket that takes IPv4 too.
+  private let isDualStack: Bool
+  private var senders: [Endpoint: Peer] = [:]
+  private var last: (address: SocketAddress, peer: Peer)?
+  private var failure: EndReason?
+
+  init(isConnected: Bool, isDualStack: Bool) {
+    self.isConnected = isConnected
+    self.isDualStack = isDualStack
+  }
+
+  override var unsent: Int { queued }
+
+  override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
+    guard descriptor >= 0, let peer else { return NetError(.closed, "send", cause: "the pipe is closed") }
+    guard body.count <= Self.longest else {
+      return NetError(.tooLong, "send to \(peer)", cause: "a datagram carries at most \(Self.longest) bytes, this has \(body.count)")
+    }
+    if queued > 0 { return enqueue(body, to: peer) }
+    var written = write(body, to: peer)
+    // A connected socket reports an earlier datagram's ICMP error here; this one was not sent yet.
+    if written < 0, errno == ECONNREFUSED { written = write(body, to: peer) }
+    if written >= 0 { return nil }
+    let number = errno
+    if number == EAGAIN || number == EWOULDBLOCK || number == EINTR { return enqueue(body, to: peer) }
+    return NetError(errno: number, "send to \(peer)")
+  }
+
+  @inline(__always)
+  private func write(_ body: UnsafeRawBufferPointer, to peer: Peer) -> Int {
+    if isConnected { return Glibc.send(descriptor, body.baseAddress, body.count, Self.flags) }
+    let fd = descriptor
+    return withUnsafePointer(to: peer.storage) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        sendto(fd, body.baseAddress, body.count, Self.flags, $0, peer.storageLength)
+      }
+    }
+  }
+
+  private func enqueue(_ body: UnsafeRawBufferPointer, to peer: Peer) -> NetError? {
+    guard let channel, let endpoint = peer.endpoint else { return NetError(.closed, "send", cause: "the pipe is closed") }
+    let target = isDualStack ? endpoint.mapped : endpoint
+    let size = body.count
+    guard queued &+ size <= Self.queueLimit else {
+      return NetError(.limit, "send to \(peer)", cause: "\(queued) bytes wait for the network already")
+    }
+    queued += size
+    let envelope = AddressedEnvelope(remoteAddress: target.socketAddress, data: ByteBuffer(bytes: body))
+    channel.writeAndFlush(envelope).assumeIsolated().whenComplete { _ in
+      self.queued -= size
+      self.pipe?.drained()
+    }
+    return nil
+  }
+
+  override func setReading(_ on: Bool) {
+    guard let channel else { return }
+    _ = channel.setOption(.autoRead, value: on)
+  }
+
+  override func close(linger: Bool) {
+    descriptor = -1
+    isDetached = true
+    if channel == nil { pipe = nil }
+    channel?.close(promise: nil)
+  }
+
+  override func peer(for endpoint: Endpoint) -> Peer {
+    if let known = senders[endpoint] { return known }
+    if senders.count >= Self.knownSenders { senders.removeAll(keepingCapacity: true) }
+    let peer = Peer(endpoint, mapped: isDualStack)
+    senders[endpoint] = peer
+    return peer
+  }
+
+  // MARK: In
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    channel = context.channel
+  }
+
+  func channelActive(context: ChannelHandlerContext) {
+    descriptor = NIOStreamTransport.descriptor(of: context.channel)
+    pipe?.localEndpoint = context.localAddress.flatMap { Endpoint($0) }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    let envelope = Self.unwrapInboundIn(data)
+    guard !isDetached, let pipe else { return }
+    let sender: Peer
+    if isConnected, let peer = pipe.peer {
+      sender = peer
+    } else if let last, last.address == envelope.remoteAddress {
+      sender = last.peer
+    } else if let endpoint = Endpoint(envelope.remoteAddress) {
+      sender = peer(for: endpoint)
+      last = (envelope.remoteAddress, sender)
+    } else {
+      return
+    }
+    envelope.data.withUnsafeReadableBytes { pipe.received(datagram: $0, from: sender) }
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    // ICMP told that nobody listens: a fact about one datagram, not the end of the pipe.
+    if let error = error as? IOError, error.errnoCode == ECONNREFUSED { return }
+    failure = failure ?? .error(NetError(error, "pipe"))
+    context.close(promise: nil)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    descriptor = -1
+    pipe?.transportEnded(failure ?? .closed)
+    channel = nil
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) {
+    pipe = nil
+    channel = nil
+  }
+
+  private static let flags = CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL)
+  /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
+  static let longest = 65507
+  /// Bytes that may wait for the network before `send` refuses more.
+  private static let queueLimit = 4 << 20
+  /// Senders remembered with their objects; over it all are forgotten, since any can be made anew.
+  private static let knownSenders = 4096
+}

@@ -1,0 +1,210 @@
+import Glibc
+import Logging
+import NIOCore
+import NIOSSL
+import P2PDNet
+
+/// Asked for the receiver of each pipe of a hosted protocol. Calls come on the node's event loop.
+public protocol NodeProtocol: AnyObject {
+  /// A pipe of this protocol was accepted. Its sink, or nil to close it; the sink's `pipeOpened` follows.
+  func nodePipe(_ pipe: Pipe) -> (any PipeSink)?
+}
+
+/// A running node: it has a key, listens, hosts protocols and connects to other nodes. All its pipes are encrypted,
+/// their peers' keys proven (`pipe.peerKey`).
+///
+/// Confined to its event loop, except where a method is async. It lives until ``close(flush:)``.
+public final class Node: @unchecked Sendable {
+  public let identity: Identity
+  public let loop: any EventLoop
+  public let configuration: NodeConfiguration
+  let logger: Logger
+
+  /// The port it listens on.
+  public let port: UInt16
+  /// Its address as of now. A new one is made when the interfaces change.
+  public internal(set) var address: NodeAddress
+
+  let tls: NodeTLS
+  var acceptors: [Acceptor]
+  var serverContext: NIOSSLContext
+  var hosted: [String: any NodeProtocol] = [:]
+  var clientContexts: [String: NIOSSLContext] = [:]
+  var counter: AcceptCounter
+  var refusals = RefusalLog()
+  var entries: [UInt64: Entry] = [:]
+  var diallers: [ObjectIdentifier: Dialler] = [:]
+  var closing: EventLoopFuture<Void>?
+  /// Says to other processes that the state folder's node is running.
+  let claim: StateFolder.Claim?
+  let interfaceSource: any InterfaceSource
+  /// The machine's interfaces as last read.
+  var interfaces: [NetworkInterface]
+  var routes: [IPAddress: Route] = [:]
+
+  struct Entry {
+    let pipe: Pipe
+    let channel: any Channel
+  }
+
+  init(
+    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface],
+    source: any InterfaceSource,
+    claim: StateFolder.Claim?, configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
+  ) throws {
+    self.identity = identity
+    self.tls = tls
+    self.acceptors = acceptors
+    port = acceptors.first?.endpoint.port ?? 0
+    self.interfaces = interfaces
+    interfaceSource = source
+    let routes = AddressComposer.routes(
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: interfaces)
+    address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: routes)
+    self.claim = claim
+    self.configuration = configuration
+    self.loop = loop
+    self.logger = logger
+    counter = AcceptCounter(configuration.limits)
+    serverContext = try tls.server(hosting: [""])
+  }
+
+  /// See ``NodeKey``.
+  public var id: String { identity.id }
+
+  /// Hosts a protocol: from now on nodes that ask for this name get their pipes' sink from it. A name already hosted
+  /// gets the new protocol; its open pipes keep their sinks. "" is the default protocol.
+  /// Throws ``NetError`` `badAddress` for a name that is not 1 to 64 of `A-Z a-z 0-9 . _ -`.
+  public func host(protocol name: String, sink: any NodeProtocol) throws {
+    loop.assertInEventLoop()
+    guard ALPN.isValid(name) else {
+      throw NetError(
+        .badAddress, "host the protocol \(name)", cause: "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    }
+    let isNew = hosted[name] == nil
+    hosted[name] = sink
+    if isNew { try renewServerContext() }
+  }
+
+  /// Takes a protocol away; its open pipes stay.
+  public func unhost(protocol name: String) throws {
+    loop.assertInEventLoop()
+    if hosted.removeValue(forKey: name) != nil { try renewServerContext() }
+  }
+
+  /// The names hosted, in order; "" is the default protocol.
+  public var protocols: [String] { hosted.keys.sorted() }
+
+  /// The open pipes, accepted and connected, oldest first.
+  public func pipes() -> [Pipe] {
+    loop.assertInEventLoop()
+    return entries.values.map(\.pipe).sorted { $0.id < $1.id }
+  }
+
+  private func renewServerContext() throws {
+    // The default protocol is always there: every node echoes.
+    serverContext = try tls.server(hosting: Array(Set(hosted.keys).union([""])))
+  }
+
+  // MARK: Pipes
+
+  /// Makes the proven connection a pipe of this node.
+  func adopt(
+    _ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void
+  ) throws -> Pipe {
+    var conf = conf
+    conf.framing = .message
+    conf.tls = nil
+    conf.keepAlive = conf.keepAlive ?? configuration.keepAlive
+    let pipe = try Pipe.adopt(proof.channel, encrypted: true, conf: conf, sink: nil) { pipe in
+      pipe.strategy = ConnectStrategy.direct.rawValue
+      pipe.path = path.rawValue
+      pipe.protocolName = name
+      pipe.peerKey = proof.key.bytes
+      pipe.route = pipe.localEndpoint.flatMap { self.route(at: $0.ip) }
+      prepare(pipe)
+    }
+    entries[pipe.id] = Entry(pipe: pipe, channel: proof.channel)
+    let id = pipe.id
+    pipe.ended.assumeIsolated().whenComplete { _ in self.entries[id] = nil }
+    return pipe
+  }
+
+  /// The settings of a pipe where its opener gives none.
+  var defaultConf: PipeConf {
+    var conf = PipeConf()
+    conf.maxMessage = configuration.maxMessage
+    return conf
+  }
+
+  // MARK: Interfaces
+
+  func interfacesChanged(_ now: [NetworkInterface]) {
+    guard closing == nil else { return }
+    interfaces = now
+    routes = [:]
+    let offered = AddressComposer.routes(
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: now)
+    guard offered != address.routes else { return }
+    do {
+      address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: offered)
+      logger.info("the interfaces changed: the node has a new address", metadata: ["address": "\(address)"])
+    } catch {
+      logger.warning("no new address after the interfaces changed", metadata: ["error": "\(error)"])
+    }
+  }
+
+  /// The route a pipe with this local address goes by.
+  private func route(at ip: IPAddress) -> Route? {
+    if let route = routes[ip] { return route }
+    guard let interface = interfaces.first(where: { $0.addresses.contains { $0.ip.isSameHost(as: ip) } }) else {
+      return nil
+    }
+    let route = Route(
+      family: ip.family, interface: interface, nicIPs: ip.isLinkLocal ? [] : [ip],
+      linkLocals: ip.isLinkLocal ? [ip] : [])
+    routes[ip] = route
+    return route
+  }
+
+  /// The machine's clock, in seconds since 1970.
+  static func wallClock() -> UInt32 {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)  // clock: an address says when it was made
+    return UInt32(clamping: now.tv_sec)
+  }
+
+  // MARK: The end
+
+  /// Ends the node: no new pipes; each open pipe gets `flush` to send what is queued, then ends with reason `local`;
+  /// listeners and channels are closed when this returns. May be called twice, from anywhere.
+  public func close(flush: TimeAmount = .seconds(2)) async {
+    try? await loop.flatSubmit { self.closed(flush: flush) }.get()
+  }
+
+  /// The same for callers on the loop.
+  @discardableResult
+  public func closed(flush: TimeAmount = .seconds(2)) -> EventLoopFuture<Void> {
+    loop.assertInEventLoop()
+    if let closing { return closing }
+    let promise = loop.makePromise(of: Void.self)
+    closing = promise.futureResult
+    logger.debug("closing", metadata: ["pipes": "\(entries.count)"])
+    for dialler in Array(diallers.values) { dialler.cancel() }
+    var ends = acceptors.map { $0.close() }
+    for entry in Array(entries.values) {
+      ends.append(entry.channel.closeFuture)
+      entry.pipe.close(flush: flush)
+    }
+    acceptors = []
+    ends.append(interfaceSource.stop())
+    EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
+    return promise.futureResult
+  }
+}
+
+/// The ways to reach a node, under P2PD's names. This version has the first only.
+public enum ConnectStrategy: String, Sendable, CaseIterable {
+  /// To the addresses that its node address names.
+  case direct
+}

@@ -1,0 +1,26 @@
+import NIOCore
+import P2PDNet
+
+/// What a node is started with. Everything has a default.
+public struct NodeConfiguration: Sendable {
+  /// Where the key and the port are kept; nil takes ``StateFolder/defaultPath``. Not used when ``ephemeral``.
+  public var stateDirectory: String?
+  /// A key for this run only; nothing is written.
+  public var ephemeral = false
+  /// The port to listen on; nil: the one of the last start, or a random one the first time. 0: any that is free, not
+  /// kept.
+  public var port: UInt16?
+  /// Addresses to listen on; nil: every interface, both families.
+  public var listen: [IPAddress]?
+  /// Names of the interfaces whose addresses go into the node's address; nil: all that are up.
+  public var interfaces: [String]?
+  /// Contacts no server.
+  public var offline = false
+  public var limits = AcceptLimits()
+  /// How a silent peer is found dead; nil leaves it to the kernel.
+  public var keepAlive: KeepAlive? = KeepAlive()
+  /// The largest message between nodes, in bytes.
+  public var maxMessage = 16 << 20
+
+  public init() {}
+}

@@ -1,0 +1,59 @@
+/// Everything a script can see, in one table. The reference, the editor types, luacheck's list and the engine's own
+/// checks of options and names are made from it; a test fails when the engine and the table differ.
+public enum API {
+  public static let firstVersion = "0.1"
+
+  /// Every function, method, field and constant, by section.
+  public static let sections: [(title: String, text: String, entries: [APIEntry])] = [
+    ("Pipes", pipesText, pipeFunctions + pipeMethods + pipeFields),
+    ("Who a message is from", clientTupText, clientTup),
+    ("Errors", errorsText, errorObject),
+    ("Nodes", nodesText, nodeEntries),
+    ("Servers on several addresses: the daemon", daemonText, daemonEntries),
+    ("Interfaces and routes", interfacesText, interfaceEntries),
+    ("Time and tasks", tasksText, taskEntries),
+    ("State, log, JSON", plainText, plainEntries),
+    ("Constants", constantsText, constants),
+  ]
+
+  public static let entries: [APIEntry] = sections.flatMap(\.entries)
+
+  /// What a handler file may return.
+  public static let callbacks: [APIValue] = [
+    opt("msg_cb", .function(messageCallback), "nil", "A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe."),
+    opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "A pipe of the protocol opened."),
+    opt(
+      "end_cb", .function(endCallback), "nil",
+      "A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which."),
+    opt(
+      "error_cb", .function("fun(err: any, pipe?: p2pd.pipe)"), "nil",
+      "A callback or task of the script failed. It was logged already; the pipe stays open unless this closes it."),
+    opt("start", .function("fun()"), "nil", "The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops)."),
+    opt("stop", .function("fun()"), "nil", "The protocol ends."),
+    opt("protocol", .string, "the file's name without `.lua`", "The name peers choose the protocol by."),
+    opt("version", .integer, "1", "The version of what the script keeps in `p2pd.state`."),
+  ]
+
+  static let messageCallback = "fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)"
+  static let endCallback = "fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)"
+
+  /// The names a script may use after `p2pd.`: functions, constants and the tables `log`, `json`, `state`.
+  public static let moduleNames: Set<String> = {
+    var names: Set<String> = ["state"]
+    for entry in entries where entry.owner.hasPrefix("p2pd") && !classNames.contains(entry.owner) {
+      let path = entry.owner.split(separator: ".")
+      names.insert(path.count > 1 ? String(path[1]) : entry.name)
+    }
+    return names
+  }()
+
+  static let classNames = Set(classes.map(\.name))
+
+  /// The entry of a function by the name a script writes.
+  static let byName: [String: APIEntry] = Dictionary(entries.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
+
+  /// The methods and fields of one class.
+  static func members(of owner: String) -> [APIEntry] { entries.filter { $0.owner == owner } }
+
+  static func options(named name: String) -> APIOptions? { options.first { $0.name == name } }
+}

@@ -1,0 +1,106 @@
+extension API {
+  /// Every options table, and the tables some functions return.
+  public static let options: [APIOptions] = [
+    pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions, resolveOptions,
+  ]
+
+  private static let callbackFields: [APIValue] = [
+    opt("msg_cb", .function(messageCallback), "nil", "gets each message"),
+    opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "called when the pipe, or a server's client, opens"),
+    opt("end_cb", .function(endCallback), "nil", "called when the pipe, or a server's client, ends"),
+  ]
+
+  private static let place = APIType.either([.string, .integer, .object("p2pd.client_tup"), .table("{[1]: string, [2]: integer}")])
+
+  static let pipeOptions = APIOptions(
+    name: "p2pd.pipe_options", text: "What `p2pd.pipe_open` takes.",
+    fields: [
+      opt("dest", place, "nil: a server", "`{host, port}`, a `client_tup`, `\"host:port\"` or `\"unix:/path\"`; a name is resolved, both families raced"),
+      opt("route", .either([.object("p2pd.route"), .object("p2pd.interface")]), "nil: the kernel chooses", "where the pipe starts from"),
+      opt("bind", place, "nil: any address, a free port", "the local address: a port, `{ip, port}` or `\"ip:port\"`"),
+    ] + callbackFields, includes: ["p2pd.conf"])
+
+  static let conf = APIOptions(
+    name: "p2pd.conf", text: "Settings of a pipe, under P2PD's names. Times are seconds, fractions allowed.",
+    fields: [
+      opt("framing", .words(["raw", "line", "u16", "u32", "message"]), "\"raw\"; \"message\" between nodes", "how messages keep their boundaries on a stream"),
+      opt("max_message", .integer, "16777216", "bytes of the largest message; a peer that sends more is cut off"),
+      opt("con_timeout", .number, "10", "how long opening may take, TLS included"),
+      opt("recv_timeout", .number, "nil: no limit", "how long a `recv` without a timeout of its own waits"),
+      opt("dns_timeout", .number, "5", "how long a name may take to resolve"),
+      opt("flush_timeout", .number, "5", "how long `close` tries to get queued data out"),
+      opt("max_qsize", .integer, "1024", "messages a queue holds; over it a TCP pipe stops reading, a UDP pipe drops the newest"),
+      opt("max_qbytes", .integer, "1048576", "bytes a pipe's queues hold before the same happens"),
+      opt("enable_msg_ids", .boolean, "false", "drop messages that equal one of the last from the same sender"),
+      opt("max_msg_ids", .integer, "1000", "how many are remembered for that"),
+      opt("reuse_addr", .boolean, "false", "SO_REUSEADDR and SO_REUSEPORT"),
+      opt("broadcast", .boolean, "false", "SO_BROADCAST: allow UDP broadcast"),
+      opt("linger", .integer, "nil", "SO_LINGER in seconds"),
+      opt("no_delay", .boolean, "true", "TCP_NODELAY"),
+      opt("allow_half_open", .boolean, "false", "keep the pipe open for sending after the peer ended its side"),
+      opt("multicast", .table("string[]"), "{}", "multicast groups a UDP pipe joins"),
+      opt("multicast_ttl", .integer, "nil: 1", "hops a multicast datagram may take"),
+      opt("multicast_loop", .boolean, "nil: true", "whether this host gets its own multicast datagrams"),
+      opt("dual_stack", .boolean, "false", "an IPv6 server that also takes IPv4"),
+      opt("backlog", .integer, "1024", "connections the kernel holds for a server"),
+      opt("tls", .either([.boolean, .options("p2pd.tls_options")]), "false", "encrypt; `true` verifies the server against the system's authorities"),
+      opt("interface", .string, "nil", "the name of the interface the pipe is held to"),
+    ], includes: [])
+
+  static let tlsOptions = APIOptions(
+    name: "p2pd.tls_options", text: "TLS of a plain pipe. A server needs `certificate` and `key`.",
+    fields: [
+      opt("certificate", .string, "nil", "path of the PEM file with the certificate chain"),
+      opt("key", .string, "nil", "path of the PEM file with the private key"),
+      opt("ca", .string, "nil: the system's", "path of a PEM file with the authorities to trust"),
+      opt("server_name", .string, "nil: the host in `dest`", "the name the server's certificate must carry"),
+      opt("verify", .boolean, "true", "verify the server's certificate"),
+      opt("alpn", .table("string[]"), "{}", "application protocols to offer"),
+    ], includes: [])
+
+  static let closeOptions = APIOptions(
+    name: "p2pd.close_options", text: "What `pipe:close` takes.",
+    fields: [opt("flush", .number, "conf's flush_timeout", "seconds to get queued data out; 0 closes at once")], includes: [])
+
+  static let pipeStats = APIOptions(
+    name: "p2pd.pipe_stats", text: "What `pipe:stats` gives.",
+    fields: [
+      arg("bytes_in", .integer, "bytes received"), arg("bytes_out", .integer, "bytes sent"),
+      arg("messages_in", .integer, "messages received"), arg("messages_out", .integer, "messages sent"),
+      arg("dropped", .integer, "messages dropped: a full queue (UDP), or duplicates"),
+      arg("queued", .integer, "messages nobody has taken yet"), arg("queued_bytes", .integer, "their bytes"),
+      arg("unsent", .integer, "bytes not yet given to the kernel"), opt("rtt", .number, "nil", "the last round trip, seconds"),
+      arg("age", .number, "seconds since the pipe opened"),
+    ], includes: [])
+
+  static let daemonOptions = APIOptions(
+    name: "p2pd.daemon_options", text: "What `p2pd.daemon` takes; the settings are those of its servers.", fields: callbackFields, includes: ["p2pd.conf"])
+
+  static let resolveOptions = APIOptions(
+    name: "p2pd.resolve_options", text: "What `p2pd.resolve` takes.",
+    fields: [
+      opt("af", .integer, "nil: both", "`p2pd.IP4` or `p2pd.IP6`"), opt("timeout", .number, "5", "seconds"),
+    ], includes: [])
+
+  static let nodeCallbacks = APIOptions(
+    name: "p2pd.node_callbacks", text: "The callbacks of one protocol of a node, or of one pipe between nodes.", fields: callbackFields, includes: [])
+
+  static let nodeOptions = APIOptions(
+    name: "p2pd.node_options", text: "What `p2pd.node` takes.",
+    fields: [
+      opt("port", .integer, "a free one", "the port to listen on"),
+      opt("ifs", .table("string[]|p2pd.interface[]"), "every interface", "the interfaces to listen on"),
+      opt("listen", .table("string[]"), "every address of the interfaces", "the addresses to listen on"),
+      opt("ephemeral", .boolean, "true unless `state_dir` is given", "a fresh identity that is forgotten at the end"),
+      opt("state_dir", .string, "nil", "the folder that keeps identity and port"),
+      opt("offline", .boolean, "as the command line says", "contact no server"),
+    ] + callbackFields, includes: [])
+
+  static let connectOptions = APIOptions(
+    name: "p2pd.connect_options", text: "What `node:connect` takes.",
+    fields: [
+      opt("protocol", .string, "\"\": the default protocol", "the protocol to speak"),
+      opt("timeout", .number, "30", "seconds for all attempts together"),
+      opt("strategies", .table("string[]"), "those there are", "which ways to try: `p2pd.DIRECT`, ..."),
+    ] + callbackFields, includes: [])
+}

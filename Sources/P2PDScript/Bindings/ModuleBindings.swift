@@ -1,0 +1,57 @@
+import Logging
+import LuaVM
+import P2PDNet
+
+/// The functions of the module, and what the prelude needs of the engine.
+extension ScriptHost {
+  func installBindings() throws {
+    let functions: [(String, HostFunction)] =
+      [
+        ("pipe_open", bound { [unowned self] in try pipeOpen($0) }),
+        ("daemon", bound { [unowned self] in try daemon($0) }),
+        ("node", bound { [unowned self] in try startNode($0) }),
+        ("after", bound { [unowned self] in try after($0) }),
+        ("every", bound { [unowned self] in try every($0) }),
+        ("sleep", bound { [unowned self] in try sleep($0) }),
+        ("now", bound { [unowned self] in try now($0) }),
+        ("list_interfaces", bound { [unowned self] in try listInterfaces($0) }),
+        ("interface", bound { [unowned self] in try interface($0) }),
+        ("resolve", bound { [unowned self] in try resolve($0) }),
+        ("error", bound { [unowned self] in try makeError($0) }),
+        ("log", bound { [unowned self] in try log($0) }),
+        ("word", bound { .object(WordObject(try $0.string(0, 1, "word"))) }),
+        ("check_state", bound { [unowned self] in try checkState($0) }),
+        ("type_name", bound { .string($0.kindName(0)) }),
+        ("callbacks", bound { [unowned self] in try callbacks($0) }),
+        ("remove_callback", bound { [unowned self] in try removeCallback($0) }),
+      ] + taskFunctions
+    try vm.defineModule("p2pd", functions: [], hidden: functions, prelude: Prelude.text)
+    vm.onPrint = { [unowned self] tag, line in printed(String(decoding: line, as: UTF8.self), tag: tag) }
+    vm.onExit = { [unowned self] code in exited(code) }
+  }
+
+  /// `p2pd.error(code, message)`
+  private func makeError(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let error = ErrorObject(code: try call.string(0, 1, "error"), message: try call.string(1, 2, "error"))
+    return .object(error)
+  }
+
+  private func log(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let generation = try owner(call)
+    let text = try call.string(2, 2, "log")
+    switch call.string(1) {
+    case "debug": generation.logger.debug("\(text)")
+    case "warn": generation.logger.warning("\(text)")
+    case "error": generation.logger.error("\(text)")
+    default: generation.logger.info("\(text)")
+    }
+    return .none
+  }
+
+  /// `p2pd.state` outlives the loading of a script, so the top level must not touch it.
+  private func checkState(_ call: borrowing LuaCall) throws -> LuaReturn {
+    _ = try owner(call)
+    guard loading == nil else { throw Misuse("p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'") }
+    return .none
+  }
+}

@@ -1,0 +1,127 @@
+import LuaVM
+import NIOCore
+import P2PDNet
+import P2PDNode
+
+/// The methods and fields of `node`.
+enum NodeMethods {
+  static var methods: [(String, HostFunction)] {
+    [
+      ("address", bound { .string(try node($0, "address").node.address.description) }),
+      ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
+      ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
+      ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
+    ]
+  }
+
+  private static func node(_ call: borrowing LuaCall, _ function: String) throws -> NodeFace {
+    guard let face = call.object(0, as: NodeFace.self) else {
+      throw Misuse("bad self of '\(function)' (p2pd.node expected, got \(call.kindName(0))): call it with a colon, node:\(function)(...)")
+    }
+    return face
+  }
+
+  static func field(_ face: NodeFace, _ name: String) -> LuaReturn? {
+    switch name {
+    case "id": .string(face.node.id)
+    case "port": .one(.int(Int64(face.node.port)))
+    default: nil
+    }
+  }
+
+  private static func connect(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "connect")
+    let host = face.host
+    try host.refuseAtTopLevel("connect")
+    let text = try call.string(1, 1, "connect")
+    let options = try call.options(2, 2, "connect", API.connectOptions)
+    guard call.canWait else { return .wait }
+    guard !face.isClosed else { return host.failure(.closed, "connect", cause: "the node is closed") }
+    let address: NodeAddress
+    do {
+      address = try NodeAddress(text)
+    } catch {
+      return host.failure(error.netError)
+    }
+    let strategies = try strategies(options)
+    guard !strategies.isEmpty else {
+      return host.failure(.unsupported, "connect", cause: "none of the strategies asked for exists in this version")
+    }
+    let sink = OpeningSink(handlers: HandlerSet(host, options), generation: face.generation, route: nil)
+    let waiter = host.wait(call.wait)
+    let attempt = face.node.connecting(
+      address, protocol: options.string("protocol") ?? "", sink: sink, timeout: try options.seconds("timeout") ?? .seconds(30),
+      strategies: strategies)
+    waiter.giveUp = attempt.cancel
+    attempt.pipe.assumeIsolated().whenComplete { result in
+      switch result {
+      case .failure(let error): host.finish(waiter, failing: NetError(error, "connect"))
+      case .success(let pipe): host.whenIdle { connected(pipe, sink, face, waiter) }
+      }
+    }
+    return .wait
+  }
+
+  private static func connected(_ pipe: Pipe, _ sink: OpeningSink, _ node: NodeFace, _ waiter: Waiter) {
+    guard waiter.isWaiting, let face = sink.face, let ref = face.pipeRef else {
+      _ = pipe.close(flush: .zero)
+      return node.host.finish(waiter, failing: NetError(.closed, "connect", cause: "the pipe ended at once"))
+    }
+    node.took(face)
+    waiter.finish(.ref(ref))
+  }
+
+  /// Strategies this version has not are left out: a script may name them already.
+  private static func strategies(_ options: OptionReader) throws -> [ConnectStrategy] {
+    guard let names = try options.strings("strategies") else { return ConnectStrategy.allCases }
+    for name in names where !known.contains(name) {
+      throw Misuse("bad option 'strategies' of 'connect' (no strategy is called '\(name)'" + Spelling.hint(name, among: known) + ")")
+    }
+    return names.compactMap(ConnectStrategy.init)
+  }
+
+  private static let known = ["direct", "reverse", "punch", "relay"]
+
+  private static func host(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "host")
+    let name = try call.string(1, 1, "host")
+    let options = try call.options(2, 2, "host", API.nodeCallbacks)
+    do {
+      try face.host(name, HandlerSet(face.host, options))
+    } catch {
+      throw Misuse("bad argument #1 to 'host' (\(NetError(error, "host").cause))")
+    }
+    return .none
+  }
+
+  private static func add(_ call: borrowing LuaCall, _ kind: HandlerSet.Kind, _ name: String) throws -> LuaReturn {
+    let face = try node(call, name)
+    let callback = try call.needFunction(1, 1, name)
+    try face.defaultHandlers().add(callback, kind)
+    face.host.whenIdle { face.callbacksChanged() }
+    return .none
+  }
+
+  private static func pipes(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "pipes")
+    return .values([.list(face.openPipes.map { .object($0) })])
+  }
+
+  private static func close(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "close")
+    let flush = try call.options(1, 1, "close", API.closeOptions).seconds("flush") ?? .seconds(2)
+    guard face.isOwn else { throw Misuse("this node hosts the script; it ends with the command that started it") }
+    if face.isClosed { return .one(.bool(true)) }
+    let host = face.host
+    guard call.canWait else {
+      host.whenIdle { face.close(flush: flush) }
+      return .one(.bool(true))
+    }
+    let waiter = host.wait(call.wait)
+    host.whenIdle {
+      face.close(flush: flush).assumeIsolated().whenComplete { _ in waiter.finish([.bool(true)]) }
+    }
+    return .wait
+  }
+}

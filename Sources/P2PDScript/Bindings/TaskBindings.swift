@@ -1,0 +1,230 @@
+import LuaVM
+import NIOCore
+import P2PDNet
+
+/// The Swift side of a `p2pd.task`: whether it runs, how it ended, and who waits for it. Its results stay in Lua.
+final class TaskHandle: TaskOwner {
+  enum State { case new, running, done, failed(LuaFailure) }
+
+  let generation: Generation
+  private unowned let host: ScriptHost
+  /// Somebody waits for it, so a failure is theirs and not the log's.
+  private let isQuiet: Bool
+  private(set) var state = State.new
+  private var tag: UInt64 = 0
+  private var task: LuaTask = 0
+  private var cancelled: String?
+  private var endings: [() -> Void] = []
+
+  init(_ generation: Generation, isQuiet: Bool) {
+    self.generation = generation
+    self.isQuiet = isQuiet
+    host = generation.host
+  }
+
+  var isOver: Bool {
+    switch state {
+    case .new, .running: false
+    case .done, .failed: true
+    }
+  }
+
+  /// Starts when Lua is off the stack and the script is live. Takes the function over.
+  func run(_ function: LuaRef) {
+    state = .running
+    generation.add(self)
+    tag = host.register(self)
+    generation.whenLive { self.start(function) }
+  }
+
+  private func start(_ function: LuaRef) {
+    guard !host.isClosed, tag != 0 else { return }
+    defer { host.vm.release(function) }
+    if let cancelled { return end(.failed(.cancelled(cancelled))) }
+    do {
+      task = try host.vm.spawn(function, tag: tag)
+    } catch {
+      taskEnded(0, result: .failure(error), late: false)
+    }
+  }
+
+  func cancel(_ reason: String) {
+    guard case .running = state else { return }
+    cancelled = reason
+    if task != 0 { host.vm.cancel(task, reason: reason) }
+  }
+
+  override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
+    switch result {
+    case .success: end(.done)
+    case .failure(let failure):
+      if !isQuiet, !hasJoiners { generation.report(failure, pipe: nil, in: "spawned task") }
+      end(.failed(failure))
+    }
+  }
+
+  private func end(_ state: State) {
+    guard !isOver else { return }
+    self.state = state
+    host.unregister(tag)
+    tag = 0
+    task = 0
+    generation.remove(self)
+    let waiting = endings
+    endings = []
+    for ending in waiting { ending() }
+  }
+
+  private var joiners = 0
+  private var hasJoiners: Bool { joiners > 0 }
+
+  /// Calls back at its end, at once if it has ended.
+  func whenOver(isJoin: Bool, _ action: @escaping () -> Void) {
+    if isJoin { joiners += 1 }
+    if isOver { action() } else { endings.append(action) }
+  }
+
+  func leave() { joiners -= 1 }
+
+  /// How a failed task looks to who waits for it.
+  var failure: LuaFailure? {
+    if case .failed(let failure) = state { return failure }
+    return nil
+  }
+
+  var word: String {
+    switch state {
+    case .new, .running: "running"
+    case .done: "done"
+    case .failed: "failed"
+    }
+  }
+}
+
+/// Parks tasks until somebody wakes them: what queues are made of.
+final class GateObject {
+  var waiters = CircularBuffer<Waiter>()
+}
+
+/// The host functions under `spawn`, `join`, `gather`, `with_timeout` and `queue` (``Prelude/tasks``).
+extension ScriptHost {
+  var taskFunctions: [(String, HostFunction)] {
+    [
+      ("task", bound { [unowned self] call in
+        .object(TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false))
+      }),
+      ("run", bound { [unowned self] call in
+        try handle(call, 0).run(try call.needFunction(1, 2, "run"))
+        return .none
+      }),
+      ("cancel", bound { [unowned self] call in
+        let reason = call.isNone(1) ? "cancelled" : try call.string(1, 1, "cancel")
+        try handle(call, 0).cancel(reason)
+        return .none
+      }),
+      ("task_state", bound { [unowned self] call in .string(try handle(call, 0).word) }),
+      ("join", bound { [unowned self] call in try join(call) }),
+      ("join_all", bound { [unowned self] call in try joinAll(call) }),
+      ("wait_end", bound { [unowned self] call in try waitEnd(call) }),
+      ("gate", bound { _ in .object(GateObject()) }),
+      ("gate_wait", bound { [unowned self] call in try gateWait(call) }),
+      ("gate_wake", bound { [unowned self] call in try gateWake(call) }),
+    ]
+  }
+
+  private func handle(_ call: borrowing LuaCall, _ index: Int) throws -> TaskHandle {
+    guard let handle = call.object(index, as: TaskHandle.self) else { throw call.need(index, index + 1, "join", "p2pd.task") }
+    return handle
+  }
+
+  /// true, or nil and a timeout; a failure of the task is raised.
+  private func join(_ call: borrowing LuaCall) throws -> LuaReturn {
+    try refuseAtTopLevel("join")
+    let handle = try handle(call, 0)
+    let timeout = try call.seconds(1, 2, "join")
+    if let failure = handle.failure { return .raiseValue(failure.raised) }
+    if handle.isOver { return .one(.bool(true)) }
+    guard call.canWait else { return .wait }
+    let waiter = wait(call.wait)
+    let timer = timeout.map { time in
+      loop.assumeIsolated().scheduleTask(in: time) {
+        handle.leave()
+        self.finish(waiter, failing: NetError(.timeout, "join", cause: "not done in \(time.inSeconds) s"))
+      }
+    }
+    waiter.giveUp = {
+      timer?.cancel()
+      handle.leave()
+    }
+    handle.whenOver(isJoin: true) {
+      timer?.cancel()
+      if let failure = handle.failure { waiter.fail(failure.raised) } else { waiter.finish([.bool(true)]) }
+    }
+    return .wait
+  }
+
+  /// true when all have ended well; the first failure is raised at once.
+  private func joinAll(_ call: borrowing LuaCall) throws -> LuaReturn {
+    try refuseAtTopLevel("gather")
+    var handles: [TaskHandle] = []
+    for index in 0..<call.count { handles.append(try handle(call, index)) }
+    if let failure = handles.lazy.compactMap(\.failure).first { return .raiseValue(failure.raised) }
+    var missing = handles.filter { !$0.isOver }.count
+    if missing == 0 { return .one(.bool(true)) }
+    guard call.canWait else { return .wait }
+    let waiter = wait(call.wait)
+    for handle in handles where !handle.isOver {
+      handle.whenOver(isJoin: true) {
+        missing -= 1
+        if let failure = handle.failure { waiter.fail(failure.raised) } else if missing == 0 { waiter.finish([.bool(true)]) }
+      }
+    }
+    return .wait
+  }
+
+  /// Waits for a cancelled task to be through with its `<close>` variables.
+  private func waitEnd(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let handle = try handle(call, 0)
+    if handle.isOver || !call.canWait { return .none }
+    let waiter = wait(call.wait)
+    handle.whenOver(isJoin: false) { waiter.finish([]) }
+    return .wait
+  }
+
+  /// true when woken, false at the time limit.
+  private func gateWait(_ call: borrowing LuaCall) throws -> LuaReturn {
+    guard let gate = call.object(0, as: GateObject.self) else { throw call.need(0, 1, "gate_wait", "gate") }
+    let timeout = call.isNone(1) ? nil : TimeAmount(seconds: max(0, call.number(1) ?? 0))
+    if timeout == .zero { return .one(.bool(false)) }
+    guard call.canWait else { return .wait }
+    let waiter = wait(call.wait)
+    gate.waiters.append(waiter)
+    if let timeout {
+      let timer = loop.assumeIsolated().scheduleTask(in: timeout) { waiter.finish([.bool(false)]) }
+      waiter.giveUp = { timer.cancel() }
+    }
+    return .wait
+  }
+
+  private func gateWake(_ call: borrowing LuaCall) throws -> LuaReturn {
+    guard let gate = call.object(0, as: GateObject.self) else { throw call.need(0, 1, "gate_wake", "gate") }
+    var left = call.number(1) ?? 1
+    while left > 0, let waiter = gate.waiters.popFirst() {
+      guard waiter.isWaiting else { continue }
+      left -= 1
+      waiter.finish([.bool(true)])
+    }
+    return .none
+  }
+}
+
+extension LuaFailure {
+  /// What the error is where it is raised again.
+  var raised: LuaValue { value.isNil ? .string(message) : value }
+
+  static func cancelled(_ reason: String) -> LuaFailure {
+    LuaFailure(kind: .cancelled, message: "cancelled: \(reason)", traceback: "", value: .nil)
+  }
+
+  static var noMemory: LuaFailure { LuaFailure(kind: .memory, message: "not enough memory", traceback: "", value: .nil) }
+}

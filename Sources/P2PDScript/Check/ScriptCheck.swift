@@ -1,0 +1,56 @@
+import Logging
+import LuaVM
+import NIOCore
+
+/// `p2pd-lua check`: is a script sound, as far as can be told without the network? It is compiled; a handler's top
+/// level is run and what it returns is checked; names of the API that do not exist are found by reading its words.
+public enum ScriptCheck {
+  /// What kind of script it is.
+  public enum Kind: Sendable, Equatable {
+    /// A handler for `p2pd-lua run`, and the name of its protocol.
+    case handler(String)
+    /// A script for `p2pd-lua exec`: it is compiled, but not run.
+    case script
+  }
+
+  public struct Warning: Sendable, Equatable, CustomStringConvertible {
+    public let file: String
+    public let line: Int
+    public let text: String
+    public var description: String { "\(file):\(line): \(text)" }
+  }
+
+  public struct Report: Sendable {
+    public let kind: Kind
+    /// Why it cannot run; nil for a sound script.
+    public let error: ScriptError?
+    public let warnings: [Warning]
+  }
+
+  /// Checks one file. Nothing is opened, and nothing of the script stays loaded.
+  public static func check(_ path: String, options: ScriptOptions, on loop: any EventLoop) async -> Report {
+    do {
+      let source = try ScriptFiles.read(path)
+      let warnings = NameScan.findings(in: source).map { Warning(file: path, line: $0.line, text: $0.text) }
+      let (kind, error) = try await loop.submit { try load(path, options, on: loop) }.get()
+      return Report(kind: kind, error: error, warnings: warnings)
+    } catch {
+      let shown = error as? ScriptError ?? ScriptError(file: path, message: "\(path): \(error)")
+      return Report(kind: .script, error: shown, warnings: [])
+    }
+  }
+
+  private static func load(_ path: String, _ options: ScriptOptions, on loop: any EventLoop) throws -> (Kind, ScriptError?) {
+    let quiet = Logger(label: "check", factory: { _ in SwiftLogNoOpLogHandler() })
+    let host = try ScriptHost(loop: loop, options: options, logger: quiet)
+    defer { host.close() }
+    host.isChecking = true
+    do {
+      return (.handler(try host.loadProtocol(path).name), nil)
+    } catch let error as ScriptError {
+      // Its top level wants the network: a script that does something and ends.
+      if error.message.contains(ScriptHost.needsNetwork) { return (.script, nil) }
+      return (.handler(ScriptFiles.baseName(path)), error)
+    }
+  }
+}

@@ -1,0 +1,69 @@
+import Glibc
+
+/// Reads scripts from the file system. Blocking, and meant for start-up: a script is small.
+enum ScriptFiles {
+  static func read(_ path: String) throws(ScriptError) -> [UInt8] {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { throw failure(path, "cannot be opened") }
+    defer { close(file) }
+    var info = stat()
+    guard fstat(file, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+      throw ScriptError(file: path, message: "\(path): is not a file")
+    }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 64 << 10)
+    while true {
+      let count = Glibc.read(file, &chunk, chunk.count)
+      guard count >= 0 else { throw failure(path, "cannot be read") }
+      if count == 0 { return bytes }
+      bytes += chunk[..<count]
+      guard bytes.count <= largest else {
+        throw ScriptError(file: path, message: "\(path): a script of more than \(largest >> 20) MiB is refused")
+      }
+    }
+  }
+
+  /// The handler files a path stands for: itself, or a folder's `*.lua` in the order of their names. Tests
+  /// (`*_test.lua`) and hidden files are none.
+  static func handlers(at path: String) throws(ScriptError) -> [String] {
+    var info = stat()
+    guard stat(path, &info) == 0 else { throw failure(path, "cannot be opened") }
+    guard info.st_mode & S_IFMT == S_IFDIR else { return [path] }
+    guard let folder = opendir(path) else { throw failure(path, "cannot be opened") }
+    defer { closedir(folder) }
+    var names: [String] = []
+    while let entry = readdir(folder) {
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      if name.hasSuffix(".lua"), !name.hasPrefix("."), !name.hasSuffix("_test.lua") { names.append(name) }
+    }
+    guard !names.isEmpty else { throw ScriptError(file: path, message: "\(path): the folder has no handler (*.lua)") }
+    return names.sorted().map { path.hasSuffix("/") ? path + $0 : path + "/" + $0 }
+  }
+
+  /// The file's name without folder and `.lua`.
+  static func baseName(_ path: String) -> String {
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    return name.hasSuffix(".lua") ? String(name.dropLast(4)) : name
+  }
+
+  /// The folder a path lies in.
+  static func directory(_ path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  /// All bytes, however the kernel portions them out; a reader that is gone is no error here.
+  static func writeToStandardOutput(_ bytes: [UInt8]) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+      if count > 0 { rest = rest.dropFirst(count) } else if errno != EINTR && errno != EAGAIN { return }
+    }
+  }
+
+  private static func failure(_ path: String, _ what: String) -> ScriptError {
+    ScriptError(file: path, message: "\(path): \(what): \(String(cString: strerror(errno)))")
+  }
+
+  private static let largest = 16 << 20
+}

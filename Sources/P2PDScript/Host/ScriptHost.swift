@@ -1,0 +1,170 @@
+import Logging
+import LuaVM
+import NIOCore
+import P2PDNet
+import P2PDNode
+
+/// One Lua VM with the scripts it runs, on one event loop, with every pipe they serve.
+///
+/// The public doors may be called from anywhere; everything else is confined to the event loop.
+public final class ScriptHost: @unchecked Sendable {
+  let loop: any EventLoop
+  let options: ScriptOptions
+  let logger: Logger
+  let vm: LuaVM
+  let classes: ScriptClasses
+
+  var generations: [Int64: Generation] = [:]
+  var loaded: [ScriptProtocol] = []
+  var execution: Execution?
+  /// The generation whose top level runs now.
+  var loading: Generation?
+  /// Set by a check: what a script does at its top level beyond registering.
+  var isChecking = false
+  private var lastGeneration: Int64 = 0
+  private(set) var isClosed = false
+  /// Callbacks that an orderly end waits for, and what is asked when one has ended.
+  var runningCallbacks = 0 { didSet { if runningCallbacks == 0 { checkQuiet() } } }
+  var quietChecks: [() -> Bool] = []
+  var isShuttingDown = false
+  var shutdownWaiters: [() -> Void] = []
+
+  // Tasks: who hears of a task's end is found by its tag.
+  private var owners: [TaskOwner?] = [nil]
+  private var freeTags: [Int] = []
+  var waits: [LuaWait: Waiter] = [:]
+  private var deferred: [() -> Void] = []
+  private var isDraining = false
+  private var isRunReadyScheduled = false
+  /// Bytes on loan to Lua until the next call: the answer of a `recv` that did not wait.
+  var loan: ByteBuffer?
+
+  /// Makes the VM and its modules on the loop.
+  public static func make(on loop: any EventLoop, options: ScriptOptions, logger: Logger) async throws -> ScriptHost {
+    try await loop.submit { try ScriptHost(loop: loop, options: options, logger: logger) }.get()
+  }
+
+  init(loop: any EventLoop, options: ScriptOptions, logger: Logger) throws {
+    loop.preconditionInEventLoop()
+    self.loop = loop
+    self.options = options
+    self.logger = logger
+    vm = try LuaVM(limits: options.limits, sandbox: options.sandbox)
+    classes = try ScriptClasses(vm)
+    vm.delegate = self
+    try installBindings()
+  }
+
+  /// The scripts given to ``loadProtocols(_:)``, in their order.
+  public var protocols: [ScriptProtocol] { get async { await onLoop { $0.loaded } } }
+
+  public func statistics() async -> ScriptStatistics {
+    await onLoop { host in
+      var result = ScriptStatistics()
+      result.memory = host.isClosed ? 0 : host.vm.memoryUsed
+      for generation in host.generations.values {
+        result.messages &+= generation.messages
+        result.errors &+= generation.errors
+        result.tasks += generation.tasks.count
+        result.pipes += generation.pipes.count
+      }
+      return result
+    }
+  }
+
+  func onLoop<T: Sendable>(_ body: @escaping @Sendable (ScriptHost) -> T) async -> T {
+    let result = try? await loop.submit { body(self) }.get()
+    // The loop only refuses work after its shutdown, and a host must not outlive its loop.
+    guard let result else { preconditionFailure("the script host's event loop has ended") }
+    return result
+  }
+
+  // MARK: Generations
+
+  func makeGeneration(name: String, path: String) -> Generation {
+    lastGeneration += 1
+    let generation = Generation(id: lastGeneration, name: name, path: path, host: self)
+    generations[lastGeneration] = generation
+    return generation
+  }
+
+  func drop(_ generation: Generation) {
+    generation.releaseReferences()
+    generations[generation.id] = nil
+  }
+
+  // MARK: Tasks
+
+  /// A tag by which the end of a task finds its owner.
+  func register(_ owner: TaskOwner) -> UInt64 {
+    if let tag = freeTags.popLast() {
+      owners[tag] = owner
+      return UInt64(tag)
+    }
+    owners.append(owner)
+    return UInt64(owners.count - 1)
+  }
+
+  func unregister(_ tag: UInt64) {
+    guard tag != 0, Int(tag) < owners.count, owners[Int(tag)] != nil else { return }
+    owners[Int(tag)] = nil
+    freeTags.append(Int(tag))
+  }
+
+  func owner(of tag: UInt64) -> TaskOwner? { Int(tag) < owners.count ? owners[Int(tag)] : nil }
+
+  // MARK: The VM is never entered twice
+
+  /// Runs `action` now, or as soon as Lua is off the stack.
+  func whenIdle(_ action: @escaping () -> Void) {
+    if vm.isRunning { deferred.append(action) } else { action() }
+  }
+
+  /// To be called after every entry into the VM: what the run asked for is done now.
+  @inline(__always)
+  func afterRun() {
+    if !deferred.isEmpty { drain() }
+  }
+
+  private func drain() {
+    guard !isDraining, !vm.isRunning else { return }
+    isDraining = true
+    while !deferred.isEmpty {
+      let batch = deferred
+      deferred.removeAll(keepingCapacity: true)
+      for action in batch { action() }
+    }
+    isDraining = false
+  }
+
+  func close() {
+    guard !isClosed else { return }
+    isClosed = true
+    for generation in Array(generations.values) { drop(generation) }
+    vm.close()
+  }
+}
+
+extension ScriptHost: LuaVMDelegate {
+  public func luaTaskEnded(
+    _ vm: LuaVM, task: LuaTask, tag: UInt64, result: Result<[LuaValue], LuaFailure>, late: Bool
+  ) {
+    owner(of: tag)?.taskEnded(task, result: result, late: late)
+  }
+
+  public func luaWaitAbandoned(_ vm: LuaVM, wait: LuaWait) { waits.removeValue(forKey: wait)?.abandon() }
+
+  public func luaHasReadyTasks(_ vm: LuaVM) {
+    guard !isRunReadyScheduled else { return }
+    isRunReadyScheduled = true
+    loop.assumeIsolated().execute {
+      self.isRunReadyScheduled = false
+      guard !self.isClosed else { return }
+      self.vm.runReady(max: Self.readyPerTurn)
+      self.afterRun()
+    }
+  }
+
+  /// Between two rounds of ready tasks the loop serves its sockets.
+  private static let readyPerTurn = 16
+}

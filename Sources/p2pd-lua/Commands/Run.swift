@@ -1,0 +1,83 @@
+import ArgumentParser
+import Glibc
+import Logging
+import NIOCore
+import P2PDNet
+import P2PDNode
+import P2PDScript
+
+struct Run: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Host protocols written in Lua until it is told to stop.",
+    discussion: """
+      Starts a node, hosts each script under its name (the file's, or M.protocol)
+      and prints the node's address, with the command that connects to it from
+      another terminal. Who names no protocol gets the first script's. Standard
+      output gets the address alone; the rest goes to standard error.
+
+      SIGINT (Control-C) and SIGTERM end it in order: no new pipes, what is queued
+      is sent, the scripts' end_cbs run, and the exit status is 0. A second signal
+      ends it at once.
+
+      EXAMPLES
+        p2pd-lua run ping.lua
+        p2pd-lua run --port 7000 --state-dir /srv/p2pd chat.lua kv.lua
+        p2pd-lua run --listen 127.0.0.1 --ephemeral --sandbox handlers/
+      """)
+
+  @Argument(help: "The scripts, or folders of scripts.", completion: .file(extensions: ["lua"]))
+  var scripts: [String]
+
+  @OptionGroup(title: "Node options") var node: NodeOptions
+  @OptionGroup(title: "State options") var state: StateOptions
+  @OptionGroup(title: "Script options") var limits: ScriptLimitOptions
+  @OptionGroup(title: "Log options") var log: LogOptions
+
+  func run() async throws {
+    let logger = try log.logger()
+    let paths = try ScriptFiles.expand(scripts)
+    let configuration = try node.configuration(state)
+    var options = try limits.scriptOptions()
+    options.nodeDefaults = configuration
+    let host = try await ScriptHost.make(on: Engine.loop, options: options, logger: logger)
+    // Scripts first: one that cannot be loaded must not open a port.
+    let protocols = try await ScriptFailure.explained { try await host.loadProtocols(paths) }
+    let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
+    do {
+      try await host.attach(node)
+    } catch {
+      throw Failure("the node cannot host the scripts: \(error)")
+    }
+    let stop = StopSignal()
+    let signals = try Signals { stop.signalled($0) }
+    announce(node, protocols)
+
+    let signal = await stop.wait()
+    if !log.quiet {
+      Console.shared.note("\n\(Signals.name(signal)): closing (again to end at once)\n")
+    }
+    await node.close(flush: Self.flushTime)
+    await host.shutdown(deadline: Self.endTime)
+    withExtendedLifetime(signals) {}
+  }
+
+  private func announce(_ node: Node, _ protocols: [ScriptProtocol]) {
+    let console = Console.shared
+    if !log.quiet {
+      let names = protocols.map { $0.name.isEmpty ? "the default protocol" : $0.name }.joined(separator: ", ")
+      console.note("Hosting \(Printable.line(names)). The node's address:\n")
+    }
+    console.out("\(node.address)\n")
+    guard !log.quiet else { return }
+    console.note("Connect from another terminal:\n")
+    for (index, hosted) in protocols.enumerated() {
+      let choice = index == 0 ? "" : " --protocol \(Environment.shellWord(hosted.name))"
+      console.note("  \(Environment.program) connect\(choice) \(node.address)\n")
+    }
+    console.note("Stop with Control-C.\n")
+  }
+
+  /// Together they stay below the 5 s in which an asked-for end must be over.
+  private static let flushTime = TimeAmount.seconds(2)
+  private static let endTime = TimeAmount.seconds(2)
+}

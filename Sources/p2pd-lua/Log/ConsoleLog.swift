@@ -1,0 +1,25 @@
+import Logging
+
+/// swift-log's handler of the command line: each event as one line to standard error.
+struct ConsoleLog: LogHandler {
+  let label: String
+  var logLevel: Logger.Level
+  var metadata: Logger.Metadata = [:]
+  let format: LogFormat
+  let colours: Bool
+  let withDate: Bool
+  let write: @Sendable (String) -> Void
+
+  func log(event: LogEvent) {
+    var all = metadata
+    if let more = event.metadata { all.merge(more) { $1 } }
+    if let error = event.error, all["error"] == nil { all["error"] = "\(error)" }
+    let line = LogLine(time: .now, level: event.level, label: label, message: event.message.description, metadata: all)
+    write(format == .json ? line.json : line.text(colours: colours, withDate: withDate))
+  }
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+}

@@ -1,0 +1,32 @@
+/// The script files a user named.
+enum ScriptFiles {
+  /// A folder stands for the `.lua` files in it, in order, without its sub-folders and without tests (`*_test.lua`).
+  /// - Throws: ``Failure`` where a file is missing or a folder holds no script.
+  static func expand(_ paths: [String]) throws -> [String] {
+    try paths.flatMap { path -> [String] in
+      guard Files.isDirectory(path) else {
+        try mustExist(path)
+        return [path]
+      }
+      let names = Files.names(in: path) ?? []
+      let scripts = names.filter { $0.hasSuffix(".lua") && !$0.hasSuffix("_test.lua") && !$0.hasPrefix(".") }
+      guard !scripts.isEmpty else {
+        throw Failure(
+          "the folder \(path) holds no script",
+          remedy: "Scripts are its files that end in .lua; tests (*_test.lua) are left out.")
+      }
+      return scripts.map { path.hasSuffix("/") ? path + $0 : "\(path)/\($0)" }
+    }
+  }
+
+  static func mustExist(_ path: String) throws {
+    guard !Files.exists(path) else { return }
+    if !path.hasSuffix(".lua"), Files.exists(path + ".lua") {
+      throw Failure("there is no file \(path)", remedy: "There is \(path).lua, though.")
+    }
+    throw Failure(
+      "there is no file \(path)",
+      remedy:
+        "Check the name, or begin a handler of that name: \(Environment.program) new \(Environment.shellWord(path))")
+  }
+}

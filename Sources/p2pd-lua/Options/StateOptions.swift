@@ -1,0 +1,22 @@
+import ArgumentParser
+
+/// Where this machine's node keeps its key, its port and the history of `connect`.
+struct StateOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Folder of the node's key and port.",
+      discussion: "Default: $XDG_STATE_HOME/p2pd-lua or ~/.local/state/p2pd-lua (P2PD_STATE_DIR)", valueName: "folder"))
+  var stateDir: String?
+
+  @Flag(help: "Take a fresh key and port for this run and keep nothing.")
+  var ephemeral = false
+
+  func validate() throws {
+    if stateDir?.isEmpty == true { throw ValidationError("--state-dir needs the name of a folder.") }
+    if ephemeral, stateDir != nil {
+      throw ValidationError("--ephemeral keeps nothing, so --state-dir has no meaning with it.")
+    }
+  }
+
+  var folder: String { stateDir ?? Environment.stateFolder }
+}

@@ -1,0 +1,209 @@
+--- The chat's tests.    $ p2pd-lua exec scripts/handlers/tests/chat_test.lua
+package.path = package.path:match("^[^?]*") .. "../?.lua;" .. package.path
+local p2pd = require "p2pd"
+local test = require "p2pd_test"
+local chat = require "chat"
+local describe, it, assert = test.describe, test.it, test.assert
+
+-- Each test is a play: who says what, and what each of the others then reads.
+
+local function hears(pipe, line)
+  local got, err = pipe:recv(5)
+  assert.equal(line, got or tostring(err))
+end
+
+-- Reads until `line` comes; what is read before it is returned.
+local function hears_at_last(pipe, line)
+  local before = {}
+  while true do
+    local got = assert(pipe:recv(5))
+    if got == line then return before end
+    before[#before + 1] = got
+  end
+end
+
+-- A member called `nick`, in the lobby, who has read everything said so far.
+local function member(net, nick)
+  local pipe = net.dial()
+  pipe:send("/nick " .. nick)
+  local greeting
+  repeat greeting = assert(pipe:recv(5)) until greeting:find("^%* you are")
+  local guest = greeting:match("you are (%S+)")
+  hears_at_last(pipe, ("* %s is now %s"):format(guest, nick))
+  return pipe, guest
+end
+
+describe("chat", function()
+  local net
+  test.before_each(function()
+    p2pd.state.rooms = nil
+    p2pd.state.guests = nil
+    net = test.loopback("chat", chat)
+  end)
+
+  it("greets, names and carries lines to everybody in the room", function()
+    local ana = net.dial()
+    hears(ana, "* you are guest1 in #lobby; /help lists the commands")
+    ana:send("/nick ana")
+    hears(ana, "* guest1 is now ana")
+    local bob, guest = member(net, "bob")
+    hears(ana, ("* %s joined #lobby"):format(guest))
+    hears(ana, ("* %s is now bob"):format(guest))
+    ana:send("hello everybody")
+    hears(ana, "<ana> hello everybody")
+    hears(bob, "<ana> hello everybody")
+  end)
+
+  it("keeps rooms apart, and shows the last lines to who comes later", function()
+    local ana, bob = member(net, "ana"), member(net, "bob")
+    ana:send("/join garden")
+    hears_at_last(ana, "* you are ana in #garden")
+    hears(bob, "* ana left for #garden")
+    ana:send("first")
+    ana:send("second")
+    bob:send("in the lobby")
+    hears(ana, "<ana> first")
+    hears(ana, "<ana> second")
+    hears(bob, "<bob> in the lobby")
+    bob:send("/join #garden")
+    hears(bob, "<ana> first")
+    hears(bob, "<ana> second")
+    hears(bob, "* you are bob in #garden")
+    hears(ana, "* bob joined #garden")
+  end)
+
+  it("keeps a bounded history", function()
+    local ana = member(net, "ana")
+    local limits = chat.limits
+    local history, burst = limits.history, limits.burst
+    test.finally(function() limits.history, limits.burst = history, burst end)
+    limits.history, limits.burst = 3, 100
+    ana:send("/who")
+    hears_at_last(ana, "* in #lobby: ana")
+    for i = 1, 5 do ana:send("line " .. i) end
+    hears_at_last(ana, "<ana> line 5")
+    local bob = net.dial()
+    for i = 3, 5 do hears(bob, "<ana> line " .. i) end
+    assert.matches("^%* you are", assert(bob:recv(5)))
+  end)
+
+  it("answers /who, /rooms and /help", function()
+    local ana, bob = member(net, "ana"), member(net, "bob")
+    hears_at_last(ana, "* guest2 is now bob")
+    bob:send("/who")
+    hears(bob, "* in #lobby: ana, bob")
+    ana:send("/join den")
+    hears_at_last(ana, "* you are ana in #den")
+    ana:send("/rooms")
+    hears(ana, "* rooms: #den (1), #lobby (1)")
+    ana:send("/help")
+    assert.contains("/join ROOM", assert(ana:recv(5)))
+    ana:send("/dance")
+    hears(ana, "! there is no /dance; /help lists the commands")
+  end)
+
+  it("has one of a nickname in a room, whatever its capitals", function()
+    local ana, bob = member(net, "ana"), member(net, "bob")
+    bob:send("/nick ANA")
+    hears(bob, "! ANA is taken in #lobby")
+    ana:send("/join den")
+    hears(bob, "* ana left for #den")
+    bob:send("/nick ana")
+    hears(bob, "* bob is now ana")
+    bob:send("/join den")
+    hears(bob, "! ana is taken in #den: /nick first")
+  end)
+
+  it("says who leaves, with /quit and without", function()
+    local ana, bob, eve = member(net, "ana"), member(net, "bob"), member(net, "eve")
+    hears_at_last(ana, "* guest3 is now eve")
+    bob:send("/quit")
+    hears_at_last(bob, "* bye")
+    hears(ana, "* bob left")
+    local _, err = bob:recv(5)
+    assert.equal("closed", err.code)
+    eve:close()
+    hears(ana, "* eve left")
+  end)
+
+  it("cleans what it passes on", function()
+    local ana, bob = member(net, "ana"), member(net, "bob")
+    hears_at_last(ana, "* guest2 is now bob")
+    bob:send("\27[2Jone\r\ntwo\0\7 \xff\xfe \u{202E}evil")
+    hears(ana, "<bob> [2Jone two ?? evil")
+    bob:send(("x"):rep(5000))
+    hears(ana, "<bob> " .. ("x"):rep(1000))
+    bob:send("\n\n")
+    bob:send("/nick \27[31m")
+    bob:send("/join ../../etc")
+    hears_at_last(bob, "! a nickname has 1 to 24 letters, digits, _ or -")
+    hears(bob, "! a room's name has 1 to 24 letters, digits, _ or -")
+  end)
+
+  it("slows down who sends too fast", function()
+    local ana = member(net, "ana")
+    for i = 1, 60 do ana:send("line " .. i) end
+    hears_at_last(ana, "! slow down: that line was not delivered")
+  end)
+
+  it("bounds rooms, and gives an empty one's place to a new one", function()
+    local limits, rooms = chat.limits, chat.limits.rooms
+    test.finally(function() limits.rooms = rooms end)
+    limits.rooms = 2
+    local ana, bob = member(net, "ana"), member(net, "bob")
+    ana:send("/join one")
+    hears_at_last(ana, "* you are ana in #one")
+    hears(bob, "* ana left for #one")
+    bob:send("/join two")
+    hears(bob, "! there are too many rooms")
+    ana:send("/join lobby")
+    hears_at_last(ana, "* you are ana in #lobby")
+    hears(bob, "* ana joined #lobby")
+    bob:send("/join two")
+    hears(bob, "* you are bob in #two")
+    assert.is_nil(p2pd.state.rooms.one)
+  end)
+
+  it("does not wait for a member who does not read, and tells it what it missed", function()
+    local limits = chat.limits
+    local rate, burst = limits.rate, limits.burst
+    test.finally(function() limits.rate, limits.burst = rate, burst end)
+    limits.rate, limits.burst = 1e6, 1e6
+    local ana, slow = member(net, "ana"), member(net, "slow")
+    hears_at_last(ana, "* guest2 is now slow")
+    -- More than the kernel, the pipe and the member's queue take: ana is served all the same.
+    local line = ("x"):rep(1000)
+    local sent = 0
+    for _ = 1, 400 do
+      for _ = 1, 50 do ana:send(line) end
+      for _ = 1, 50 do hears(ana, "<ana> " .. line) end
+      sent = sent + 50
+    end
+    local read, gaps, lost = 0, 0, 0
+    repeat
+      local got = assert(slow:recv(5))
+      local n = got:match("^%* (%d+) lines missed")
+      if n then
+        gaps, lost = gaps + 1, lost + tonumber(n)
+      else
+        read = read + 1
+      end
+    until read + lost >= sent
+    assert.is_true(gaps >= 1)
+    assert.equal(sent, read + lost)
+  end)
+
+  it("knows its members again when the code was loaded anew", function()
+    local ana = member(net, "ana")
+    package.loaded.chat = nil
+    local again = require "chat"
+    test.finally(function() package.loaded.chat = chat end)
+    assert.is_not.equal(chat, again)
+    local served = net.server:pipes()[1]    -- the server's end of ana's pipe
+    again.msg_cb("still here", nil, served)
+    hears(ana, "<ana> still here")
+    again.end_cb(served)
+  end)
+end)
+
+os.exit(test.run())

@@ -1,0 +1,91 @@
+--- A bounded queue of outgoing messages for one pipe, with a task of its own that sends them.
+---
+--- pipe:send() waits while the peer is slow. Who sends the same thing to many pipes must not wait for the slowest: it
+--- puts the message in each pipe's outbox, which never waits. When an outbox is full the message is dropped and
+--- counted, and the peer is told how many it missed as soon as it reads again.
+---
+---   local outbox = require "p2pd_outbox"
+---   local box = outbox.new(pipe, { max = 200, missed = function(n) return ("(%d lines missed)"):format(n) end })
+---   box:put("hello")      -- true, or false when it was dropped
+
+local p2pd = require "p2pd"
+
+local outbox = {}
+local Outbox = {}
+Outbox.__index = Outbox
+Outbox.__name = "p2pd.outbox"
+
+--- Messages and bytes an outbox holds unless told otherwise.
+outbox.max_messages = 200
+outbox.max_bytes = 256 * 1024
+
+--- options: max (messages), max_bytes, missed (f(count) -> the message that tells the peer what was dropped, or nil).
+function outbox.new(pipe, options)
+  options = options or {}
+  return setmetatable({
+    pipe = pipe,
+    max = options.max or outbox.max_messages,
+    max_bytes = options.max_bytes or outbox.max_bytes,
+    missed_text = options.missed,
+    first = 1, last = 0, bytes = 0,    -- the queue: self[first .. last]
+    missed = 0,                        -- dropped since the peer was last told
+    dropped = 0,                       -- dropped in all
+    sending = false,
+    closed = false,
+  }, Outbox)
+end
+
+-- The sending task: lives while there is something to send, so an idle pipe costs no coroutine.
+local function drain(self)
+  while not self.closed do
+    local message
+    if self.first <= self.last then
+      message = self[self.first]
+      self[self.first] = nil
+      self.first = self.first + 1
+      self.bytes = self.bytes - #message
+    elseif self.missed > 0 then
+      message = self.missed_text and self.missed_text(self.missed)
+      self.missed = 0
+    end
+    if not message then break end
+    if not self.pipe:send(message) then
+      self:close()    -- the pipe is gone; its end_cb tells the handler
+    end
+  end
+  self.sending = false
+end
+
+--- Queues one message. false when it had to be dropped, or the outbox is closed.
+function Outbox:put(message)
+  if self.closed then return false end
+  -- Once something was dropped nothing may follow it until the peer has been told, or the gap would not show.
+  local fits = self.missed == 0 and #self < self.max and self.bytes + #message <= self.max_bytes
+  if fits then
+    self.last = self.last + 1
+    self[self.last] = message
+    self.bytes = self.bytes + #message
+  else
+    self.missed = self.missed + 1
+    self.dropped = self.dropped + 1
+  end
+  if not self.sending then
+    self.sending = true
+    p2pd.spawn(drain, self)
+  end
+  return fits
+end
+
+--- Messages waiting to be sent.
+function Outbox:__len()
+  return self.last - self.first + 1
+end
+
+--- Forgets what is queued; the sending task ends.
+function Outbox:close()
+  self.closed = true
+  for i = self.first, self.last do self[i] = nil end
+  self.first, self.last, self.bytes = 1, 0, 0
+end
+
+return outbox
