@@ -30,7 +30,8 @@ import Testing
     #expect(report.warnings.first?.description.contains("checked.lua:3: unknown method 'pipe:sennd' (did you mean 'send'?)") == true)
   }
 
-  @Test(arguments: [("return 1 +", "checked.lua:1:"), ("return { msg_cb = 1 }", "must be a function"), ("error('top')", "checked.lua:1: top")])
+  @Test(arguments: [("return 1 +", "checked.lua:1:"), ("return { msg_cb = 1 }", "must be a function"), ("error('top')", "checked.lua:1: top"),
+    ("local p2pd = require 'p2pd'\nlocal M = { msg_cb = print }\np2pd.sleep(1)\nreturn M", "move it into")])
   func aBrokenScriptIsAnError(_ text: String, _ reason: String) async throws {
     let report = try await check(text)
     #expect(report.error?.description.contains(reason) == true, "\(String(describing: report.error))")

@@ -205,6 +205,37 @@ import Testing
     }
   }
 
+  @Test func aLoopInStartDoesNotHoldUpTheEnd() async throws {
+    try await withHandler(
+      """
+      function M.start()
+        local guard <close> = setmetatable({}, { __close = function() print("start ended") end })
+        while true do p2pd.sleep(0.001) end
+      end
+      function M.msg_cb(msg, tup, pipe) pipe:send(msg) end
+      """
+    ) { bench, pipe in
+      let answer = try await ask(pipe, "x")
+      #expect(answer == "x")
+      let before = ContinuousClock.now
+      await bench.host.shutdown(deadline: .seconds(20))
+      #expect(ContinuousClock.now - before < .seconds(10))
+      #expect(bench.logged.text.contains("start ended"))
+      #expect(!bench.logged.text.contains("failed"))
+    }
+  }
+
+  /// A handler that waits for ever is not waited for longer than the deadline.
+  @Test func shutdownHasADeadline() async throws {
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send(msg) p2pd.sleep(math.huge) end") { bench, pipe in
+      let answer = try await ask(pipe, "x")
+      #expect(answer == "x")
+      await bench.host.shutdown(deadline: .milliseconds(50))
+      let reason = try await pipe.ended.get()
+      #expect(reason.code == "closed")
+    }
+  }
+
   @Test(arguments: [
     ("return 5", "a handler must return a table of callbacks, this returned number"),
     ("", "is 'return M' missing"),

@@ -93,6 +93,7 @@ extension ScriptHost {
     started.futureResult.assumeIsolated().whenComplete { result in
       switch result {
       case .failure(let error): self.finish(waiter, failing: NetError(error, "start a node"))
+      case .success(let node) where self.isClosed: node.closed(flush: .zero)
       case .success(let node): self.whenIdle { self.nodeStarted(node, handlers, generation, waiter) }
       }
     }

@@ -57,6 +57,7 @@ enum NodeMethods {
     attempt.pipe.assumeIsolated().whenComplete { result in
       switch result {
       case .failure(let error): host.finish(waiter, failing: NetError(error, "connect"))
+      case .success(let pipe) where host.isClosed: _ = pipe.close(flush: .zero)
       case .success(let pipe): host.whenIdle { connected(pipe, sink, face, waiter) }
       }
     }

@@ -8,7 +8,8 @@ import P2PDNet
 /// and of its last sender were made before. Handlers of one pipe run one after another; while one waits the pipe keeps
 /// what comes.
 final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
-  unowned let host: ScriptHost
+  /// Strong, since a pipe may outlive whoever made the host; both let go when the pipe ends or the host closes.
+  let host: ScriptHost
   let pipe: Pipe
   /// The generation whose handlers serve the pipe.
   private(set) var generation: Generation
@@ -42,9 +43,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     self.ownsShared = ownsShared
     host = generation.host
     super.init()
-    tag = host.register(self)
     pipe.face = self
-    generation.add(self)
     updateMode()
   }
 
@@ -59,7 +58,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   // MARK: Messages
 
   func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
-    guard running == 0, let pipeRef, !host.vm.isRunning else { return busy() }
+    guard running == 0, !host.isClosed, let pipeRef, !host.vm.isRunning else { return busy() }
     let tuple: LuaRef
     if peer === lastPeer, let lastTuple {
       tuple = lastTuple
@@ -85,8 +84,9 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   @inline(__always)
   private func run(_ callback: LuaRef, _ bytes: UnsafeRawBufferPointer, _ tuple: LuaRef, _ pipe: LuaRef) {
-    running += 1
-    host.vm.start(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag)
+    let before = running
+    running = before + 1
+    if case .done = host.vm.start(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag) { running = before }
   }
 
   /// The script has no memory for an object: the message is lost, and said to be.
@@ -111,8 +111,12 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   }
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
-    running -= 1
-    if case .failure(let failure) = result { generation.report(failure, pipe: self, in: "msg_cb") }
+    if case .failure(let failure) = result {
+      running -= 1
+      generation.report(failure, pipe: self, in: "msg_cb")
+    } else if late {
+      running -= 1
+    }
     guard running == 0 else { return }
     if endReason != nil {
       retireIfDone()
@@ -151,6 +155,10 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   // MARK: Opening and ending
 
   func pipeOpened(_ pipe: Pipe) {
+    // From here on `pipeEnded` is certain to follow, and gives all this back.
+    guard tag == 0, !host.isClosed else { return }
+    tag = host.register(self)
+    generation.add(self)
     host.whenIdle {
       guard self.endReason == nil, let ref = try? self.reference() else { return }
       self.updateMode()
@@ -234,9 +242,12 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   func pipeAccepted(_ client: Pipe, by server: Pipe) -> (any PipeSink)? {
     guard generation.phase == .live, !generation.isEnding else { return nil }
+    // Without callbacks the client is for `accept`, which may be slow: not more than the backlog waits.
+    let isForAccept = !hasMessageCallbacks && shared.up.isEmpty
+    if isForAccept, accepting?.isFull == true { return nil }
     let face = PipeFace(client, generation: generation, shared: shared)
     face.route = route
-    if let accepting, !hasMessageCallbacks, shared.up.isEmpty, !accepting.offer(face) { return nil }
+    if isForAccept { accepting?.offer(face) }
     return face
   }
 }

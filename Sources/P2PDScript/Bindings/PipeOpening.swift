@@ -84,6 +84,7 @@ extension ScriptHost {
       switch result {
       case .failure(let error): then(.failure(NetError(error, "open")))
       case .success(let pipe):
+        guard !self.isClosed else { return _ = pipe.close(flush: .zero) }
         self.whenIdle {
           guard let face = sink.face else {
             _ = pipe.close(flush: .zero)

@@ -143,14 +143,14 @@ final class AcceptQueue {
     self.limit = limit
   }
 
-  /// - Returns: false when too many wait already: the connection is refused.
-  func offer(_ client: PipeFace) -> Bool {
-    guard clients.count < limit else { return false }
+  /// Too many wait already: connections are refused.
+  var isFull: Bool { clients.count >= limit }
+
+  func offer(_ client: PipeFace) {
     clients.append(client)
     // The pipe opens after this call; only then has it its Lua object.
     let host = self.host
     host.loop.assumeIsolated().execute { self.serve() }
-    return true
   }
 
   func next() -> PipeFace? { clients.popFirst() }

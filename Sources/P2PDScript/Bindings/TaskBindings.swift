@@ -7,7 +7,7 @@ final class TaskHandle: TaskOwner {
   enum State { case new, running, done, failed(LuaFailure) }
 
   let generation: Generation
-  private unowned let host: ScriptHost
+  private let host: ScriptHost
   /// Somebody waits for it, so a failure is theirs and not the log's.
   private let isQuiet: Bool
   private(set) var state = State.new
@@ -16,9 +16,12 @@ final class TaskHandle: TaskOwner {
   private var cancelled: String?
   private var endings: [() -> Void] = []
 
-  init(_ generation: Generation, isQuiet: Bool) {
+  private let place: String
+
+  init(_ generation: Generation, isQuiet: Bool, place: String = "spawned task") {
     self.generation = generation
     self.isQuiet = isQuiet
+    self.place = place
     host = generation.host
   }
 
@@ -58,7 +61,7 @@ final class TaskHandle: TaskOwner {
     switch result {
     case .success: end(.done)
     case .failure(let failure):
-      if !isQuiet, !hasJoiners { generation.report(failure, pipe: nil, in: "spawned task") }
+      if !isQuiet, !hasJoiners { generation.report(failure, pipe: nil, in: place) }
       end(.failed(failure))
     }
   }

@@ -15,6 +15,15 @@ struct NameScan {
 
   private init(tokens: [LuaToken]) { self.tokens = tokens }
 
+  /// Whether the file's last statement is `return NAME` or `return {...}`: how handlers end.
+  static func returnsTable(_ source: [UInt8]) -> Bool {
+    let tokens = LuaLexer.tokens(source).filter { $0.text != ";" }
+    guard let last = tokens.lastIndex(where: { $0.kind == .name && $0.text == "return" }), last + 1 < tokens.count else { return false }
+    let next = tokens[last + 1]
+    if next.kind == .symbol, next.text == "{" { return tokens.last?.text == "}" }
+    return next.kind == .name && last + 2 == tokens.count && !["true", "false", "nil", "end"].contains(next.text)
+  }
+
   private func text(_ index: Int) -> String {
     tokens.indices.contains(index) && tokens[index].kind != .string ? tokens[index].text : ""
   }

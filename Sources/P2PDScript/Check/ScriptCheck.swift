@@ -32,7 +32,8 @@ public enum ScriptCheck {
     do {
       let source = try ScriptFiles.read(path)
       let warnings = NameScan.findings(in: source).map { Warning(file: path, line: $0.line, text: $0.text) }
-      let (kind, error) = try await loop.submit { try load(path, options, on: loop) }.get()
+      let looksLikeHandler = NameScan.returnsTable(source)
+      let (kind, error) = try await loop.submit { try load(path, options, looksLikeHandler, on: loop) }.get()
       return Report(kind: kind, error: error, warnings: warnings)
     } catch {
       let shown = error as? ScriptError ?? ScriptError(file: path, message: "\(path): \(error)")
@@ -40,11 +41,13 @@ public enum ScriptCheck {
     }
   }
 
-  private static func load(_ path: String, _ options: ScriptOptions, on loop: any EventLoop) throws -> (Kind, ScriptError?) {
+  private static func load(
+    _ path: String, _ options: ScriptOptions, _ looksLikeHandler: Bool, on loop: any EventLoop
+  ) throws -> (Kind, ScriptError?) {
     let quiet = Logger(label: "check", factory: { _ in SwiftLogNoOpLogHandler() })
     let host = try ScriptHost(loop: loop, options: options, logger: quiet)
     defer { host.close() }
-    host.isChecking = true
+    host.isChecking = !looksLikeHandler
     do {
       return (.handler(try host.loadProtocol(path).name), nil)
     } catch let error as ScriptError {

@@ -14,7 +14,7 @@ final class Generation {
   /// The protocol's name, or an exec script's file name.
   let name: String
   let path: String
-  unowned let host: ScriptHost
+  let host: ScriptHost
   var phase = Phase.loading
   var logger: Logger
 
@@ -98,6 +98,8 @@ final class Generation {
   }
 
   func releaseReferences() {
+    for face in openPipes { _ = face.pipe.close(flush: .zero) }
+    (timers, tasks, pipes, nodes) = ([:], [:], [:], [:])
     for ref in [environment, runner, errorCallback, startCallback, stopCallback].compactMap({ $0 }) { host.vm.release(ref) }
     (environment, runner, errorCallback, startCallback, stopCallback) = (nil, nil, nil, nil, nil)
   }

@@ -117,6 +117,7 @@ public final class ScriptHost: @unchecked Sendable {
 
   /// Runs `action` now, or as soon as Lua is off the stack.
   func whenIdle(_ action: @escaping () -> Void) {
+    guard !isClosed else { return }
     if vm.isRunning { deferred.append(action) } else { action() }
   }
 
@@ -127,21 +128,26 @@ public final class ScriptHost: @unchecked Sendable {
   }
 
   private func drain() {
-    guard !isDraining, !vm.isRunning else { return }
+    guard !isDraining, !isClosed, !vm.isRunning else { return }
     isDraining = true
     while !deferred.isEmpty {
       let batch = deferred
       deferred.removeAll(keepingCapacity: true)
-      for action in batch { action() }
+      for action in batch where !isClosed { action() }
     }
     isDraining = false
   }
 
   func close() {
     guard !isClosed else { return }
-    isClosed = true
     for generation in Array(generations.values) { drop(generation) }
+    isClosed = true
+    deferred = []
+    waits = [:]
     vm.close()
+    owners = []
+    loaded = []
+    execution = nil
   }
 }
 

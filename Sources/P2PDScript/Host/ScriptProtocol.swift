@@ -101,8 +101,10 @@ extension ScriptHost {
       for hosted in self.loaded {
         let generation = hosted.generation
         generation.activate()
+        // A task and not a callback: a loop in `start` must not hold up the end.
         if let start = generation.startCallback {
-          self.startCallback(start, arguments: [], generation: generation, place: "start")
+          generation.startCallback = nil
+          TaskHandle(generation, isQuiet: false, place: "start").run(start)
         }
       }
     }.get()
