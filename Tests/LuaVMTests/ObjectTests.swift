@@ -126,3 +126,64 @@ import Testing
     }
   }
 }
+
+@Suite struct PreludeTests {
+  /// The prelude runs on the main stack, unlike every task: arguments must still be found.
+  @Test func preludesHandFunctionsToTheHost() throws {
+    let b = try Bench()
+    var kept: [String: LuaRef] = [:]
+    var table: LuaValue = .nil
+    try b.vm.defineModule(
+      "keeper", functions: [],
+      hidden: [
+        ("keep", { c in
+          guard let name = c.string(0), let f = c.function(1) else { return .badArgument(1, "function expected, got " + c.kindName(1)) }
+          kept[name] = f
+          return .none
+        }),
+        ("table", { c in
+          table = (try? c.value(0)) ?? .nil
+          return [UInt8](repeating: 66, count: 5000).withUnsafeBytes { c.copy($0) }.map { .one($0) } ?? .none
+        }),
+      ],
+      prelude: """
+        local m, host = ...
+        host.keep('make', function(x) return {x = x} end)
+        assert(#host.table({1, {k = 'v'}}) == 5000)
+        assert(not pcall(host.keep, 'a', {}))
+        """)
+    let make = try #require(kept["make"])
+    #expect(try b.vm.callNow(make, [.int(4)]).first?["x"].int == 4)
+    guard case .table(let pairs) = table else {
+      Issue.record("no table")
+      return
+    }
+    #expect(pairs.count == 2 && pairs.last?.value["k"].text == "v")
+    let again = try b.vm.retain(make)
+    #expect(b.vm.identity(of: again) == b.vm.identity(of: make))
+  }
+
+  @Test func callsKnowTheirTagAndKinds() throws {
+    let b = try Bench()
+    var seen: [String] = []
+    try b.vm.defineModule("probe", functions: [("kinds", { c in
+      seen = (0...c.count).map { c.kindName($0) } + ["\(c.tag)"]
+      return .none
+    })])
+    try b.run("require('probe').kinds(nil, 1, 2.5, 'x', {}, print, host.thing(1), io.stdout, coroutine.create(print), true)", tag: 17)
+    #expect(seen == ["nil", "number", "number", "string", "table", "function", "test.thing", "userdata", "thread", "boolean", "no value", "17"])
+  }
+
+  @Test func plainEndsMayGoUnreported() throws {
+    let b = try Bench()
+    b.vm.reportsPlainEnds = false
+    try b.run("local x = 1")
+    #expect(b.ends.isEmpty)
+    try b.run("return 1", wantsResults: true)
+    try b.run("recv()")
+    #expect(b.vm.lastTask == b.waits[0].task)
+    b.vm.resume(b.waits[0])
+    try b.run("error('x')")
+    #expect(b.ends.count == 3)
+  }
+}
