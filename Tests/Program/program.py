@@ -64,7 +64,7 @@ class ProgramTest(unittest.TestCase):
         """`run ...` on 127.0.0.1 with a fresh key; gives the process and its address once it is printed."""
         process = self.start_program("run", "--ephemeral", "--listen", "127.0.0.1", "--port", "0", *args, env=env)
         line = read_line(process.stdout)
-        self.assertTrue(line.startswith("p2pd1"), f"no address but {line!r}; {left(process)}")
+        self.assertTrue(line.startswith("p2pd1"), Left(process))
         return process, line.strip()
 
 
@@ -108,6 +108,18 @@ def left(process):
     """What an ended (or now killed) process left on standard error."""
     end(process, close=False)
     return process.stderr.read().decode(errors="replace")[-4000:]
+
+
+class Left:
+    """The same as the message of an assertion: the process is looked at (and ended) only where that fails."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def __str__(self):
+        return left(self.process)
+
+    __repr__ = __str__
 
 
 def end(process, close=True):

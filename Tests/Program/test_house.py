@@ -203,12 +203,22 @@ class Commands(ProgramTest):
             with self.subTest(trouble):
                 done = self.call("test", "swift", **{trouble: "1"})
                 self.assertEqual(done.returncode, 1, done)
-                self.assertEqual(done.stdout.splitlines()[-1], "2 passed, 1 failed, 1 skipped")
+                self.assertEqual(done.stdout.splitlines()[-1], "3 passed, 1 failed, 1 skipped")
 
     def test_test_stops_after_a_broken_build(self):
         done = self.call("test", "build", "swift", FAKE_BROKEN="1")
         self.assertEqual(done.returncode, 1, done)
         self.assertEqual(done.stdout.splitlines()[-1], "0 passed, 1 failed, 0 skipped")
+
+    def test_a_hung_step_is_ended_with_all_it_started(self):
+        self.tool("luacheck", 'sleep 1000 & echo $! >"$FAKE_LOG.pid"; wait')
+        with open(os.path.join(self.tree, ".luacheckrc"), "w", encoding="utf-8") as file:
+            file.write("")
+        done = self.call("test", "lint", P2PD_STEP_LIMIT="1")
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("did not end within 1 s", done.stderr)
+        with open(self.log + ".pid", encoding="ascii") as file:
+            self.assertFalse(os.path.exists(f"/proc/{file.read().strip()}"), "the step's child lives on")
 
     def test_unknown_steps_are_refused(self):
         self.assertEqual(self.call("test", "bogus").returncode, 2)

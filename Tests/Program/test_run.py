@@ -7,7 +7,7 @@ import socket
 import time
 import unittest
 
-from program import PATIENCE, ProgramTest, Terminal, left, read_line, read_until
+from program import PATIENCE, Left, ProgramTest, Terminal, left, read_line, read_until
 
 ECHO = """
 local M = {}
@@ -86,7 +86,7 @@ class Run(ProgramTest):
                 self.assertEqual(process.wait(PATIENCE), 0)
                 self.assertLess(time.monotonic() - began, 5)
                 self.assertIn("ended: local", left(process))
-                self.assertEqual(client.wait(PATIENCE), 0, left(client))
+                self.assertEqual(client.wait(PATIENCE), 0, Left(client))
 
     def test_a_second_signal_ends_at_once(self):
         text = ECHO + ""
@@ -161,7 +161,7 @@ return M
             address = read_line(process.stdout).strip()
             explained = self.run_program("addr", "explain", address).out
             seen.append([line for line in explained.splitlines() if line.startswith(("node id", "route"))])
-            self.assertEqual(self.run_program("connect", address, stdin="x").out, "<x>\n", left(process))
+            self.assertEqual(self.run_program("connect", address, stdin="x").out, "<x>\n", Left(process))
             process.send_signal(signal.SIGTERM)
             self.assertEqual(process.wait(PATIENCE), 0)
         self.assertEqual(seen[0], seen[1])
@@ -252,7 +252,7 @@ class Exec(ProgramTest):
                     "probe.lua", "print('ready') io.stdout:flush() require('p2pd').sleep(100)"))
                 self.assertEqual(read_line(process.stdout), "ready\n")
                 process.send_signal(number)
-                self.assertEqual(process.wait(PATIENCE), 128 + number, left(process))
+                self.assertEqual(process.wait(PATIENCE), 128 + number, Left(process))
 
     def test_missing(self):
         done = self.run_program("exec", "nowhere.lua")

@@ -27,9 +27,27 @@ extension LuaCall {
     .argument(number, function, expected: expected, got: kindName(index))
   }
 
-  func isNone(_ index: Int) -> Bool { index >= count || kind(index) == .nil }
+  func isNone(_ index: Int) -> Bool { isNil(index) }
 
-  func text(_ index: Int, _ number: Int, _ function: String) throws -> String {
+  /// The type of an argument as Lua's errors name it.
+  func kindName(_ index: Int) -> String {
+    switch kind(index) {
+    case .none: return "no value"
+    case .nil: return "nil"
+    case .bool: return "boolean"
+    case .int, .number: return "number"
+    case .string: return "string"
+    case .table: return "table"
+    case .function: return "function"
+    case .userdata: return "userdata"
+    case .thread: return "thread"
+    case .object:
+      guard let object = object(index, as: AnyObject.self) else { return "userdata" }
+      return ScriptClasses.names[ObjectIdentifier(type(of: object))] ?? "userdata"
+    }
+  }
+
+  func string(_ index: Int, _ number: Int, _ function: String) throws -> String {
     guard let text = string(index) else { throw need(index, number, function, "string") }
     return text
   }

@@ -3,7 +3,7 @@ import NIOCore
 import P2PDNet
 
 /// The object behind `daemon`: servers on several addresses with one set of callbacks.
-final class DaemonObject {
+final class DaemonObject: CallbackHolder {
   unowned let host: ScriptHost
   let generation: Generation
   let handlers: HandlerSet
@@ -53,7 +53,9 @@ final class DaemonObject {
     servers = []
   }
 
-  func updateModes() {
+  var callbackSets: [HandlerSet] { [handlers] }
+
+  func callbacksChanged() {
     for server in servers {
       server.updateMode()
       for client in server.pipe.acceptedPipes { (client.face as? PipeFace)?.updateMode() }
@@ -62,49 +64,38 @@ final class DaemonObject {
 }
 
 enum DaemonMethods {
-  static let methods: [(String, HostFunction)] = [
-    ("add_listener", bound(addListener)),
-    ("listen_all", bound { call in
-      try listen(call, "listen_all") { _ in [IPAddress.wildcard(.v4), .wildcard(.v6)].map { ($0, nil) } }
-    }),
-    ("listen_loopback", bound { call in
-      try listen(call, "listen_loopback") { _ in [IPAddress.loopback(.v4), .loopback(.v6)].map { ($0, nil) } }
-    }),
-    ("listen_local", bound { call in try listen(call, "listen_local", addresses: localAddresses) }),
-    ("add_msg_cb", bound { call in
-      let daemon = try daemon(call, "add_msg_cb")
-      daemon.handlers.add(try call.needFunction(1, 1, "add_msg_cb"), .message)
-      daemon.host.whenIdle { daemon.updateModes() }
-      return .none
-    }),
-    ("del_msg_cb", bound(removeCallback)),
-    ("servers", bound { call in
-      let daemon = try daemon(call, "servers")
-      let vm = call.vm
-      return .values([.list(try daemon.servers.compactMap { try $0.pipeRef.map { .ref(try vm.retain($0)) } })])
-    }),
-    ("close", bound { call in
-      try daemon(call, "close").close()
-      return .one(.bool(true))
-    }),
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("add_listener", bound(addListener)),
+      ("listen_all", bound { call in
+        try listen(call, "listen_all") { _ in [IPAddress.wildcard(.v4), .wildcard(.v6)].map { ($0, nil) } }
+      }),
+      ("listen_loopback", bound { call in
+        try listen(call, "listen_loopback") { _ in [IPAddress.loopback(.v4), .loopback(.v6)].map { ($0, nil) } }
+      }),
+      ("listen_local", bound { call in try listen(call, "listen_local", addresses: localAddresses) }),
+      ("add_msg_cb", bound { call in
+        let daemon = try daemon(call, "add_msg_cb")
+        daemon.handlers.add(try call.needFunction(1, 1, "add_msg_cb"), .message)
+        daemon.host.whenIdle { daemon.callbacksChanged() }
+        return .none
+      }),
+      ("servers", bound { call in
+        let daemon = try daemon(call, "servers")
+        return .values([.list(daemon.servers.map { .object($0) })])
+      }),
+      ("close", bound { call in
+        try daemon(call, "close").close()
+        return .one(.bool(true))
+      }),
+    ]
+  }
 
   private static func daemon(_ call: borrowing LuaCall, _ function: String) throws -> DaemonObject {
     guard let object = call.object(0, as: DaemonObject.self) else {
       throw Misuse("bad self of '\(function)' (p2pd.daemon expected, got \(call.kindName(0))): call it with a colon, daemon:\(function)(...)")
     }
     return object
-  }
-
-  private static func removeCallback(_ call: borrowing LuaCall) throws -> LuaReturn {
-    let daemon = try daemon(call, "del_msg_cb")
-    let callback = try call.needFunction(1, 1, "del_msg_cb")
-    let vm = call.vm
-    let identity = vm.identity(of: callback)
-    if let old = daemon.handlers.remove(.message, where: { vm.identity(of: $0) == identity }) { vm.release(old) }
-    vm.release(callback)
-    daemon.updateModes()
-    return .none
   }
 
   private static func addListener(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -122,7 +113,7 @@ enum DaemonMethods {
       guard let local = place?.local else { throw call.need(2, 2, "add_listener", "p2pd.route, port, {ip, port} or \"ip:port\"") }
       request.bind = Endpoint(ip: local.ip ?? .wildcard(.v4), port: local.port)
     }
-    return start(daemon, proto, [request], call) { .ref(try daemon.host.vm.retain($0[0])) }
+    return start(daemon, proto, [request], call) { .ref($0[0]) }
   }
 
   /// Like `add_listener` for every address that `addresses` finds.
@@ -142,7 +133,7 @@ enum DaemonMethods {
       request.bind = Endpoint(ip: ip, port: port)
       return request
     }
-    return start(daemon, proto, requests, call) { .list(try $0.map { .ref(try daemon.host.vm.retain($0)) }) }
+    return start(daemon, proto, requests, call) { .list($0.map { .ref($0) }) }
   }
 
   private static func start(
@@ -151,7 +142,7 @@ enum DaemonMethods {
   ) -> LuaReturn {
     guard call.canWait else { return .wait }
     let host = daemon.host
-    let waiter = host.wait(call.task)
+    let waiter = host.wait(call.wait)
     daemon.listen(proto, requests) { result in
       switch result {
       case .failure(let error): host.finish(waiter, failing: error)
@@ -189,7 +180,7 @@ extension ScriptHost {
     let options = try call.options(1, 1, "daemon", API.daemonOptions)
     do {
       let conf = try PipeConfReader.conf(options, isServer: true)
-      return .values([try object(classes.daemon, DaemonObject(generation, HandlerSet(self, options), conf))])
+      return .object(DaemonObject(generation, HandlerSet(self, options), conf))
     } catch let error as NetError {
       return failure(error)
     }

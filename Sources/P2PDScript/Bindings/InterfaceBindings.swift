@@ -12,25 +12,27 @@ final class InterfaceObject {
     self.host = host
   }
 
-  static let methods: [(String, HostFunction)] = [
-    ("supported", bound { call in
-      let nic = try object(call, "supported")
-      return .values([.list(nic.interface.supported.map { .int(Int64($0.rawValue)) })])
-    }),
-    ("is_default", bound { call in
-      let nic = try object(call, "is_default").interface
-      let families = try call.family(1, 1, "is_default").map { [$0] } ?? AddressFamily.allCases
-      return .one(.bool(families.contains { (try? NetworkInterface.defaultInterface($0).index) == nic.index }))
-    }),
-    ("route", bound { call in
-      let nic = try object(call, "route")
-      let wanted = try call.family(1, 1, "route")
-      guard let family = wanted ?? nic.interface.supported.first, let route = nic.interface.route(family) else {
-        return nic.host.failure(.unsupported, "route", cause: "\(nic.interface.name) has no \(wanted?.description ?? "usable") address")
-      }
-      return .values([try nic.host.object(nic.host.classes.route, RouteObject(route, host: nic.host))])
-    }),
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("supported", bound { call in
+        let nic = try object(call, "supported")
+        return .values([.list(nic.interface.supported.map { .int(Int64($0.rawValue)) })])
+      }),
+      ("is_default", bound { call in
+        let nic = try object(call, "is_default").interface
+        let families = try call.family(1, 1, "is_default").map { [$0] } ?? AddressFamily.allCases
+        return .one(.bool(families.contains { (try? NetworkInterface.defaultInterface($0).index) == nic.index }))
+      }),
+      ("route", bound { call in
+        let nic = try object(call, "route")
+        let wanted = try call.family(1, 1, "route")
+        guard let family = wanted ?? nic.interface.supported.first, let route = nic.interface.route(family) else {
+          return nic.host.failure(.unsupported, "route", cause: "\(nic.interface.name) has no \(wanted?.description ?? "usable") address")
+        }
+        return .object(RouteObject(route, host: nic.host))
+      }),
+    ]
+  }
 
   private static func object(_ call: borrowing LuaCall, _ function: String) throws -> InterfaceObject {
     guard let nic = call.object(0, as: InterfaceObject.self) else { throw Misuse("bad self of '\(function)' (p2pd.interface expected, got \(call.kindName(0)))") }
@@ -39,16 +41,16 @@ final class InterfaceObject {
 
   func field(_ name: String) throws -> LuaReturn? {
     switch name {
-    case "name": return .text(interface.name)
+    case "name": return .string(interface.name)
     case "index": return .one(.int(Int64(interface.index)))
-    case "mac": return interface.mac.map { .text($0) } ?? .one(.nil)
+    case "mac": return interface.mac.map { .string($0) } ?? .one(.nil)
     case "mtu": return .one(.int(Int64(interface.mtu)))
     case "is_up": return .one(.bool(interface.isUp))
     case "is_loopback": return .one(.bool(interface.isLoopback))
-    case "addresses": return .values([.list(interface.addresses.map { .text($0.ip.description) })])
+    case "addresses": return .values([.list(interface.addresses.map { .string($0.ip.description) })])
     case "rp":
-      let pools = try AddressFamily.allCases.map { family -> (key: LuaValue, value: LuaValue) in
-        let routes = try interface.rp[family].map { try host.object(host.classes.route, RouteObject($0, host: host)) }
+      let pools = AddressFamily.allCases.map { family -> (key: LuaValue, value: LuaValue) in
+        let routes = interface.rp[family].map { LuaValue.object(RouteObject($0, host: host)) }
         return (.int(Int64(family.rawValue)), .list(routes))
       }
       return .values([.table(pools)])
@@ -75,33 +77,35 @@ final class RouteObject {
     return try? route.bind().endpoint
   }
 
-  static let methods: [(String, HostFunction)] = [
-    ("bind", P2PDScript.bound { call in
-      guard let object = call.object(0, as: RouteObject.self) else { throw Misuse("bad self of 'bind' (p2pd.route expected, got \(call.kindName(0)))") }
-      let port = try call.port(1, 1, "bind")
-      var ip: IPAddress?
-      if !call.isNone(2) {
-        let text = try call.text(2, 2, "bind")
-        guard let address = IPAddress(text) else { return object.host.failure(.badAddress, "bind", cause: "\"\(text.prefix(60))\" is no address") }
-        ip = address
-      }
-      do {
-        let bound = try object.route.bind(port: port, ip: ip)
-        return .values([try object.host.object(object.host.classes.route, RouteObject(bound.route, bound: bound.endpoint, host: object.host))])
-      } catch let error as NetError {
-        return object.host.failure(error)
-      }
-    })
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("bind", P2PDScript.bound { call in
+        guard let object = call.object(0, as: RouteObject.self) else { throw Misuse("bad self of 'bind' (p2pd.route expected, got \(call.kindName(0)))") }
+        let port = try call.port(1, 1, "bind")
+        var ip: IPAddress?
+        if !call.isNone(2) {
+          let text = try call.string(2, 2, "bind")
+          guard let address = IPAddress(text) else { return object.host.failure(.badAddress, "bind", cause: "\"\(text.prefix(60))\" is no address") }
+          ip = address
+        }
+        do throws(NetError) {
+          let bound = try object.route.bind(port: port, ip: ip)
+          return .object(RouteObject(bound.route, bound: bound.endpoint, host: object.host))
+        } catch {
+          return object.host.failure(error)
+        }
+      })
+    ]
+  }
 
   func field(_ name: String) throws -> LuaReturn? {
     switch name {
     case "af": return .one(.int(Int64(route.family.rawValue)))
-    case "interface": return .text(route.interface?.name ?? "")
-    case "nic_ips": return .values([.list(route.nicIPs.map { .text($0.description) })])
-    case "ext_ips": return .values([.list(route.extIPs.map { .text($0.description) })])
-    case "link_locals": return .values([.list(route.linkLocals.map { .text($0.description) })])
-    case "bind_ip": return bound.map { .text($0.ip.description) } ?? .one(.nil)
+    case "interface": return .string(route.interface?.name ?? "")
+    case "nic_ips": return .values([.list(route.nicIPs.map { .string($0.description) })])
+    case "ext_ips": return .values([.list(route.extIPs.map { .string($0.description) })])
+    case "link_locals": return .values([.list(route.linkLocals.map { .string($0.description) })])
+    case "bind_ip": return bound.map { .string($0.ip.description) } ?? .one(.nil)
     case "bind_port": return .one(bound.map { .int(Int64($0.port)) } ?? .nil)
     default: return nil
     }
@@ -110,25 +114,26 @@ final class RouteObject {
 
 extension ScriptHost {
   func listInterfaces(_ call: borrowing LuaCall) throws -> LuaReturn {
-    do {
-      return .values([.list(try NetworkInterface.list().map { try object(classes.interface, InterfaceObject($0, host: self)) })])
-    } catch let error as NetError {
+    do throws(NetError) {
+      return .values([.list(try NetworkInterface.list().map { .object(InterfaceObject($0, host: self)) })])
+    } catch {
       return failure(error)
     }
   }
 
   func interface(_ call: borrowing LuaCall) throws -> LuaReturn {
-    do {
-      let found = call.isNone(0) ? try NetworkInterface.preferred() : try NetworkInterface.named(try call.text(0, 1, "interface"))
-      return .values([try object(classes.interface, InterfaceObject(found, host: self))])
-    } catch let error as NetError {
+    let name = call.isNone(0) ? nil : try call.string(0, 1, "interface")
+    do throws(NetError) {
+      let found = if let name { try NetworkInterface.named(name) } else { try NetworkInterface.preferred() }
+      return .object(InterfaceObject(found, host: self))
+    } catch {
       return failure(error)
     }
   }
 
   func resolve(_ call: borrowing LuaCall) throws -> LuaReturn {
     try refuseAtTopLevel("resolve")
-    let name = try call.text(0, 1, "resolve")
+    let name = try call.string(0, 1, "resolve")
     let options = try call.options(1, 2, "resolve", API.resolveOptions)
     let timeout = try options.seconds("timeout") ?? .seconds(5)
     var families: [AddressFamily] = [.v6, .v4]
@@ -137,22 +142,13 @@ extension ScriptHost {
       families = [family]
     }
     guard call.canWait else { return .wait }
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     Resolver.resolve(name, families: families, timeout: timeout, on: loop).assumeIsolated().whenComplete { result in
       switch result {
-      case .success(let addresses): waiter.finish([.list(addresses.map { .text($0.description) })])
+      case .success(let addresses): waiter.finish([.list(addresses.map { .string($0.description) })])
       case .failure(let error): self.finish(waiter, failing: NetError(error, "resolve \(name)"))
       }
     }
     return .wait
-  }
-}
-
-extension LuaValue {
-  static func text(_ text: String) -> LuaValue { .string(Array(text.utf8)) }
-
-  /// A Lua array.
-  static func list(_ values: [LuaValue]) -> LuaValue {
-    .table(values.enumerated().map { (key: .int(Int64($0.offset + 1)), value: $0.element) })
   }
 }

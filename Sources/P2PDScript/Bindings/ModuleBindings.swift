@@ -19,30 +19,26 @@ extension ScriptHost {
         ("resolve", bound { [unowned self] in try resolve($0) }),
         ("error", bound { [unowned self] in try makeError($0) }),
         ("log", bound { [unowned self] in try log($0) }),
-        ("word", bound { [unowned self] in .values([try object(classes.word, WordObject(try $0.text(0, 1, "word")))]) }),
+        ("word", bound { .object(WordObject(try $0.string(0, 1, "word"))) }),
         ("check_state", bound { [unowned self] in try checkState($0) }),
-        ("type_name", bound { .text($0.kindName(0)) }),
-        ("keep", bound { [unowned self] in try keep($0) }),
+        ("type_name", bound { .string($0.kindName(0)) }),
+        ("callbacks", bound { [unowned self] in try callbacks($0) }),
+        ("remove_callback", bound { [unowned self] in try removeCallback($0) }),
       ] + taskFunctions
-    try installPrelude(functions)
+    try vm.defineModule("p2pd", functions: [], hidden: functions, prelude: Prelude.text)
+    vm.onPrint = { [unowned self] tag, line in printed(String(decoding: line, as: UTF8.self), tag: tag) }
+    vm.onExit = { [unowned self] code in exited(code) }
   }
 
   /// `p2pd.error(code, message)`
   private func makeError(_ call: borrowing LuaCall) throws -> LuaReturn {
-    let error = ErrorObject(code: try call.text(0, 1, "error"), message: try call.text(1, 2, "error"))
-    return .values([try object(classes.error, error)])
-  }
-
-  /// The prelude hands over a function that Swift calls.
-  private func keep(_ call: borrowing LuaCall) throws -> LuaReturn {
-    let name = try call.text(0, 1, "keep")
-    kept[name] = try call.needFunction(1, 2, "keep")
-    return .none
+    let error = ErrorObject(code: try call.string(0, 1, "error"), message: try call.string(1, 2, "error"))
+    return .object(error)
   }
 
   private func log(_ call: borrowing LuaCall) throws -> LuaReturn {
     let generation = try owner(call)
-    let text = try call.text(2, 2, "log")
+    let text = try call.string(2, 2, "log")
     switch call.string(1) {
     case "debug": generation.logger.debug("\(text)")
     case "warn": generation.logger.warning("\(text)")
@@ -57,16 +53,5 @@ extension ScriptHost {
     _ = try owner(call)
     guard loading == nil else { throw Misuse("p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'") }
     return .none
-  }
-}
-
-extension ErrorObject {
-  func field(_ name: String, _ host: ScriptHost) throws -> LuaReturn? {
-    switch name {
-    case "code": .text(code)
-    case "message": .text(message)
-    case "attempts": .values([.list(try attempts.map { try host.object(host.classes.error, $0) })])
-    default: nil
-    }
   }
 }

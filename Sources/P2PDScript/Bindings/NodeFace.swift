@@ -4,7 +4,7 @@ import P2PDNet
 import P2PDNode
 
 /// The object behind a script's `node`: one it started, or the one that hosts it.
-final class NodeFace {
+final class NodeFace: CallbackHolder {
   unowned let host: ScriptHost
   let node: Node
   let generation: Generation
@@ -45,7 +45,8 @@ final class NodeFace {
     return handlers
   }
 
-  func updateModes() { for face in pipes.values { face.updateMode() } }
+  var callbackSets: [HandlerSet] { protocols[""].map { [$0.handlers] } ?? [] }
+  func callbacksChanged() { for face in pipes.values { face.updateMode() } }
 
   @discardableResult
   func close(flush: TimeAmount) -> EventLoopFuture<Void> {
@@ -80,12 +81,12 @@ extension ScriptHost {
   func startNode(_ call: borrowing LuaCall) throws -> LuaReturn {
     let generation = try owner(call)
     try refuseAtTopLevel("node")
-    if call.isNone(1), let hosting = generation.hostingNode { return .values([try object(classes.node, hosting)]) }
+    if call.isNone(1), let hosting = generation.hostingNode { return .object(hosting) }
     let options = try call.options(1, 1, "node", API.nodeOptions)
     let configuration = try configuration(options)
     guard call.canWait else { return .wait }
     let handlers = HandlerSet(self, options)
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     let (loop, logger) = (self.loop, generation.logger)
     let started = loop.makePromise(of: Node.self)
     started.completeWithTask { try await Node.start(configuration, on: loop, logger: logger) }
@@ -103,7 +104,7 @@ extension ScriptHost {
     let face = NodeFace(node, generation: generation, isOwn: true)
     do {
       if !handlers.isEmpty { try face.host("", handlers) }
-      waiter.finish([try object(classes.node, face)])
+      waiter.finish([.object(face)])
     } catch {
       face.close(flush: .zero)
       finish(waiter, failing: NetError(error, "start a node"))

@@ -5,13 +5,15 @@ import P2PDNode
 
 /// The methods and fields of `node`.
 enum NodeMethods {
-  static let methods: [(String, HostFunction)] = [
-    ("address", bound { .text(try node($0, "address").node.address.description) }),
-    ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
-    ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }), ("del_msg_cb", bound { try remove($0, .message, "del_msg_cb") }),
-    ("add_up_cb", bound { try add($0, .up, "add_up_cb") }), ("del_up_cb", bound { try remove($0, .up, "del_up_cb") }),
-    ("add_end_cb", bound { try add($0, .end, "add_end_cb") }), ("del_end_cb", bound { try remove($0, .end, "del_end_cb") }),
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("address", bound { .string(try node($0, "address").node.address.description) }),
+      ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
+      ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
+      ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
+    ]
+  }
 
   private static func node(_ call: borrowing LuaCall, _ function: String) throws -> NodeFace {
     guard let face = call.object(0, as: NodeFace.self) else {
@@ -22,7 +24,7 @@ enum NodeMethods {
 
   static func field(_ face: NodeFace, _ name: String) -> LuaReturn? {
     switch name {
-    case "id": .text(face.node.id)
+    case "id": .string(face.node.id)
     case "port": .one(.int(Int64(face.node.port)))
     default: nil
     }
@@ -32,7 +34,7 @@ enum NodeMethods {
     let face = try node(call, "connect")
     let host = face.host
     try host.refuseAtTopLevel("connect")
-    let text = try call.text(1, 1, "connect")
+    let text = try call.string(1, 1, "connect")
     let options = try call.options(2, 2, "connect", API.connectOptions)
     guard call.canWait else { return .wait }
     guard !face.isClosed else { return host.failure(.closed, "connect", cause: "the node is closed") }
@@ -47,7 +49,7 @@ enum NodeMethods {
       return host.failure(.unsupported, "connect", cause: "none of the strategies asked for exists in this version")
     }
     let sink = OpeningSink(handlers: HandlerSet(host, options), generation: face.generation, route: nil)
-    let waiter = host.wait(call.task)
+    let waiter = host.wait(call.wait)
     let attempt = face.node.connecting(
       address, protocol: options.string("protocol") ?? "", sink: sink, timeout: try options.seconds("timeout") ?? .seconds(30),
       strategies: strategies)
@@ -67,7 +69,7 @@ enum NodeMethods {
       return node.host.finish(waiter, failing: NetError(.closed, "connect", cause: "the pipe ended at once"))
     }
     node.took(face)
-    waiter.finish { $0.resume($1, .ref(ref)) }
+    waiter.finish(.ref(ref))
   }
 
   /// Strategies this version has not are left out: a script may name them already.
@@ -83,7 +85,7 @@ enum NodeMethods {
 
   private static func host(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try node(call, "host")
-    let name = try call.text(1, 1, "host")
+    let name = try call.string(1, 1, "host")
     let options = try call.options(2, 2, "host", API.nodeCallbacks)
     do {
       try face.host(name, HandlerSet(face.host, options))
@@ -97,26 +99,13 @@ enum NodeMethods {
     let face = try node(call, name)
     let callback = try call.needFunction(1, 1, name)
     try face.defaultHandlers().add(callback, kind)
-    face.host.whenIdle { face.updateModes() }
-    return .none
-  }
-
-  private static func remove(_ call: borrowing LuaCall, _ kind: HandlerSet.Kind, _ name: String) throws -> LuaReturn {
-    let face = try node(call, name)
-    let callback = try call.needFunction(1, 1, name)
-    let vm = call.vm
-    let identity = vm.identity(of: callback)
-    if let old = face.protocols[""]?.handlers.remove(kind, where: { vm.identity(of: $0) == identity }) { vm.release(old) }
-    vm.release(callback)
-    face.updateModes()
+    face.host.whenIdle { face.callbacksChanged() }
     return .none
   }
 
   private static func pipes(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try node(call, "pipes")
-    let host = face.host
-    // Each value owns a reference of its own.
-    return .values([.list(try face.openPipes.compactMap { try $0.pipeRef.map { .ref(try host.vm.retain($0)) } })])
+    return .values([.list(face.openPipes.map { .object($0) })])
   }
 
   private static func close(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -129,7 +118,7 @@ enum NodeMethods {
       host.whenIdle { face.close(flush: flush) }
       return .one(.bool(true))
     }
-    let waiter = host.wait(call.task)
+    let waiter = host.wait(call.wait)
     host.whenIdle {
       face.close(flush: flush).assumeIsolated().whenComplete { _ in waiter.finish([.bool(true)]) }
     }

@@ -98,7 +98,7 @@ enum PipeConfReader {
 
 extension [(key: LuaValue, value: LuaValue)] {
   func named(_ name: String) -> LuaValue? {
-    let wanted = Array(name.utf8)
+    let wanted = [UInt8](name.utf8)
     return first { if case .string(wanted) = $0.key { true } else { false } }?.value
   }
 }

@@ -7,13 +7,15 @@ import P2PDNet
 /// On the road of a message: one check whether the script is free, one entry into the VM. The Lua objects of the pipe
 /// and of its last sender were made before. Handlers of one pipe run one after another; while one waits the pipe keeps
 /// what comes.
-final class PipeFace: TaskOwner, PipeSink {
+final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   unowned let host: ScriptHost
   let pipe: Pipe
   /// The generation whose handlers serve the pipe.
   private(set) var generation: Generation
   /// Callbacks the pipe has in common with others: those of its server or protocol.
   let shared: HandlerSet
+  /// The pipe was opened by the script, so that `shared` is its own, and its clients' if it is a server.
+  private let ownsShared: Bool
   /// Callbacks of this pipe alone.
   private(set) var own: HandlerSet?
   /// The Lua object, held while the pipe lives.
@@ -26,18 +28,18 @@ final class PipeFace: TaskOwner, PipeSink {
   private var tag: UInt64 = 0
   /// Callbacks of the current message that have not ended.
   private var running = 0
-  private var lastPeer: Peer?
+  private(set) var lastPeer: Peer?
   private var lastTuple: LuaRef?
   private var isReadyAsked = false
   private(set) var endReason: EndReason?
   /// Called when the pipe has ended, before the script hears of it: a node or daemon drops it from its list.
   var onEnd: ((PipeFace) -> Void)?
 
-  init(_ pipe: Pipe, generation: Generation, shared: HandlerSet, own: HandlerSet? = nil) {
+  init(_ pipe: Pipe, generation: Generation, shared: HandlerSet, ownsShared: Bool = false) {
     self.pipe = pipe
     self.generation = generation
     self.shared = shared
-    self.own = own
+    self.ownsShared = ownsShared
     host = generation.host
     super.init()
     tag = host.register(self)
@@ -84,9 +86,7 @@ final class PipeFace: TaskOwner, PipeSink {
   @inline(__always)
   private func run(_ callback: LuaRef, _ bytes: UnsafeRawBufferPointer, _ tuple: LuaRef, _ pipe: LuaRef) {
     running += 1
-    let status = host.vm.start(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag, wantsResults: false)
-    // A failure was reported to `taskEnded`, and so is the end of what waits.
-    if case .done = status { running -= 1 }
+    host.vm.start(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag)
   }
 
   /// The script has no memory for an object: the message is lost, and said to be.
@@ -129,23 +129,23 @@ final class PipeFace: TaskOwner, PipeSink {
   func updateMode() { pipe.sinkTakesMessages = hasMessageCallbacks }
 
   func add(_ callback: LuaRef, _ kind: HandlerSet.Kind) {
-    // A server's callbacks are its clients' too.
-    if pipe.isServer {
+    if ownsShared {
       shared.add(callback, kind)
-      for client in pipe.acceptedPipes { (client.face as? PipeFace)?.updateMode() }
     } else {
       let set = own ?? HandlerSet(host)
       own = set
       set.add(callback, kind)
     }
-    updateMode()
+    callbacksChanged()
   }
 
-  func remove(_ kind: HandlerSet.Kind, where same: (LuaRef) -> Bool) {
-    guard let ref = own?.remove(kind, where: same) ?? (pipe.isServer ? shared.remove(kind, where: same) : nil) else { return }
-    host.vm.release(ref)
+  var callbackSets: [HandlerSet] { (own.map { [$0] } ?? []) + (ownsShared ? [shared] : []) }
+
+  func callbacksChanged() {
     if own?.isEmpty == true { own = nil }
     updateMode()
+    // A server's callbacks are its clients' too.
+    for client in pipe.acceptedPipes { (client.face as? PipeFace)?.updateMode() }
   }
 
   // MARK: Opening and ending
@@ -193,8 +193,8 @@ final class PipeFace: TaskOwner, PipeSink {
   }
 
   private func endArguments(_ reason: EndReason) throws -> [LuaValue] {
-    var arguments: [LuaValue] = [.ref(try reference()), .string(Array(reason.code.utf8))]
-    if case .error(let error) = reason { arguments.append(try host.object(host.classes.error, ErrorObject(error))) }
+    var arguments: [LuaValue] = [.ref(try reference()), .string(reason.code)]
+    if case .error(let error) = reason { arguments.append(.object(ErrorObject(error))) }
     return arguments
   }
 
@@ -222,6 +222,12 @@ final class PipeFace: TaskOwner, PipeSink {
     pipeRef = nil
     (lastPeer, lastTuple) = (nil, nil)
     host.checkQuiet()
+  }
+
+  /// What `tostring(pipe)` gives.
+  var description: String {
+    let role = pipe.isServer ? "server on \(pipe.localEndpoint?.description ?? "?")" : "to \(pipe.peer?.description ?? "?")"
+    return "p2pd.pipe \(pipe.id): \(pipe.proto.rawValue) \(role)\(pipe.isOpen ? "" : ", closed")"
   }
 
   // MARK: Servers

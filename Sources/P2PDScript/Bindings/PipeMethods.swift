@@ -5,14 +5,16 @@ import P2PDNode
 
 /// `send`, `close`, callbacks, facts: the methods and fields of `pipe`.
 enum PipeMethods {
-  static let methods: [(String, HostFunction)] = [
-    ("send", bound(send)), ("close", bound(close)), ("close_output", bound(closeOutput)),
-    ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }), ("del_msg_cb", bound { try remove($0, .message, "del_msg_cb") }),
-    ("add_up_cb", bound { try add($0, .up, "add_up_cb") }), ("del_up_cb", bound { try remove($0, .up, "del_up_cb") }),
-    ("add_end_cb", bound { try add($0, .end, "add_end_cb") }), ("del_end_cb", bound { try remove($0, .end, "del_end_cb") }),
-    ("add_pipe", bound(addPipe)), ("del_pipe", bound(removePipe)),
-    ("getsockname", bound(socketName)), ("getpeername", bound(peerName)), ("stats", bound(stats)),
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("send", bound(send)), ("close", bound(close)), ("close_output", bound(closeOutput)),
+      ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
+      ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
+      ("add_pipe", bound(addPipe)), ("del_pipe", bound(removePipe)),
+      ("getsockname", bound(socketName)), ("getpeername", bound(peerName)), ("stats", bound(stats)),
+    ]
+  }
 
   static func pipe(_ call: borrowing LuaCall, _ function: String) throws -> PipeFace {
     guard let face = call.object(0, as: PipeFace.self) else {
@@ -29,11 +31,11 @@ enum PipeMethods {
     guard let bytes = call.bytes(1) else {
       guard let text = numberText(call) else { throw call.need(1, 1, "send", "string") }
       var copy = text
-      return copy.withUTF8 { after(face.pipe.send(UnsafeRawBufferPointer($0), to: receiver), face, call.task, call.canWait) }
+      return copy.withUTF8 { after(face.pipe.send(UnsafeRawBufferPointer($0), to: receiver), face, call.wait, call.canWait) }
     }
     let outcome = face.pipe.send(bytes, to: receiver)
     if case .sent = outcome { return .one(.bool(true)) }
-    return after(outcome, face, call.task, call.canWait)
+    return after(outcome, face, call.wait, call.canWait)
   }
 
   /// A number is sent as Lua prints it.
@@ -49,23 +51,24 @@ enum PipeMethods {
   private static func receiver(_ call: borrowing LuaCall, _ face: PipeFace) throws -> Peer? {
     if let tuple = call.object(2, as: TupleObject.self) {
       if face.pipe.proto == .tcp { return nil }
-      if let peer = tuple.peer { return peer }
+      // A peer's kernel form is its pipe's, so another pipe looks it up.
+      if let peer = tuple.peer, peer === face.lastPeer { return peer }
       guard let endpoint = tuple.endpoint else { return nil }
       return face.pipe.peer(for: endpoint)
     }
     if call.isNone(2) { return nil }
-    guard let (ip?, port)? = Place(try call.value(2))?.local else { throw call.need(2, 2, "send", "client_tup or {ip, port}") }
+    guard case let (ip?, port)? = Place(try call.value(2))?.local else { throw call.need(2, 2, "send", "client_tup or {ip, port}") }
     return face.pipe.proto == .tcp ? nil : face.pipe.peer(for: Endpoint(ip: ip, port: port))
   }
 
-  private static func after(_ outcome: SendOutcome, _ face: PipeFace, _ task: LuaTask, _ canWait: Bool) -> LuaReturn {
+  private static func after(_ outcome: SendOutcome, _ face: PipeFace, _ wait: LuaWait, _ canWait: Bool) -> LuaReturn {
     switch outcome {
     case .sent: return .one(.bool(true))
     case .failed(let error): return face.host.failure(error)
     case .full:
       // The message is taken. Where the script cannot wait it goes on, until the pipe's hard limit refuses more.
       guard canWait else { return .one(.bool(true)) }
-      let waiter = face.host.wait(task)
+      let waiter = face.host.wait(wait)
       face.pipe.whenWritable { error in
         if let error { face.host.finish(waiter, failing: error) } else { waiter.finish([.bool(true)]) }
       }
@@ -79,7 +82,7 @@ enum PipeMethods {
   static func close(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try pipe(call, "close")
     let flush = try call.options(1, 1, "close", API.closeOptions).seconds("flush")
-    return finishClosing(face, flush: flush, call.task, canWait: call.canWait)
+    return finishClosing(face, flush: flush, call.wait, canWait: call.canWait)
   }
 
   /// `local pipe <close> = ...`
@@ -89,14 +92,14 @@ enum PipeMethods {
     return .none
   }
 
-  private static func finishClosing(_ face: PipeFace, flush: TimeAmount?, _ task: LuaTask, canWait: Bool) -> LuaReturn {
+  private static func finishClosing(_ face: PipeFace, flush: TimeAmount?, _ wait: LuaWait, canWait: Bool) -> LuaReturn {
     let pipe = face.pipe
     if face.endReason != nil { return .one(.bool(true)) }
     let ended = pipe.close(flush: flush)
     if face.endReason != nil { return lossOrTrue(face) }
     guard canWait else { return .one(.bool(true)) }
     let host = face.host
-    let waiter = host.wait(task)
+    let waiter = host.wait(wait)
     ended.assumeIsolated().whenComplete { _ in
       if pipe.lost > 0 { host.finish(waiter, failing: lossError(pipe)) } else { waiter.finish([.bool(true)]) }
     }
@@ -141,16 +144,6 @@ enum PipeMethods {
     return .none
   }
 
-  private static func remove(_ call: borrowing LuaCall, _ kind: HandlerSet.Kind, _ name: String) throws -> LuaReturn {
-    let face = try pipe(call, name)
-    let callback = try call.needFunction(1, 1, name)
-    let vm = call.vm
-    let identity = vm.identity(of: callback)
-    face.remove(kind) { vm.identity(of: $0) == identity }
-    vm.release(callback)
-    return .none
-  }
-
   // MARK: Relays
 
   private static func addPipe(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -176,7 +169,7 @@ enum PipeMethods {
   private static func socketName(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try pipe(call, "getsockname")
     guard let endpoint = face.pipe.localEndpoint else { return face.host.failure(.closed, "getsockname", cause: "the pipe has no local address") }
-    return .values([try face.host.object(face.host.classes.tuple, TupleObject(endpoint))])
+    return .object(TupleObject(endpoint))
   }
 
   private static func peerName(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -188,7 +181,7 @@ enum PipeMethods {
   private static func stats(_ call: borrowing LuaCall) throws -> LuaReturn {
     let stats = try pipe(call, "stats").pipe.stats()
     var pairs: [(key: LuaValue, value: LuaValue)] = []
-    func add(_ name: String, _ value: LuaValue) { pairs.append((.string(Array(name.utf8)), value)) }
+    func add(_ name: String, _ value: LuaValue) { pairs.append((.string(name), value)) }
     add("bytes_in", .int(Int64(clamping: stats.bytesIn)))
     add("bytes_out", .int(Int64(clamping: stats.bytesOut)))
     add("messages_in", .int(Int64(clamping: stats.messagesIn)))
@@ -207,21 +200,17 @@ enum PipeMethods {
     let pipe = face.pipe
     switch name {
     case "id": return .one(.int(Int64(clamping: pipe.id)))
-    case "proto": return .text(pipe.proto.rawValue)
+    case "proto": return .string(pipe.proto.rawValue)
     case "af": return .one(pipe.family.map { .int(Int64($0.rawValue)) } ?? .nil)
     case "is_server": return .one(.bool(pipe.isServer))
     case "is_open": return .one(.bool(pipe.isOpen))
     case "peer": return .one(try pipe.peer.map { .ref(try face.host.tuple(for: $0)) } ?? .nil)
-    case "route": return try face.route.map { .values([try face.host.object(face.host.classes.route, $0)]) } ?? .one(.nil)
-    case "strategy": return .text(pipe.strategy)
-    case "path": return .text(pipe.path)
-    case "protocol": return .text(pipe.protocolName)
-    case "peer_id": return NodeKey(bytes: pipe.peerKey).map { .text($0.description) } ?? .one(.nil)
+    case "route": return face.route.map { .object($0) } ?? .one(.nil)
+    case "strategy": return .string(pipe.strategy)
+    case "path": return .string(pipe.path)
+    case "protocol": return .string(pipe.protocolName)
+    case "peer_id": return NodeKey(bytes: pipe.peerKey).map { .string($0.description) } ?? .one(.nil)
     default: return nil
     }
   }
-}
-
-extension LuaReturn {
-  static func text(_ text: String) -> LuaReturn { .values([.string(Array(text.utf8))]) }
 }

@@ -24,7 +24,7 @@ extension ScriptHost {
       return failure(error)
     }
     if let name = request.route?.route.interface?.name, request.conf.interface == nil { request.conf.interface = name }
-    return open(request, HandlerSet(self, options), generation, call.task)
+    return open(request, HandlerSet(self, options), generation, call.wait)
   }
 
   /// `route` and `bind`: where the pipe starts from.
@@ -55,15 +55,15 @@ extension ScriptHost {
     return .v4
   }
 
-  private func open(_ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation, _ task: LuaTask) -> LuaReturn {
-    let waiter = wait(task)
+  private func open(_ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation, _ wait: LuaWait) -> LuaReturn {
+    let waiter = self.wait(wait)
     open(request, handlers, generation) { result in
       switch result {
       case .success(let face):
         // Nobody is there to own the pipe any more.
         guard waiter.isWaiting else { return _ = face.pipe.close(flush: .zero) }
         if let ref = face.pipeRef {
-          waiter.finish { $0.resume($1, .ref(ref)) }
+          waiter.finish(.ref(ref))
         } else {
           self.finish(waiter, failing: NetError(.closed, "pipe_open", cause: "the pipe ended at once"))
         }
@@ -142,7 +142,7 @@ final class OpeningSink: PipeSink {
 
   func pipeOpened(_ pipe: Pipe) {
     guard generation.phase == .live else { return }
-    let made = PipeFace(pipe, generation: generation, shared: handlers)
+    let made = PipeFace(pipe, generation: generation, shared: handlers, ownsShared: true)
     face = made
     made.route = route
     pipe.route = route?.route

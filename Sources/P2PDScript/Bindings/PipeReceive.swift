@@ -4,9 +4,11 @@ import P2PDNet
 
 /// `recv`, `messages`, `accept`, subscriptions: what a script asks a pipe for.
 enum PipeReceive {
-  static let methods: [(String, HostFunction)] = [
-    ("recv", bound(recv)), ("accept", bound(accept)), ("subscribe", bound(subscribe)), ("unsubscribe", bound(unsubscribe)),
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("recv", bound(recv)), ("accept", bound(accept)), ("subscribe", bound(subscribe)), ("unsubscribe", bound(unsubscribe)),
+    ]
+  }
 
   /// `recv([timeout])`, `recv(sub [, timeout])`
   private static func recv(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -31,10 +33,10 @@ enum PipeReceive {
     if let timeout, timeout == .zero { return host.failure(.timeout, "recv", cause: "no message is there") }
     if !isLimited { timeout = face.pipe.conf.recvTimeout }
     guard call.canWait else { return .wait }
-    return receive(face, subscription, timeout, call.task)
+    return receive(face, subscription, timeout, call.wait)
   }
 
-  private static func receive(_ face: PipeFace, _ subscription: Subscription?, _ timeout: TimeAmount?, _ task: LuaTask) -> LuaReturn {
+  private static func receive(_ face: PipeFace, _ subscription: Subscription?, _ timeout: TimeAmount?, _ wait: LuaWait) -> LuaReturn {
     let host = face.host
     var answered: NetError?
     var waiter: Waiter?
@@ -46,7 +48,7 @@ enum PipeReceive {
     }
     if let answered { return host.failure(answered) }
     guard let ticket else { return host.failure(.closed, "recv", cause: "the pipe is closed") }
-    let parked = host.wait(task)
+    let parked = host.wait(wait)
     parked.giveUp = { ticket.cancel() }
     waiter = parked
     return .wait
@@ -62,7 +64,7 @@ enum PipeReceive {
     }
     guard face.pipe.isOpen else { return host.failure(.closed, "accept", cause: "the server is closed") }
     guard call.canWait else { return .wait }
-    queue.wait(host.wait(call.task), timeout: timeout)
+    queue.wait(host.wait(call.wait), timeout: timeout)
     return .wait
   }
 
@@ -90,7 +92,7 @@ enum PipeReceive {
       sender = (IPAddress(name)?.description ?? name, port)
     }
     let object = SubscriptionObject(face.pipe.subscribe(matching: matching, from: sender), face)
-    return .values([try host.object(host.classes.subscription, object)])
+    return .object(object)
   }
 
   private static func unsubscribe(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -124,12 +126,8 @@ extension ScriptHost {
 
   /// The answer of a `recv` that waited.
   func deliver(_ message: Message, to waiter: Waiter) {
-    waiter.finish { vm, task in
-      guard let tuple = try? self.tuple(for: message.peer) else {
-        return vm.raise(in: task, .string(Array("not enough memory".utf8)))
-      }
-      message.bytes.withUnsafeReadableBytes { vm.resume(task, .bytes($0), .ref(tuple)) }
-    }
+    guard let tuple = try? tuple(for: message.peer) else { return waiter.fail(.string("not enough memory")) }
+    message.bytes.withUnsafeReadableBytes { waiter.finish(.bytes($0), .ref(tuple)) }
   }
 }
 
@@ -173,7 +171,7 @@ final class AcceptQueue {
       while found == nil, let client = clients.popFirst() { found = client.pipeRef }
       guard let found else { return waiters.prepend((waiter, timer)) }
       timer?.cancel()
-      waiter.finish { $0.resume($1, .ref(found)) }
+      waiter.finish(.ref(found))
     }
   }
 

@@ -34,26 +34,24 @@ final class TaskHandle: TaskOwner {
     state = .running
     generation.add(self)
     tag = host.register(self)
-    generation.whenLive { self.host.whenIdle { self.start(function) } }
+    generation.whenLive { self.start(function) }
   }
 
   private func start(_ function: LuaRef) {
     guard !host.isClosed, tag != 0 else { return }
-    if let cancelled {
-      host.vm.release(function)
-      return end(.failed(.cancelled(cancelled)))
+    defer { host.vm.release(function) }
+    if let cancelled { return end(.failed(.cancelled(cancelled))) }
+    do {
+      task = try host.vm.spawn(function, tag: tag)
+    } catch {
+      taskEnded(0, result: .failure(error), late: false)
     }
-    let status = host.vm.start(function, arguments: [], tag: tag, wantsResults: false)
-    if case .waiting = status { task = host.vm.lastTask }
-    host.vm.release(function)
-    if case .done = status { end(.done) }
-    host.afterRun()
   }
 
   func cancel(_ reason: String) {
     guard case .running = state else { return }
     cancelled = reason
-    if task != 0 { host.cancel(task, reason: reason) }
+    if task != 0 { host.vm.cancel(task, reason: reason) }
   }
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
@@ -113,22 +111,22 @@ extension ScriptHost {
   var taskFunctions: [(String, HostFunction)] {
     [
       ("task", bound { [unowned self] call in
-        .values([try object(classes.handle, TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false))])
+        .object(TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false))
       }),
       ("run", bound { [unowned self] call in
         try handle(call, 0).run(try call.needFunction(1, 2, "run"))
         return .none
       }),
       ("cancel", bound { [unowned self] call in
-        let reason = call.isNone(1) ? "cancelled" : try call.text(1, 1, "cancel")
+        let reason = call.isNone(1) ? "cancelled" : try call.string(1, 1, "cancel")
         try handle(call, 0).cancel(reason)
         return .none
       }),
-      ("task_state", bound { [unowned self] call in .text(try handle(call, 0).word) }),
+      ("task_state", bound { [unowned self] call in .string(try handle(call, 0).word) }),
       ("join", bound { [unowned self] call in try join(call) }),
       ("join_all", bound { [unowned self] call in try joinAll(call) }),
       ("wait_end", bound { [unowned self] call in try waitEnd(call) }),
-      ("gate", bound { [unowned self] _ in .values([try object(classes.gate, GateObject())]) }),
+      ("gate", bound { _ in .object(GateObject()) }),
       ("gate_wait", bound { [unowned self] call in try gateWait(call) }),
       ("gate_wake", bound { [unowned self] call in try gateWake(call) }),
     ]
@@ -147,7 +145,7 @@ extension ScriptHost {
     if let failure = handle.failure { return .raiseValue(failure.raised) }
     if handle.isOver { return .one(.bool(true)) }
     guard call.canWait else { return .wait }
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     let timer = timeout.map { time in
       loop.assumeIsolated().scheduleTask(in: time) {
         handle.leave()
@@ -174,7 +172,7 @@ extension ScriptHost {
     var missing = handles.filter { !$0.isOver }.count
     if missing == 0 { return .one(.bool(true)) }
     guard call.canWait else { return .wait }
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     for handle in handles where !handle.isOver {
       handle.whenOver(isJoin: true) {
         missing -= 1
@@ -188,7 +186,7 @@ extension ScriptHost {
   private func waitEnd(_ call: borrowing LuaCall) throws -> LuaReturn {
     let handle = try handle(call, 0)
     if handle.isOver || !call.canWait { return .none }
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     handle.whenOver(isJoin: false) { waiter.finish([]) }
     return .wait
   }
@@ -199,7 +197,7 @@ extension ScriptHost {
     let timeout = call.isNone(1) ? nil : TimeAmount(seconds: max(0, call.number(1) ?? 0))
     if timeout == .zero { return .one(.bool(false)) }
     guard call.canWait else { return .wait }
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     gate.waiters.append(waiter)
     if let timeout {
       let timer = loop.assumeIsolated().scheduleTask(in: timeout) { waiter.finish([.bool(false)]) }
@@ -222,7 +220,7 @@ extension ScriptHost {
 
 extension LuaFailure {
   /// What the error is where it is raised again.
-  var raised: LuaValue { value.isNil ? .string(Array(message.utf8)) : value }
+  var raised: LuaValue { value.isNil ? .string(message) : value }
 
   static func cancelled(_ reason: String) -> LuaFailure {
     LuaFailure(kind: .cancelled, message: "cancelled: \(reason)", traceback: "", value: .nil)

@@ -60,13 +60,15 @@ final class TimerObject {
     generation.remove(self)
   }
 
-  static let methods: [(String, HostFunction)] = [
-    ("cancel", bound { call in
-      guard let timer = call.object(0, as: TimerObject.self) else { throw Misuse("bad self of 'cancel' (p2pd.timer expected, got \(call.kindName(0)))") }
-      timer.cancel()
-      return .none
-    })
-  ]
+  static var methods: [(String, HostFunction)] {
+    [
+      ("cancel", bound { call in
+        guard let timer = call.object(0, as: TimerObject.self) else { throw Misuse("bad self of 'cancel' (p2pd.timer expected, got \(call.kindName(0)))") }
+        timer.cancel()
+        return .none
+      })
+    ]
+  }
 }
 
 extension ScriptHost {
@@ -79,7 +81,7 @@ extension ScriptHost {
     if repeats, interval < .milliseconds(1) { throw Misuse("bad argument #1 to 'every' (at least 0.001 seconds expected)") }
     let timer = TimerObject(generation, try call.needFunction(2, 2, name), after: interval, repeats: repeats)
     timer.start()
-    return .values([try object(classes.timer, timer)])
+    return .object(timer)
   }
 
   func sleep(_ call: borrowing LuaCall) throws -> LuaReturn {
@@ -87,7 +89,7 @@ extension ScriptHost {
     guard let seconds = call.number(0) else { throw call.need(0, 1, "sleep", "number") }
     let time = try call.seconds(0, 1, "sleep")
     guard call.canWait else { return .wait }
-    let waiter = wait(call.task)
+    let waiter = wait(call.wait)
     // `math.huge`: until the task is cancelled.
     if seconds == .infinity { return .wait }
     let timer = loop.assumeIsolated().scheduleTask(in: time ?? .zero) { waiter.finish([]) }

@@ -47,12 +47,14 @@ extension ScriptHost {
     if let output = options.output { return output(text) }
     var line = Array(text.utf8)
     line.append(0x0a)
-    line.withUnsafeBytes { _ = fwrite($0.baseAddress, 1, $0.count, stdout) }
-    fflush(stdout)
+    ScriptFiles.writeToStandardOutput(line)
   }
 
   /// `os.exit(code)`
-  func exited(_ code: Int32) { execution?.exit(code) }
+  func exited(_ code: Int) {
+    guard let execution else { return logger.warning("os.exit(\(code)): a handler cannot end the node; its task is stopped") }
+    execution.exit(Int32(truncatingIfNeeded: code))
+  }
 }
 
 /// One run of an exec script. Confined to the host's loop.
@@ -74,10 +76,12 @@ final class Execution: TaskOwner {
   }
 
   func start(_ chunk: LuaRef, _ arguments: [String]) {
-    let status = host.vm.start(chunk, arguments: arguments.map { .text($0) }, tag: tag, wantsResults: true)
-    if case .waiting = status { task = host.vm.lastTask }
-    host.vm.release(chunk)
-    host.afterRun()
+    defer { host.vm.release(chunk) }
+    do {
+      task = try host.vm.spawn(chunk, arguments.map { .string($0) }, tag: tag, wantsResults: true)
+    } catch {
+      taskEnded(0, result: .failure(error), late: false)
+    }
   }
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
@@ -106,7 +110,7 @@ final class Execution: TaskOwner {
 
   func interrupt(_ reason: String) {
     interrupted = true
-    if task != 0 { host.cancel(task, reason: reason) } else { finish(130) }
+    if task != 0 { _ = host.vm.cancel(task, reason: reason) } else { finish(130) }
   }
 
   /// The script is over: end what it left behind, then say so.
@@ -115,7 +119,7 @@ final class Execution: TaskOwner {
     status = code
     let running = task
     host.whenIdle {
-      if running != 0 { self.host.cancel(running, reason: "the script has ended") }
+      if running != 0 { self.host.vm.cancel(running, reason: "the script has ended") }
       self.host.wind(down: [self.generation], deadline: Self.windDown, reason: "the script has ended") {
         self.host.unregister(self.tag)
         self.tag = 0

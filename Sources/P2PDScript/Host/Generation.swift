@@ -20,6 +20,8 @@ final class Generation {
 
   /// The script's globals; its `require` cache hangs on it.
   var environment: LuaRef?
+  /// The prelude's function that runs a handler file.
+  var runner: LuaRef?
   let handlers: HandlerSet
   var errorCallback: LuaRef?
   var startCallback: LuaRef?
@@ -96,8 +98,8 @@ final class Generation {
   }
 
   func releaseReferences() {
-    for ref in [environment, errorCallback, startCallback, stopCallback].compactMap({ $0 }) { host.vm.release(ref) }
-    (environment, errorCallback, startCallback, stopCallback) = (nil, nil, nil, nil)
+    for ref in [environment, runner, errorCallback, startCallback, stopCallback].compactMap({ $0 }) { host.vm.release(ref) }
+    (environment, runner, errorCallback, startCallback, stopCallback) = (nil, nil, nil, nil, nil)
   }
 
   // MARK: Failures
@@ -116,7 +118,7 @@ final class Generation {
       logger.error("\(text)", metadata: metadata)
     }
     guard let errorCallback, place != Self.errorPlace else { return }
-    let value = failure.value.isNil ? LuaValue.string(Array(failure.message.utf8)) : failure.value
+    let value = failure.value.isNil ? LuaValue.string(failure.message) : failure.value
     var arguments = [value]
     if let ref = pipe?.pipeRef { arguments.append(.ref(ref)) }
     host.startCallback(errorCallback, arguments: arguments, generation: self, place: Self.errorPlace)
@@ -149,8 +151,4 @@ struct ErrorReporter {
     write(suppressed)
     suppressed = 0
   }
-}
-
-extension LuaValue {
-  var isNil: Bool { if case .nil = self { true } else { false } }
 }

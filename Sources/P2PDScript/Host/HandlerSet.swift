@@ -3,7 +3,10 @@ import LuaVM
 /// The callbacks of one protocol, server, daemon or pipe. Shared by all the pipes it serves, so that a change reaches
 /// them with their next message. Gives its references back when the last of them is gone.
 final class HandlerSet {
-  enum Kind { case message, up, end }
+  enum Kind: String {
+    case message = "msg"
+    case up, end
+  }
 
   private(set) var message: [LuaRef] = []
   private(set) var up: [LuaRef] = []
@@ -42,9 +45,9 @@ final class HandlerSet {
     }
   }
 
-  /// Takes the first callback for which `same` answers true out, and gives it to whoever asked.
-  func remove(_ kind: Kind, where same: (LuaRef) -> Bool) -> LuaRef? {
-    guard let index = self[kind].firstIndex(where: same) else { return nil }
+  /// Takes a callback out and gives it to whoever asked.
+  func remove(_ kind: Kind, at index: Int) -> LuaRef? {
+    guard self[kind].indices.contains(index) else { return nil }
     switch kind {
     case .message: return message.remove(at: index)
     case .up: return up.remove(at: index)
@@ -53,4 +56,43 @@ final class HandlerSet {
   }
 
   var isEmpty: Bool { message.isEmpty && up.isEmpty && end.isEmpty }
+}
+
+/// Something a script can add callbacks to and take them from.
+protocol CallbackHolder: AnyObject {
+  /// The sets whose callbacks `del_..._cb` may take away.
+  var callbackSets: [HandlerSet] { get }
+  func callbacksChanged()
+}
+
+/// What the prelude's `del_msg_cb` and its like are made of: only Lua can tell whether two functions are the same.
+extension ScriptHost {
+  /// `callbacks(object, kind)`: the functions, in a list.
+  func callbacks(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let (holder, kind) = try holder(call)
+    return .values([.list(holder.callbackSets.flatMap { $0[kind] }.map { .ref($0) })])
+  }
+
+  /// `remove_callback(object, kind, index)`
+  func removeCallback(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let (holder, kind) = try holder(call)
+    var index = Int(clamping: call.int(2) ?? 0) - 1
+    for set in holder.callbackSets {
+      if index < set[kind].count {
+        if let ref = set.remove(kind, at: index) { vm.release(ref) }
+        break
+      }
+      index -= set[kind].count
+    }
+    whenIdle { holder.callbacksChanged() }
+    return .none
+  }
+
+  private func holder(_ call: borrowing LuaCall) throws -> (any CallbackHolder, HandlerSet.Kind) {
+    guard let kind = call.string(1).flatMap(HandlerSet.Kind.init) else { throw call.need(1, 2, "callbacks", "kind") }
+    if let pipe = call.object(0, as: PipeFace.self) { return (pipe, kind) }
+    if let node = call.object(0, as: NodeFace.self) { return (node, kind) }
+    if let daemon = call.object(0, as: DaemonObject.self) { return (daemon, kind) }
+    throw Misuse("bad self of 'del_\(kind.rawValue)_cb' (got \(call.kindName(0))): call it with a colon")
+  }
 }

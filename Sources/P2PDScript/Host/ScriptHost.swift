@@ -14,8 +14,6 @@ public final class ScriptHost: @unchecked Sendable {
   let vm: LuaVM
   let classes: ScriptClasses
 
-  /// Lua functions of the prelude that Swift calls: `make_module`, `install`.
-  var kept: [String: LuaRef] = [:]
   var generations: [Int64: Generation] = [:]
   var loaded: [ScriptProtocol] = []
   var execution: Execution?
@@ -34,7 +32,7 @@ public final class ScriptHost: @unchecked Sendable {
   // Tasks: who hears of a task's end is found by its tag.
   private var owners: [TaskOwner?] = [nil]
   private var freeTags: [Int] = []
-  var waits: [LuaTask: Waiter] = [:]
+  var waits: [LuaWait: Waiter] = [:]
   private var deferred: [() -> Void] = []
   private var isDraining = false
   private var isRunReadyScheduled = false
@@ -151,9 +149,10 @@ extension ScriptHost: LuaVMDelegate {
   public func luaTaskEnded(
     _ vm: LuaVM, task: LuaTask, tag: UInt64, result: Result<[LuaValue], LuaFailure>, late: Bool
   ) {
-    waits.removeValue(forKey: task)?.abandon()
     owner(of: tag)?.taskEnded(task, result: result, late: late)
   }
+
+  public func luaWaitAbandoned(_ vm: LuaVM, wait: LuaWait) { waits.removeValue(forKey: wait)?.abandon() }
 
   public func luaHasReadyTasks(_ vm: LuaVM) {
     guard !isRunReadyScheduled else { return }
@@ -161,12 +160,11 @@ extension ScriptHost: LuaVMDelegate {
     loop.assumeIsolated().execute {
       self.isRunReadyScheduled = false
       guard !self.isClosed else { return }
-      let more = self.vm.runReady(max: Self.readyPerTurn)
+      self.vm.runReady(max: Self.readyPerTurn)
       self.afterRun()
-      if more { self.luaHasReadyTasks(self.vm) }
     }
   }
 
-  /// Between two rounds of sliced tasks the loop serves its sockets.
+  /// Between two rounds of ready tasks the loop serves its sockets.
   private static let readyPerTurn = 16
 }

@@ -54,12 +54,12 @@ extension ScriptHost {
     let path = generation.path
     do {
       try prepare(generation, arguments: nil)
-      guard let environment = generation.environment, let run = kept["run_handler"] else { return [] }
+      guard let environment = generation.environment, let run = generation.runner else { return [] }
       let chunk = try vm.load(source, name: path, environment: environment)
       defer { vm.release(chunk) }
       loading = generation
       defer { loading = nil }
-      let results = try vm.callNow(run, [.ref(try vm.retain(chunk)), .text(generation.name)])
+      let results = try vm.callNow(run, [.ref(chunk), .string(generation.name)])
       afterRun()
       guard case .table(let shape)? = results.first else { return [] }
       return shape
@@ -73,14 +73,17 @@ extension ScriptHost {
     let environment = try vm.makeEnvironment(
       directory: ScriptFiles.directory(generation.path), moduleDirectories: options.moduleDirectories, printTag: "\(generation.id)")
     generation.environment = environment
-    guard let install = kept["install"] else { return }
-    var list: LuaValue = .nil
-    if let arguments {
-      var pairs: [(key: LuaValue, value: LuaValue)] = [(.int(0), .text(generation.path))]
-      for (index, argument) in arguments.enumerated() { pairs.append((.int(Int64(index + 1)), .text(argument))) }
-      list = .table(pairs)
-    }
-    _ = try vm.callNow(install, [.ref(try vm.retain(environment)), .int(generation.id), .text(generation.path), list])
+    let module = try vm.module("p2pd", in: environment)
+    defer { vm.release(module) }
+    // The prelude leaves its two functions for Swift in the module's first fields, and takes them out itself.
+    guard let install = try vm.field(module, .int(1)).ref else { return }
+    defer { vm.release(install) }
+    generation.runner = try vm.field(module, .int(2)).ref
+    _ = try vm.callNow(install, [.ref(module), .int(generation.id), .string(generation.path)])
+    guard let arguments else { return }
+    var pairs: [(key: LuaValue, value: LuaValue)] = [(.int(0), .string(generation.path))]
+    for (index, argument) in arguments.enumerated() { pairs.append((.int(Int64(index + 1)), .string(argument))) }
+    try vm.setField(environment, "arg", .table(pairs))
   }
 
   /// Hosts every loaded protocol on the node under its name; the first one serves the default protocol too. From now

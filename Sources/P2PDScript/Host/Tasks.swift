@@ -4,42 +4,58 @@ import P2PDNet
 
 /// Whoever starts a task hears of its end. A class and not a protocol: on the road of a message it is found by a tag.
 class TaskOwner {
+  /// `late` false: the task ended within the call that started it.
   func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {}
 }
 
 /// A task that waits in one of the engine's functions.
 final class Waiter {
-  let task: LuaTask
-  private(set) var isWaiting = true
+  private let wait: LuaWait
   private unowned let host: ScriptHost
-  /// Takes back what the wait asked for: a timer, a ticket.
+  private(set) var isWaiting = true
+  /// Takes back what the wait asked for: a timer, a ticket. Called when the wait is broken off.
   var giveUp: (() -> Void)?
 
-  init(task: LuaTask, host: ScriptHost) {
-    self.task = task
+  init(_ wait: LuaWait, _ host: ScriptHost) {
+    self.wait = wait
     self.host = host
   }
 
-  /// The wait is over; the task goes on with these values.
-  func finish(_ values: [LuaValue]) { finish { $0.resume($1, values: values) } }
-
-  /// The wait ends in an error.
-  func fail(_ value: LuaValue) { finish { $0.raise(in: $1, value) } }
-
-  func finish(_ enter: @escaping (LuaVM, LuaTask) -> Void) {
-    guard isWaiting else { return }
-    isWaiting = false
-    giveUp = nil
-    let (host, task) = (host, task)
-    host.waits[task] = nil
-    host.whenIdle {
-      guard !host.isClosed else { return }
-      enter(host.vm, task)
-      host.afterRun()
-    }
+  /// The wait is over; the task goes on with these values. While Lua runs the VM keeps them for a moment.
+  func finish(_ values: [LuaValue]) {
+    guard end() else { return }
+    host.vm.resume(wait, values: values)
+    host.afterRun()
   }
 
-  /// The task ended or was cancelled while it waited.
+  func finish(_ value: LuaArg) {
+    guard end() else { return }
+    host.vm.resume(wait, value)
+    host.afterRun()
+  }
+
+  func finish(_ first: LuaArg, _ second: LuaArg) {
+    guard end() else { return }
+    host.vm.resume(wait, first, second)
+    host.afterRun()
+  }
+
+  /// The wait ends in an error.
+  func fail(_ value: LuaValue) {
+    guard end() else { return }
+    host.vm.raise(in: wait, value)
+    host.afterRun()
+  }
+
+  private func end() -> Bool {
+    guard isWaiting, !host.isClosed else { return false }
+    isWaiting = false
+    giveUp = nil
+    host.waits[wait] = nil
+    return true
+  }
+
+  /// The task was cancelled while it waited.
   func abandon() {
     guard isWaiting else { return }
     isWaiting = false
@@ -49,24 +65,14 @@ final class Waiter {
 }
 
 extension ScriptHost {
-  /// Parks the calling task. Give the result back as `.wait`.
-  func wait(_ task: LuaTask) -> Waiter {
-    let waiter = Waiter(task: task, host: self)
-    waits[task] = waiter
+  /// Begins the wait of a call, which then returns `.wait`.
+  func wait(_ wait: LuaWait) -> Waiter {
+    let waiter = Waiter(wait, self)
+    waits[wait] = waiter
     return waiter
   }
 
-  /// Ends a task: its current or next wait raises an error that begins with `cancelled`.
-  func cancel(_ task: LuaTask, reason: String) {
-    waits.removeValue(forKey: task)?.abandon()
-    whenIdle {
-      guard !self.isClosed else { return }
-      self.vm.cancel(task, reason: reason)
-      self.afterRun()
-    }
-  }
-
-  /// Runs a callback as a task of its own, whose failure is reported. Its end may be waited for in ``runningCallbacks``.
+  /// Runs a callback as a task of its own, whose failure is reported.
   func startCallback(
     _ function: LuaRef, arguments: [LuaValue], generation: Generation, pipe: PipeFace? = nil, place: String,
     ended: (() -> Void)? = nil
@@ -74,8 +80,7 @@ extension ScriptHost {
     whenIdle {
       guard !self.isClosed else { return }
       let run = CallbackRun(host: self, generation: generation, pipe: pipe, place: place, ended: ended)
-      let status = self.vm.start(function, arguments: arguments, tag: run.tag, wantsResults: false)
-      if case .done = status { run.finish() }
+      self.vm.start(function, arguments: arguments, tag: run.tag)
       self.afterRun()
     }
   }
@@ -102,14 +107,10 @@ final class CallbackRun: TaskOwner {
   }
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
-    if case .failure(let failure) = result { generation.report(failure, pipe: pipe, in: place) }
-    finish()
-  }
-
-  func finish() {
     guard tag != 0 else { return }
     host.unregister(tag)
     tag = 0
+    if case .failure(let failure) = result { generation.report(failure, pipe: pipe, in: place) }
     host.runningCallbacks -= 1
     ended?()
   }

@@ -14,9 +14,9 @@ extension Prelude {
       return concat(parts, "\t")
     end
 
-    -- state: a table with the protocol's state in its field `root`, which outlives generations.
-    function engine.make_module(generation, state)
-      local p2pd = {}
+    -- p2pd: the environment's own table of the module. state: holds the protocol's state in its field `root`, which
+    -- outlives generations.
+    local function fill(p2pd, generation, state)
       for _, name in ipairs(owned) do
         local f = host[name]
         p2pd[name] = function(...) return f(generation, ...) end
@@ -35,7 +35,7 @@ extension Prelude {
         p2pd.log[level] = function(...) return host.log(generation, level, words(...)) end
       end
 
-      return setmetatable(p2pd, {
+      setmetatable(p2pd, {
         __metatable = false,
         __index = function(_, key)
           if key ~= "state" then return nil end
@@ -51,21 +51,20 @@ extension Prelude {
       })
     end
 
-    -- Puts the module into an environment. The state belongs to the file, whatever generation runs it.
+    -- The state belongs to the file, whatever generation runs it.
     local states = {}
-    function engine.install(env, generation, path, arguments)
+    module[1] = function(p2pd, generation, path)
+      p2pd[1], p2pd[2] = nil, nil
       local state = states[path]
       if not state then
         state = { root = {} }
         states[path] = state
       end
-      env.package.loaded.p2pd = engine.make_module(generation, state)
-      if arguments then env.arg = arguments end
+      fill(p2pd, generation, state)
     end
-    host.keep("install", engine.install)
 
     -- Runs a handler file and tells what it returned, in plain values.
-    host.keep("run_handler", function(chunk, name)
+    module[2] = function(chunk, name)
       local m = chunk(name)
       local kind = engine.type_name(m)
       if type(m) ~= "table" then return { kind = kind } end
@@ -78,6 +77,6 @@ extension Prelude {
         end
       end
       return shape
-    end)
+    end
     """#
 }

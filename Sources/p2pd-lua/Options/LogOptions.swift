@@ -10,7 +10,7 @@ struct LogOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Least level that is logged.",
-      discussion: "Default: info (P2PD_LOG_LEVEL)", valueName: "level"))
+      discussion: "Default: info for run, notice for exec, warning for the rest (P2PD_LOG_LEVEL)", valueName: "level"))
   var logLevel: Logger.Level?
 
   @Option(

@@ -148,7 +148,7 @@ import Testing
   func keepAlive() async throws {
     var conf = PipeConf()
     conf.framing = .message
-    conf.keepAlive = KeepAlive(interval: .milliseconds(20), missed: 3)
+    conf.keepAlive = KeepAlive(interval: .milliseconds(150), missed: 3)
     let server = try await kit.server(.tcp, EchoSink(), conf: conf)
     let alive = try await kit.client(to: server)
     // Speaks no frames at all, as a peer whose machine is gone.

@@ -153,6 +153,28 @@ import Testing
     #expect(try await kit.send("late", on: client) == "closed")
   }
 
+  @Test("no socket of a pipe is inherited by child processes", arguments: [PipeProto.tcp, .udp])
+  func closeOnExec(proto: PipeProto) async throws {
+    let server = try await kit.server(proto, EchoSink())
+    let client = try await kit.client(to: server)
+    try await kit.send("x", on: client)
+    _ = try await kit.receive(client)
+    let ports = Set([server, client].compactMap(\.localEndpoint).map(\.port))
+    var flags: [Int32] = []
+    for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+      var address = sockaddr_in()
+      var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+      guard let fd = Int32(name) else { continue }
+      let result = withUnsafeMutablePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(fd, $0, &length) }
+      }
+      if result == 0, ports.contains(UInt16(bigEndian: address.sin_port)) { flags.append(fcntl(fd, F_GETFD)) }
+    }
+    #expect(flags.count == (proto == .tcp ? 3 : 2))
+    #expect(flags.allSatisfy { $0 & FD_CLOEXEC != 0 })
+    try await kit.close(client, server)
+  }
+
   @Test("a Unix-domain socket is a destination like any other")
   func unixSocket() async throws {
     let path = NSTemporaryDirectory() + "p2pd-\(UUID().uuidString.prefix(8)).sock"
