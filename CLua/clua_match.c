@@ -47,6 +47,7 @@ static int in_class(int c, int k) {
     case 'u': r = isupper(c); break;
     case 'w': r = isalnum(c); break;
     case 'x': r = isxdigit(c); break;
+    case 'z': r = c == 0; break;  // deprecated, still understood
     default: return k == c;
   }
   return isupper(k) ? r == 0 : r != 0;

@@ -77,6 +77,7 @@ struct clua_vm {
   _Atomic uint64_t seq;      // odd while Lua runs
   _Atomic uint64_t mark;     // by the watchdog: low 24 bits of seq, then microseconds this entry was seen running
   _Atomic uint32_t budget_us;
+  uint64_t entered_us;       // when, if the clock was read: only for a run that goes on after a slice
   lua_State *volatile running;
   volatile int armed;
   _Atomic(pthread_t) thread;

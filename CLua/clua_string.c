@@ -20,7 +20,7 @@ static void begin(matcher *m, lua_State *L, const char *s, size_t ls, const char
 static void check(lua_State *L, const matcher *m) {
   if (m->error == MATCH_FINE) return;
   if (m->error == MATCH_TOO_COMPLEX) raise_coded(L, "too_complex", m->message);
-  if (m->error_index >= 0) luaL_error(L, "invalid capture index %%%d in pattern", m->error_index);
+  if (m->error_index >= 0) luaL_error(L, "invalid capture index %%%d", m->error_index);
   luaL_error(L, "%s", m->message);
 }
 
@@ -155,7 +155,6 @@ static void add_template(lua_State *L, matcher *m, luaL_Buffer *b, const char *r
     } else if (r < stop && *r == '0') {
       luaL_addlstring(b, s, (size_t)(end - s));
     } else if (r < stop && isdigit((unsigned char)*r)) {
-      if (*r - '1' >= m->captures && *r != '1') luaL_error(L, "invalid capture index %%%d in replacement string", *r - '0');
       push_capture(L, m, *r - '1', s, end);
       luaL_tolstring(L, -1, NULL);  // a position capture is a number
       lua_remove(L, -2);

@@ -284,6 +284,7 @@ int task_run(clua_vm *v, task *t) {
   uint32_t ran = watch_leave(v);
   v->cur = NULL;
   v->depth = 0;
+  if (v->result_count || v->result_length) forget_results(v);  // of a host call whose push failed
 
   if (status == LUA_OK) return t->failed ? end_badly(v, t) : end_well(v, t, results);
   if (status != LUA_YIELD) {  // the entry frame itself: no memory before the script ran

@@ -106,8 +106,18 @@ static void set_functions(lua_State *L, const char *library, const luaL_Reg *fun
   lua_pop(L, 1);
 }
 
+// luaL_Buffer registers the metatable of its box before filling it: if memory ends in between, every later large buffer of the VM
+// fails ("got a non-closable value"). Have it made while there is memory.
+static void make_buffer_box(lua_State *L) {
+  luaL_Buffer b;
+  luaL_buffinitsize(L, &b, 2 * LUAL_BUFFERSIZE);
+  luaL_pushresultsize(&b, 0);
+  lua_pop(L, 1);
+}
+
 static int open_body(lua_State *L) {
   clua_vm *v = lua_touserdata(L, 1);
+  make_buffer_box(L);
   static const luaL_Reg libraries[] = {
     {LUA_GNAME, luaopen_base},        {LUA_LOADLIBNAME, luaopen_package}, {LUA_COLIBNAME, luaopen_coroutine},
     {LUA_TABLIBNAME, luaopen_table},  {LUA_STRLIBNAME, luaopen_string},   {LUA_MATHLIBNAME, luaopen_math},

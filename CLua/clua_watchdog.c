@@ -40,8 +40,13 @@ static uint64_t now_us(void) {
   return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-// How long this entry was seen running. The mark carries the entry's number, or a late look would charge the next one.
+// How long this entry was seen running: exact for a run that goes on after a slice, otherwise by the watchdog's looks. The mark
+// carries the entry's number, or a late look would charge the next one.
 static inline uint32_t ran_us(const clua_vm *v) {
+  if (v->entered_us) {
+    uint64_t us = now_us() - v->entered_us;
+    return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+  }
   uint64_t mark = atomic_load_explicit(&v->mark, memory_order_relaxed);
   uint64_t seq = atomic_load_explicit(&v->seq, memory_order_relaxed);
   if (mark >> MARK_SHIFT != (seq & 0xffffff)) return 0;
@@ -58,6 +63,7 @@ static void wake_watch(void) {
 void watch_enter(clua_vm *v, lua_State *co) {
   v->running = co;
   v->user_mode = true;
+  v->entered_us = v->cur && v->cur->spent_us ? now_us() : 0;
   v->armed = 0;
   atomic_store_explicit(&v->seq, atomic_load_explicit(&v->seq, memory_order_relaxed) + 1, memory_order_relaxed);
   atomic_signal_fence(memory_order_seq_cst);

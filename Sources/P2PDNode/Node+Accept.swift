@@ -62,14 +62,15 @@ extension Node {
     logger.warning(
       "refused a connection: the limit of \(limit.rawValue) is reached",
       metadata: [
-        "limit": "\(limit.rawValue)", "peer": "\(peer)", "key": "\(key?.short ?? "not asked for")", "unsaid": "\(unsaid)",
+        "limit": "\(limit.rawValue)", "peer": "\(peer)", "key": "\(key?.short ?? "not asked for")",
+        "unsaid": "\(unsaid)",
       ])
   }
 
   /// What kind of way an accepted connection came.
   private func path(of ip: IPAddress) -> DialPath {
     let route = NodeRoute(interface: 0, nic: ip.unmapped, port: 1)
-    return DialPlan(to: [route], from: LocalAddress.all(of: interfaces.list())).candidates.first?.path
+    return DialPlan(to: [route], from: LocalAddress.all(of: interfaces)).candidates.first?.path
       ?? (ip.family == .v6 ? .ipv6 : .ipv4)
   }
 

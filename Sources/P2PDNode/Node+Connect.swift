@@ -11,7 +11,8 @@ extension Node {
   ///   - sink: gets the pipe's messages; without one they wait for ``Pipe/receive(from:timeout:_:)``.
   ///   - timeout: for everything: all attempts, their handshakes included.
   ///   - conf: the pipe's settings. Framing and TLS are the node's own.
-  /// - Throws: ``NetError``. `noProtocol`: the node does not host it. `wrongKey`, `notP2PD`: something else answered. `limit`: it takes no
+  /// - Throws: ``NetError``. `noProtocol`: the node does not host it. `wrongKey`, `notP2PD`: something else answered.
+  /// `limit`: it takes no
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
@@ -33,10 +34,11 @@ extension Node {
     do {
       if closing != nil { throw NetError(.closed, "connect to node \(to.key.short)", cause: "the node is closed") }
       guard strategies.contains(.direct) else {
-        throw NetError(.unsupported, "connect to node \(to.key.short)", cause: "this version knows the strategy direct only")
+        throw NetError(
+          .unsupported, "connect to node \(to.key.short)", cause: "this version knows the strategy direct only")
       }
       let dialler = Dialler(
-        DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces.list())), key: to.key, context: try clientContext(name),
+        DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces)), key: to.key, context: try clientContext(name),
         deadline: loop.now + timeout, loop: loop
       ) { result in self.dialled(result, name, sink, conf ?? self.defaultConf, promise) }
       let id = ObjectIdentifier(dialler)
@@ -51,7 +53,8 @@ extension Node {
   }
 
   private func dialled(
-    _ result: Result<Dialler.Winner, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf, _ promise: EventLoopPromise<Pipe>
+    _ result: Result<Dialler.Winner, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
+    _ promise: EventLoopPromise<Pipe>
   ) {
     do {
       let winner = try result.get()
@@ -81,7 +84,8 @@ extension Node {
   private func clientContext(_ name: String) throws -> NIOSSLContext {
     if let context = clientContexts[name] { return context }
     guard ALPN.isValid(name) else {
-      throw NetError(.badAddress, "connect", cause: "a protocol's name is 1 to 64 of the characters A-Z a-z 0-9 . _ -, not \(name)")
+      throw NetError(
+        .badAddress, "connect", cause: "a protocol's name is 1 to 64 of the characters A-Z a-z 0-9 . _ -, not \(name)")
     }
     if clientContexts.count >= Self.maximumClientContexts { clientContexts.removeAll() }
     let context = try tls.client(protocol: name)

@@ -7,12 +7,12 @@ import P2PDNet
 extension Node {
   /// Starts a node: reads or makes its key, listens, composes and signs its address. Contacts nobody.
   ///
-  /// Throws ``NetError``: `inUse` and `permission` for a port asked for, `badAddress` for an address or interface this machine does not
-  /// have, and what ``StateFolder`` and ``Identity`` throw.
+  /// Throws ``NetError``: `inUse` and `permission` for a port asked for, `badAddress` for an address or interface
+  /// this machine does not have, and what ``StateFolder`` and ``Identity`` throw.
   public static func start(
     _ configuration: NodeConfiguration = NodeConfiguration(), on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
-    try await start(configuration, interfaces: SystemInterfaces(), on: loop, logger: logger)
+    try await start(configuration, interfaces: SystemInterfaces(on: loop), on: loop, logger: logger)
   }
 
   static func start(
@@ -24,7 +24,11 @@ extension Node {
     let starter = Starter(configuration, kept, interfaces, loop, logger)
     let (node, portToKeep) = try await loop.flatSubmit { starter.run() }.get()
     if let portToKeep, let folder = kept.folder {
-      do { try await NIOThreadPool.singleton.runIfActive { try folder.locked { try folder.write(Array("\(portToKeep)\n".utf8), to: portFile) } } } catch {
+      do {
+        try await NIOThreadPool.singleton.runIfActive {
+          try folder.locked { try folder.write(Array("\(portToKeep)\n".utf8), to: portFile) }
+        }
+      } catch {
         logger.warning("the port cannot be kept for the next start", metadata: ["error": "\(error)"])
       }
     }
@@ -44,7 +48,9 @@ extension Node {
         return
       }
       guard let path = configuration.stateDirectory ?? StateFolder.defaultPath else {
-        throw NetError(.io, "find the state folder", cause: "neither HOME nor XDG_STATE_HOME is set; set one, or use an ephemeral key")
+        throw NetError(
+          .io, "find the state folder",
+          cause: "neither HOME nor XDG_STATE_HOME is set; set one, or use an ephemeral key")
       }
       let folder = try StateFolder(path)
       identity = try Identity.load(from: folder)
@@ -71,7 +77,8 @@ private final class Starter: @unchecked Sendable {
   private var triesLeft = 32
 
   init(
-    _ configuration: NodeConfiguration, _ kept: Node.KeptState, _ interfaces: any InterfaceSource, _ loop: any EventLoop, _ logger: Logger
+    _ configuration: NodeConfiguration, _ kept: Node.KeptState, _ interfaces: any InterfaceSource,
+    _ loop: any EventLoop, _ logger: Logger
   ) {
     self.configuration = configuration
     self.kept = kept
@@ -82,28 +89,39 @@ private final class Starter: @unchecked Sendable {
 
   /// The node, and the port to write down for the next start.
   func run() -> EventLoopFuture<(Node, UInt16?)> {
-    loop.makeCompletedFuture { try NodeTLS(kept.identity) }.flatMap { tls in
-      self.listen().flatMapThrowing { acceptors, keep in
-        do { return (try self.node(tls, acceptors), keep) } catch {
+    let owner = owner
+    return interfaces.start(on: loop) { owner.node?.interfacesChanged($0) }.flatMapError { error in
+      self.logger.warning("the interfaces cannot be read", metadata: ["error": "\(error)"])
+      return self.loop.makeSucceededFuture([])
+    }.flatMap { found in
+      self.loop.makeCompletedFuture { try self.check(found) }.flatMap { self.listen() }.flatMapThrowing {
+        acceptors, keep in
+        do { return (try self.node(acceptors, found), keep) } catch {
           for acceptor in acceptors { _ = acceptor.close() }
           throw error
         }
+      }.flatMapError { error in
+        self.interfaces.stop().flatMapThrowing { throw error }
       }
     }
   }
 
-  private func node(_ tls: NodeTLS, _ acceptors: [Acceptor]) throws -> Node {
-    let port = acceptors.first?.endpoint.port ?? 0
-    let now = Node.wallClock()
-    let routes = try AddressComposer.routes(configuration, port: port, listening: acceptors.map(\.endpoint), on: interfaces.list())
+  private func check(_ found: [NetworkInterface]) throws {
+    guard let missing = configuration.interfaces?.first(where: { name in !found.contains { $0.name == name } }) else {
+      return
+    }
+    let names = found.map(\.name).joined(separator: ", ")
+    throw NetError(.badAddress, "use the interface \(missing)", cause: "there is none of that name; there are \(names)")
+  }
+
+  private func node(_ acceptors: [Acceptor], _ found: [NetworkInterface]) throws -> Node {
     let node = try Node(
-      identity: kept.identity, tls: tls, port: port, address: NodeAddress.make(by: kept.identity, issued: now, routes: routes),
-      interfaces: interfaces, claim: kept.claim, configuration: configuration, loop: loop, logger: logger)
-    node.acceptors = acceptors
+      identity: kept.identity, tls: NodeTLS(kept.identity), acceptors: acceptors, interfaces: found, source: interfaces,
+      claim: kept.claim, configuration: configuration, loop: loop, logger: logger)
     owner.node = node
-    interfaces.start(on: loop) { [weak node] in node?.interfacesChanged() }
     logger.info(
-      "listening", metadata: ["id": "\(node.id)", "on": "\(acceptors.map { "\($0.endpoint)" }.joined(separator: ", "))"])
+      "listening",
+      metadata: ["id": "\(node.id)", "on": "\(acceptors.map { "\($0.endpoint)" }.joined(separator: ", "))"])
     return node
   }
 
@@ -113,13 +131,16 @@ private final class Starter: @unchecked Sendable {
     if let port = configuration.port { return listenAll(port).map { ($0, nil) } }
     if configuration.ephemeral { return listenAll(0).map { ($0, nil) } }
     if kept.claim == nil {
-      logger.warning("another running node uses this state folder; this one has the same id, and a port for this run only")
+      logger.warning(
+        "another running node uses this state folder; this one has the same id, and a port for this run only")
       return listenRandomly().map { ($0.0, nil) }
     }
     guard let port = kept.port, port > 0 else { return listenRandomly() }
     return listenAll(port).map { ($0, nil) }.flatMapError { error in
       guard (error as? NetError)?.code == .inUse else { return self.loop.makeFailedFuture(error) }
-      self.logger.warning("the port of the last start is in use; the node takes another, so its old address does not lead here any more", metadata: ["port": "\(port)"])
+      self.logger.warning(
+        "the port of the last start is in use; the node takes another, so its old address does not lead here any more",
+        metadata: ["port": "\(port)"])
       return self.listenRandomly()
     }
   }
@@ -149,17 +170,23 @@ private final class Starter: @unchecked Sendable {
             self.logger.debug("not listening on one family", metadata: ["error": "\(error)"])
             return self.loop.makeSucceededFuture(acceptors)
           }
-          return EventLoopFuture.andAllComplete(acceptors.map { $0.close() }, on: self.loop).flatMapThrowing { throw error }
+          return EventLoopFuture.andAllComplete(acceptors.map { $0.close() }, on: self.loop).flatMapThrowing {
+            throw error
+          }
         }
       }
     }
     return result.flatMapThrowing { acceptors in
-      if acceptors.isEmpty { throw NetError(.badAddress, "listen on port \(port)", cause: "this machine has neither IPv4 nor IPv6") }
+      if acceptors.isEmpty {
+        throw NetError(.badAddress, "listen on port \(port)", cause: "this machine has neither IPv4 nor IPv6")
+      }
       return acceptors
     }.flatMapError { error in
       // With port 0 the kernel knows only that the first address's port is free.
       self.triesLeft -= 1
-      guard port == 0, (error as? NetError)?.code == .inUse, self.triesLeft > 0 else { return self.loop.makeFailedFuture(error) }
+      guard port == 0, (error as? NetError)?.code == .inUse, self.triesLeft > 0 else {
+        return self.loop.makeFailedFuture(error)
+      }
       return self.listenAll(0)
     }
   }

@@ -1,3 +1,4 @@
+import Glibc
 import Logging
 import NIOCore
 import NIOSSL
@@ -9,8 +10,8 @@ public protocol NodeProtocol: AnyObject {
   func nodePipe(_ pipe: Pipe) -> (any PipeSink)?
 }
 
-/// A running node: it has a key, listens, hosts protocols and connects to other nodes. All its pipes are encrypted, their peers' keys
-/// proven (`pipe.peerKey`).
+/// A running node: it has a key, listens, hosts protocols and connects to other nodes. All its pipes are encrypted,
+/// their peers' keys proven (`pipe.peerKey`).
 ///
 /// Confined to its event loop, except where a method is async. It lives until ``close(flush:)``.
 public final class Node: @unchecked Sendable {
@@ -25,7 +26,7 @@ public final class Node: @unchecked Sendable {
   public internal(set) var address: NodeAddress
 
   let tls: NodeTLS
-  var acceptors: [Acceptor] = []
+  var acceptors: [Acceptor]
   var serverContext: NIOSSLContext
   var hosted: [String: any NodeProtocol] = [:]
   var clientContexts: [String: NIOSSLContext] = [:]
@@ -36,7 +37,10 @@ public final class Node: @unchecked Sendable {
   var closing: EventLoopFuture<Void>?
   /// Says to other processes that the state folder's node is running.
   let claim: StateFolder.Claim?
-  let interfaces: any InterfaceSource
+  let interfaceSource: any InterfaceSource
+  /// The machine's interfaces as last read.
+  var interfaces: [NetworkInterface]
+  var routes: [IPAddress: Route] = [:]
 
   struct Entry {
     let pipe: Pipe
@@ -44,14 +48,19 @@ public final class Node: @unchecked Sendable {
   }
 
   init(
-    identity: Identity, tls: NodeTLS, port: UInt16, address: NodeAddress, interfaces: any InterfaceSource, claim: StateFolder.Claim?,
-    configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
+    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface],
+    source: any InterfaceSource,
+    claim: StateFolder.Claim?, configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
   ) throws {
     self.identity = identity
     self.tls = tls
-    self.port = port
-    self.address = address
+    self.acceptors = acceptors
+    port = acceptors.first?.endpoint.port ?? 0
     self.interfaces = interfaces
+    interfaceSource = source
+    let routes = AddressComposer.routes(
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: interfaces)
+    address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: routes)
     self.claim = claim
     self.configuration = configuration
     self.loop = loop
@@ -63,13 +72,14 @@ public final class Node: @unchecked Sendable {
   /// See ``NodeKey``.
   public var id: String { identity.id }
 
-  /// Hosts a protocol: from now on nodes that ask for this name get their pipes' sink from it. A name already hosted gets the new
-  /// protocol; its open pipes keep their sinks. "" is the default protocol.
+  /// Hosts a protocol: from now on nodes that ask for this name get their pipes' sink from it. A name already hosted
+  /// gets the new protocol; its open pipes keep their sinks. "" is the default protocol.
   /// Throws ``NetError`` `badAddress` for a name that is not 1 to 64 of `A-Z a-z 0-9 . _ -`.
   public func host(protocol name: String, sink: any NodeProtocol) throws {
     loop.assertInEventLoop()
     guard ALPN.isValid(name) else {
-      throw NetError(.badAddress, "host the protocol \(name)", cause: "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+      throw NetError(
+        .badAddress, "host the protocol \(name)", cause: "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     }
     let isNew = hosted[name] == nil
     hosted[name] = sink
@@ -99,7 +109,9 @@ public final class Node: @unchecked Sendable {
   // MARK: Pipes
 
   /// Makes the proven connection a pipe of this node.
-  func adopt(_ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void) throws -> Pipe {
+  func adopt(
+    _ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void
+  ) throws -> Pipe {
     var conf = conf
     conf.framing = .message
     conf.tls = nil
@@ -109,6 +121,7 @@ public final class Node: @unchecked Sendable {
       pipe.path = path.rawValue
       pipe.protocolName = name
       pipe.peerKey = proof.key.bytes
+      pipe.route = pipe.localEndpoint.flatMap { self.route(at: $0.ip) }
       prepare(pipe)
     }
     entries[pipe.id] = Entry(pipe: pipe, channel: proof.channel)
@@ -124,10 +137,47 @@ public final class Node: @unchecked Sendable {
     return conf
   }
 
+  // MARK: Interfaces
+
+  func interfacesChanged(_ now: [NetworkInterface]) {
+    guard closing == nil else { return }
+    interfaces = now
+    routes = [:]
+    let offered = AddressComposer.routes(
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: now)
+    guard offered != address.routes else { return }
+    do {
+      address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: offered)
+      logger.info("the interfaces changed: the node has a new address", metadata: ["address": "\(address)"])
+    } catch {
+      logger.warning("no new address after the interfaces changed", metadata: ["error": "\(error)"])
+    }
+  }
+
+  /// The route a pipe with this local address goes by.
+  private func route(at ip: IPAddress) -> Route? {
+    if let route = routes[ip] { return route }
+    guard let interface = interfaces.first(where: { $0.addresses.contains { $0.ip.isSameHost(as: ip) } }) else {
+      return nil
+    }
+    let route = Route(
+      family: ip.family, interface: interface, nicIPs: ip.isLinkLocal ? [] : [ip],
+      linkLocals: ip.isLinkLocal ? [ip] : [])
+    routes[ip] = route
+    return route
+  }
+
+  /// The machine's clock, in seconds since 1970.
+  static func wallClock() -> UInt32 {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)  // clock: an address says when it was made
+    return UInt32(clamping: now.tv_sec)
+  }
+
   // MARK: The end
 
-  /// Ends the node: no new pipes; each open pipe gets `flush` to send what is queued, then ends with reason `local`; listeners and
-  /// channels are closed when this returns. May be called twice, from anywhere.
+  /// Ends the node: no new pipes; each open pipe gets `flush` to send what is queued, then ends with reason `local`;
+  /// listeners and channels are closed when this returns. May be called twice, from anywhere.
   public func close(flush: TimeAmount = .seconds(2)) async {
     try? await loop.flatSubmit { self.closed(flush: flush) }.get()
   }
@@ -140,7 +190,6 @@ public final class Node: @unchecked Sendable {
     let promise = loop.makePromise(of: Void.self)
     closing = promise.futureResult
     logger.debug("closing", metadata: ["pipes": "\(entries.count)"])
-    interfaces.stop()
     for dialler in Array(diallers.values) { dialler.cancel() }
     var ends = acceptors.map { $0.close() }
     for entry in Array(entries.values) {
@@ -148,6 +197,7 @@ public final class Node: @unchecked Sendable {
       entry.pipe.close(flush: flush)
     }
     acceptors = []
+    ends.append(interfaceSource.stop())
     EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
     return promise.futureResult
   }

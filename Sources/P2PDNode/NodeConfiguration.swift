@@ -7,7 +7,8 @@ public struct NodeConfiguration: Sendable {
   public var stateDirectory: String?
   /// A key for this run only; nothing is written.
   public var ephemeral = false
-  /// The port to listen on; nil: the one of the last start, or a random one the first time. 0: any that is free, not kept.
+  /// The port to listen on; nil: the one of the last start, or a random one the first time. 0: any that is free, not
+  /// kept.
   public var port: UInt16?
   /// Addresses to listen on; nil: every interface, both families.
   public var listen: [IPAddress]?

@@ -31,8 +31,8 @@ local transfer = require "file_transfer"
 local M = {}
 
 --- The folder whose files are offered, and the one uploads go to (nil: no uploads).
-M.share = os.getenv("P2PD_SHARE") or "shared"
-M.inbox = os.getenv("P2PD_INBOX")
+M.share = os.getenv and os.getenv("P2PD_SHARE") or "shared"
+M.inbox = os.getenv and os.getenv("P2PD_INBOX")
 
 --- Limits; a test or a script that hosts this module may change them.
 M.limits = {

@@ -37,8 +37,8 @@ M.limits = {
   watchers = 1000,      -- pipes that watch
 }
 
---- Where the store is kept; nil: nowhere.
-M.file = os.getenv("P2PD_KV_FILE")
+--- Where the store is kept; nil: nowhere. (In a sandbox there is no os.getenv, and no file.)
+M.file = os.getenv and os.getenv("P2PD_KV_FILE")
 
 local SAVE_EVERY <const> = 2    -- seconds
 local SWEEP_EVERY <const> = 1

@@ -87,7 +87,8 @@ function test.loopback(name, handler)
     return n
   end
   local net = { server = node(), client = node() }
-  net.server:host(name, handler)
+  -- The rest of the table (limits, helpers) is the handler's own.
+  net.server:host(name, { msg_cb = handler.msg_cb, up_cb = handler.up_cb, end_cb = handler.end_cb })
   net.address = net.server:address()
   function net.dial()
     return assert(net.client:connect(net.address, { protocol = name }))

@@ -39,14 +39,15 @@ final class Acceptor: @unchecked Sendable {
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .serverChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
+          channel.closeOnExec()
           // The same port is bound once per family.
           if endpoint.ip.family == .v6 {
-            try channel.syncOptions?.setOption(ChannelOptions.Types.SocketOption(level: .ipv6, name: .ipv6_v6only), value: 1)
+            try channel.syncOptions?.setOption(
+              ChannelOptions.Types.SocketOption(level: .ipv6, name: .ipv6_v6only), value: 1)
           }
           try channel.pipeline.syncOperations.addHandler(gate)
         }
       }
-      .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       .childChannelOption(.recvAllocator, value: nodeReceiveBuffers)
       .bind(to: endpoint.socketAddress)
@@ -130,12 +131,14 @@ private final class AcceptGate: ChannelInboundHandler, @unchecked Sendable {
   }
 }
 
-/// A fatal TLS alert, `access_denied` (RFC 8446 §6.2), in clear, so that the caller learns why it was cut. It may be lost with the
-/// connection: then the caller sees that it was hung up on.
+/// A fatal TLS alert, `access_denied` (RFC 8446 §6.2), in clear, so that the caller learns why it was cut. It may be
+/// lost with the connection: then the caller sees that it was hung up on.
 enum AcceptRefusal {
   static func send(on channel: any Channel) {
     try? channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { descriptor in
-      _ = alert.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL)) }
+      _ = alert.withUnsafeBytes {
+        Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL))
+      }
     }
   }
 

@@ -17,12 +17,13 @@ import P2PDNet
 //   |     the first 4 bytes of SHA-256 of all the bytes before      |
 //   +---------------------------------------------------------------+
 //
-// A reader skips fields of a type it does not know, and bytes that follow what it knows of a field: both are signed, and room for later.
+// A reader skips fields of a type it does not know, and bytes that follow what it knows of a field: both are signed,
+// and room for later.
 //
 // Field 1, a route:
 //   +-------+-+---+-+---------------+---------------+---------------+
 //   | iface |F| X |N|             port              | nic address .. |   F: 0 IPv4 (4 bytes), 1 IPv6 (16 bytes)
-//   +-------+-+---+-+---------------+---------------+---------------+   X: 0 external unknown, 1 none, 2 given, 3 (later) unknown
+//   +-------+-+---+-+---------------+---------------+---------------+   X: 0 external unknown, 1 none, 2 given
 //   |  if X = 2: external port (0: unknown), external address       |   N: the two rows on NAT are there
 //   +-------+-------+-----------------------------------------------+
 //   |  NAT  | delta |  if N: P2PD's numbers, 0 unknown              |
@@ -42,7 +43,9 @@ extension NodeAddress {
     by identity: Identity, issued: UInt32, routes: [NodeRoute], signalling: [SignalServer] = []
   ) throws -> NodeAddress {
     guard routes.count <= maximumRoutes else { throw NodeAddressError.malformed("more than \(maximumRoutes) routes") }
-    guard signalling.count <= maximumServers else { throw NodeAddressError.malformed("more than \(maximumServers) signal servers") }
+    guard signalling.count <= maximumServers else {
+      throw NodeAddressError.malformed("more than \(maximumServers) signal servers")
+    }
     var body = identity.key.bytes
     body.append(uint32: issued)
     for route in routes { try body.append(field: .route, route.bytes) }
@@ -58,10 +61,13 @@ extension NodeAddress {
     return try NodeAddress(prefix + Base64URL.encode(bytes))
   }
 
-  /// Reads a token and checks its checksum and signature. White space around it is allowed. Throws ``NodeAddressError``.
+  /// Reads a token and checks its checksum and signature. White space around it is allowed. Throws
+  /// ``NodeAddressError``.
   public init(_ text: some StringProtocol) throws(NodeAddressError) {
     let token = Array(text.utf8.drop(while: Self.isSpace).reversed().drop(while: Self.isSpace).reversed())
-    guard token.starts(with: Self.prefix.utf8.dropLast()), token.count >= Self.prefix.utf8.count else { throw .notAnAddress }
+    guard token.starts(with: Self.prefix.utf8.dropLast()), token.count >= Self.prefix.utf8.count else {
+      throw .notAnAddress
+    }
     guard token.starts(with: Self.prefix.utf8) else {
       let version = token[Self.prefix.utf8.count - 1]
       guard (0x30...0x39).contains(version) || (0x61...0x7a).contains(version) else { throw .notAnAddress }
@@ -70,13 +76,18 @@ extension NodeAddress {
     guard token.count <= Self.maximumLength else { throw .tooLong(token.count) }
     guard let bytes = Base64URL.decode(token.dropFirst(Self.prefix.utf8.count)),
       bytes.count >= NodeKey.length + 4 + Self.signatureLength + Self.checksumLength,
-      SHA256.hash(data: bytes.dropLast(Self.checksumLength)).prefix(Self.checksumLength).elementsEqual(bytes.suffix(Self.checksumLength))
+      SHA256.hash(data: bytes.dropLast(Self.checksumLength)).prefix(Self.checksumLength).elementsEqual(
+        bytes.suffix(Self.checksumLength))
     else { throw .damaged }
     let signed = bytes.dropLast(Self.checksumLength)
     let body = signed.dropLast(Self.signatureLength)
     var reader = ByteReader(body)
-    guard let key = reader.bytes(NodeKey.length).flatMap({ NodeKey(bytes: $0) }), let issued = reader.uint32() else { throw .damaged }
-    guard key.isValid(signature: signed.suffix(Self.signatureLength), of: Self.signedPrefix + body) else { throw .badSignature }
+    guard let key = reader.bytes(NodeKey.length).flatMap({ NodeKey(bytes: $0) }), let issued = reader.uint32() else {
+      throw .damaged
+    }
+    guard key.isValid(signature: signed.suffix(Self.signatureLength), of: Self.signedPrefix + body) else {
+      throw .badSignature
+    }
     var routes: [NodeRoute] = []
     var servers: [SignalServer] = []
     while !reader.isAtEnd {
@@ -88,12 +99,15 @@ extension NodeAddress {
         guard routes.count < Self.maximumRoutes else { throw .malformed("more than \(Self.maximumRoutes) routes") }
         routes.append(try NodeRoute(value))
       case .signalServer:
-        guard servers.count < Self.maximumServers else { throw .malformed("more than \(Self.maximumServers) signal servers") }
+        guard servers.count < Self.maximumServers else {
+          throw .malformed("more than \(Self.maximumServers) signal servers")
+        }
         servers.append(try SignalServer(value))
       case nil: continue
       }
     }
-    self.init(key: key, issued: issued, routes: routes, signalling: servers, text: String(decoding: token, as: UTF8.self))
+    self.init(
+      key: key, issued: issued, routes: routes, signalling: servers, text: String(decoding: token, as: UTF8.self))
   }
 
   private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0d).contains(byte) }
@@ -113,7 +127,9 @@ extension NodeAddress {
 
 extension [UInt8] {
   fileprivate mutating func append(field: NodeAddress.Field, _ value: [UInt8]) throws {
-    guard let length = UInt8(exactly: value.count) else { throw NodeAddressError.malformed("a field of \(value.count) bytes") }
+    guard let length = UInt8(exactly: value.count) else {
+      throw NodeAddressError.malformed("a field of \(value.count) bytes")
+    }
     self += [field.rawValue, length] + value
   }
 }
@@ -145,7 +161,9 @@ extension NodeRoute {
     var reader = ByteReader(value)
     guard let flags = reader.byte(), let port = reader.uint16() else { throw .malformed("a route is cut short") }
     let length = flags & 8 == 0 ? 4 : 16
-    guard let nic = reader.bytes(length).flatMap({ IPAddress(bytes: $0) }) else { throw .malformed("a route is cut short") }
+    guard let nic = reader.bytes(length).flatMap({ IPAddress(bytes: $0) }) else {
+      throw .malformed("a route is cut short")
+    }
     guard port != 0 else { throw .malformed("a route's port is 0") }
     guard nic.isUsableHost else { throw .malformed("a route leads to \(nic)") }
     var external = ExternalAddress.unknown
@@ -171,7 +189,8 @@ extension NodeRoute {
 }
 
 extension IPAddress {
-  /// One host can have it: not the wildcard, a group, or everybody; nor IPv4 in IPv6's clothes, which rules for IPv4 would not see.
+  /// One host can have it: not the wildcard, a group, or everybody; nor IPv4 in IPv6's clothes, which rules for IPv4
+  /// would not see.
   var isUsableHost: Bool { !isWildcard && !isMulticast && !isBroadcast && unmapped == self }
 }
 

@@ -12,7 +12,9 @@ extension NodeAddress {
     if routes.isEmpty { lines.append(("route", "none: it can be reached through signalling only")) }
     for route in routes { lines.append(("route", route.inWords)) }
     if signalling.isEmpty { lines.append(("signalling", "none: only direct connections are possible")) }
-    for server in signalling { lines.append(("signalling", "\(server.host) port \(server.port)\(server.tls ? ", TLS" : "")")) }
+    for server in signalling {
+      lines.append(("signalling", "\(server.host) port \(server.port)\(server.tls ? ", TLS" : "")"))
+    }
     return lines
   }
 

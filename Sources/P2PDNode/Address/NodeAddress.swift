@@ -1,13 +1,15 @@
 import P2PDNet
 
-/// Where a node can be reached, as one token that its key has signed: `p2pd1…`. The bytes are drawn in NodeAddress+Codec.swift.
+/// Where a node can be reached, as one token that its key has signed: `p2pd1…`. The bytes are drawn in
+/// NodeAddress+Codec.swift.
 ///
-/// It tells whoever holds it the node's key, its interfaces' addresses and, once known, their outside addresses and how their router maps
-/// ports. It names no interface and carries no machine id. Equal tokens are equal addresses.
+/// It tells whoever holds it the node's key, its interfaces' addresses and, once known, their outside addresses and
+/// how their router maps ports. It names no interface and carries no machine id. Equal tokens are equal addresses.
 public struct NodeAddress: Hashable, Sendable, CustomStringConvertible {
   /// Whose address it is; pipes to it are verified against this key.
   public let key: NodeKey
-  /// When it was made, in seconds since 1970 (UTC), by the clock of the node that made it. A later one replaces an earlier one.
+  /// When it was made, in seconds since 1970 (UTC), by the clock of the node that made it. A later one replaces an
+  /// earlier one.
   public let issued: UInt32
   /// How to get there, in the node's own order of preference.
   public let routes: [NodeRoute]
@@ -45,7 +47,9 @@ public struct NodeRoute: Hashable, Sendable {
   /// nil: not measured.
   public let nat: NATFacts?
 
-  public init(interface: UInt8, nic: IPAddress, port: UInt16, external: ExternalAddress = .unknown, nat: NATFacts? = nil) {
+  public init(
+    interface: UInt8, nic: IPAddress, port: UInt16, external: ExternalAddress = .unknown, nat: NATFacts? = nil
+  ) {
     self.interface = interface & 15
     self.nic = IPAddress(family: nic.family, high: nic.high, low: nic.low)
     self.port = port
@@ -125,7 +129,8 @@ public enum NodeAddressError: Error, Hashable, Sendable, CustomStringConvertible
     case .notAnAddress: "not a node address: it does not begin with p2pd1"
     case .unknownVersion(let version):
       "a node address of version \(version), and this program knows version 1 only; a newer p2pd-lua may read it"
-    case .tooLong(let length): "not a node address: \(length) characters, at most \(NodeAddress.maximumLength) are allowed"
+    case .tooLong(let length):
+      "not a node address: \(length) characters, at most \(NodeAddress.maximumLength) are allowed"
     case .damaged: "a damaged node address: characters are missing or changed; copy it again as a whole"
     case .badSignature: "a forged node address: its signature is not by the key it names"
     case .malformed(let field): "a malformed node address: \(field)"

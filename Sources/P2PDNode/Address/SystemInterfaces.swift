@@ -1,20 +1,43 @@
 import NIOCore
 import P2PDNet
 
-/// The machine's own interfaces.
+/// Where the node learns of its machine's interfaces; tests put their own in its place.
+protocol InterfaceSource: AnyObject, Sendable {
+  /// Reads them and goes on watching; `changed` comes on the loop after each change. A machine that does not tell has
+  /// none.
+  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
+    [NetworkInterface]
+  >
+  /// No change is reported after this.
+  func stop() -> EventLoopFuture<Void>
+}
+
+/// The machine's own, read and watched through ``InterfaceMonitor``. Confined to the node's loop.
 final class SystemInterfaces: InterfaceSource, @unchecked Sendable {
-  func list() -> [NodeInterface] {
-    var byIndex: [UInt32: NodeInterface] = [:]
-    for device in (try? System.enumerateDevices()) ?? [] {
-      guard let ip = device.address.flatMap({ Endpoint($0) })?.ip, let mask = device.netmask.flatMap({ Endpoint($0) })?.ip else { continue }
-      let index = UInt32(clamping: device.interfaceIndex)
-      let bits = mask.high.nonzeroBitCount + mask.low.nonzeroBitCount
-      byIndex[index, default: NodeInterface(name: device.name, index: index, addresses: [])].addresses.append(
-        LocalAddress(ip: ip, prefix: bits, interface: index))
+  private let loop: any EventLoop
+  private var monitor: InterfaceMonitor?
+
+  init(on loop: any EventLoop) { self.loop = loop }
+
+  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
+    [NetworkInterface]
+  > {
+    InterfaceMonitor.start(on: loop) { _, now in changed(now.interfaces) }.map { monitor in
+      self.monitor = monitor
+      return monitor.snapshot.interfaces
     }
-    return byIndex.values.sorted { $0.index < $1.index }
   }
 
-  func start(on loop: any EventLoop, changed: @escaping @Sendable () -> Void) {}
-  func stop() {}
+  func stop() -> EventLoopFuture<Void> { monitor?.stop() ?? loop.makeSucceededVoidFuture() }
+}
+
+extension LocalAddress {
+  /// The addresses a connection can start from now.
+  static func all(of interfaces: [NetworkInterface]) -> [LocalAddress] {
+    interfaces.filter(\.isUp).flatMap { interface in
+      interface.addresses.filter(\.isUsable).map {
+        LocalAddress(ip: $0.ip, prefix: $0.prefixLength, interface: interface.index)
+      }
+    }
+  }
 }

@@ -68,7 +68,9 @@ enum Base32 {
   private static let alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
 }
 
-private func decodeBits(_ text: some Collection<UInt8>, perCharacter width: UInt32, value: (UInt8) -> UInt8?) -> [UInt8]? {
+private func decodeBits(_ text: some Collection<UInt8>, perCharacter width: UInt32, value: (UInt8) -> UInt8?)
+  -> [UInt8]?
+{
   var out: [UInt8] = []
   out.reserveCapacity(text.count * Int(width) / 8)
   var pending: UInt32 = 0

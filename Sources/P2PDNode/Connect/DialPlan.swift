@@ -26,8 +26,9 @@ struct DialCandidate: Hashable, Sendable {
 
 /// Which of a peer's routes to dial from here, best first, and why the others are left out. Pure.
 ///
-/// A stranger's private address is dialled only where this host has an address in the same network: elsewhere the packets would reach
-/// nobody, or somebody else's machine of that number. (Even there it may be; the key check finds out.)
+/// A stranger's private address is dialled only where this host has an address in the same network: elsewhere the
+/// packets would reach nobody, or somebody else's machine of that number. (Even there it may be; the key check finds
+/// out.)
 struct DialPlan {
   private(set) var candidates: [DialCandidate] = []
   /// Routes that no connection attempt was made for, with the reason.
@@ -58,7 +59,11 @@ struct DialPlan {
       } else if ip.family == .v6 {
         if public6 { offer(rank, ip, port, .ipv6) } else { skip(ip, port, "this machine has no public IPv6 address") }
       } else {
-        if public4 { offer(rank, ip, port, .ipv4) } else { skip(ip, port, "this machine has no IPv4 address but loopback's") }
+        if public4 {
+          offer(rank, ip, port, .ipv4)
+        } else {
+          skip(ip, port, "this machine has no IPv4 address but loopback's")
+        }
       }
     }
 
@@ -78,10 +83,14 @@ struct DialPlan {
         continue
       }
       if nic.isLinkLocal {
-        // Which of our links is the peer's, nobody knows: try them all, late unless another route says that we are neighbours.
-        let links = own.filter { $0.ip.isLinkLocal && $0.ip.family == nic.family }.map(\.interface).unique.prefix(Self.maximumLinks)
+        // Which of our links is the peer's, nobody knows: try them all, late unless another route says that we are
+        // neighbours.
+        let links = own.filter { $0.ip.isLinkLocal && $0.ip.family == nic.family }.map(\.interface).unique.prefix(
+          Self.maximumLinks)
         if links.isEmpty { skip(nic, route.port, "this machine has no link-local address of that family") }
-        for link in links { offer(sharesNetwork ? 2 : 5, nic.scoped(nic.needsScope ? link : nil), route.port, .linkLocal) }
+        for link in links {
+          offer(sharesNetwork ? 2 : 5, nic.scoped(nic.needsScope ? link : nil), route.port, .linkLocal)
+        }
         continue
       }
       offerRouted(nic, route.port, rank: 3)
@@ -128,7 +137,9 @@ extension LocalAddress {
 extension IPAddress {
   fileprivate var unscoped: IPAddress { IPAddress(family: family, high: high, low: low) }
   fileprivate var needsScope: Bool { family == .v6 && isLinkLocal }
-  fileprivate func scoped(_ scope: UInt32?) -> IPAddress { IPAddress(family: family, high: high, low: low, scopeID: scope ?? 0) }
+  fileprivate func scoped(_ scope: UInt32?) -> IPAddress {
+    IPAddress(family: family, high: high, low: low, scopeID: scope ?? 0)
+  }
 }
 
 extension [UInt32] {

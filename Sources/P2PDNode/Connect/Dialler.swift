@@ -3,7 +3,8 @@ import NIOPosix
 import NIOSSL
 import P2PDNet
 
-/// Drives one ``DialRace``: makes its TCP connections and handshakes, until one has proven the key. Confined to its event loop.
+/// Races a plan's candidates (RFC 8305 §5): makes TCP connections and handshakes, until one has proven the key.
+/// Confined to its event loop.
 final class Dialler: @unchecked Sendable {
   struct Winner {
     let proof: HandshakeGate.Proof
@@ -17,12 +18,14 @@ final class Dialler: @unchecked Sendable {
   private let loop: any EventLoop
   private let deadline: NIODeadline
   private let done: (Result<Winner, NetError>) -> Void
-  private var race: DialRace
-  private var timer: Scheduled<Void>?
+  private var race = HappyEyeballs<DialCandidate>(attemptDelay: headStart)
+  private var wake: Scheduled<Void>?
+  private var end: Scheduled<Void>?
   private var channels: [Int: any Channel] = [:]
   private var failures: [Int: NetError] = [:]
   private var proofs: [Int: HandshakeGate.Proof] = [:]
   private var given = Set<Int>()
+  private var stopped: NetError?
 
   /// `done` is called once, on the loop; its failure holds each attempt's failure and why the plan left routes out.
   init(
@@ -36,46 +39,48 @@ final class Dialler: @unchecked Sendable {
     self.loop = loop
     self.deadline = deadline
     self.done = done
-    race = DialRace(candidates.map(\.path), deadline: deadline)
   }
 
-  func start() { perform(race.start(now: loop.now)) }
+  func start() {
+    end = loop.assumeIsolated().scheduleTask(deadline: deadline) {
+      self.handle(.stop(NetError(.timeout, "connect to node \(self.key.short)", cause: "no way led there in time")))
+    }
+    handle(.start(candidates))
+  }
 
   /// Gives everything up; `done` hears `cancelled`.
   func cancel() {
-    guard !race.isOver else { return }
-    perform(race.cancelled())
-    finish(.failure(NetError(.cancelled, "connect to node \(key.short)", cause: "it was called off")))
+    handle(.stop(NetError(.cancelled, "connect to node \(key.short)", cause: "it was called off")))
   }
 
-  private func perform(_ actions: [DialRace.Action]) {
-    for action in actions {
+  private func handle(_ event: HappyEyeballs<DialCandidate>.Event) {
+    if case .stop(let error) = event { stopped = stopped ?? error }
+    for action in race.handle(event, now: loop.now) {
       switch action {
-      case .dial(let index): dial(index)
+      case .attempt(let index, let candidate): dial(index, candidate)
       case .wake(let time):
-        timer?.cancel()
-        timer = loop.assumeIsolated().scheduleTask(deadline: time) { self.perform(self.race.timer(now: self.loop.now)) }
+        wake?.cancel()
+        wake = loop.assumeIsolated().scheduleTask(deadline: time) { self.handle(.tick) }
       case .cancel(let index):
         given.insert(index)
         channels.removeValue(forKey: index)?.close(promise: nil)
         proofs.removeValue(forKey: index)?.channel.close(promise: nil)
-      case .won(let index):
+      case .succeed(let index):
         guard let proof = proofs.removeValue(forKey: index) else { continue }
         channels[index] = nil
         finish(.success(Winner(proof: proof, path: candidates[index].path)))
-      case .lost(let timedOut): finish(.failure(failure(timedOut: timedOut)))
+      case .fail: finish(.failure(failure()))
       }
     }
   }
 
   private func finish(_ result: Result<Winner, NetError>) {
-    timer?.cancel()
-    timer = nil
+    wake?.cancel()
+    end?.cancel()
     done(result)
   }
 
-  private func dial(_ index: Int) {
-    let candidate = candidates[index]
+  private func dial(_ index: Int, _ candidate: DialCandidate) {
     let what = "\(candidate.path.rawValue) \(candidate.endpoint)"
     let left = max(.milliseconds(1), deadline - loop.now)
     let gate = HandshakeGate(what, expected: key) { result in
@@ -85,7 +90,6 @@ final class Dialler: @unchecked Sendable {
       }
     }
     ClientBootstrap(group: loop)
-      .channelOption(.allowRemoteHalfClosure, value: true)
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
       .channelOption(.recvAllocator, value: nodeReceiveBuffers)
       .connectTimeout(left)
@@ -103,42 +107,46 @@ final class Dialler: @unchecked Sendable {
 
   private func failed(_ index: Int, _ error: NetError) {
     channels.removeValue(forKey: index)?.close(promise: nil)
-    guard failures[index] == nil else { return }
+    // What was given up closes with an error of its own.
+    guard failures[index] == nil, !given.contains(index) else { return }
     failures[index] = error
-    perform(race.failed(index, now: loop.now))
+    handle(.attemptFailed(index, error))
   }
 
   private func proven(_ index: Int, _ proof: HandshakeGate.Proof) {
     switch proof.agreed {
     case .hosted:
       proofs[index] = proof
-      perform(race.proven(index))
+      handle(.attemptSucceeded(index))
     case .notHosted:
       // The right node: no other way to it can have another answer.
       channels.removeValue(forKey: index)?.close(promise: nil)
-      failures[index] = NetError(.noProtocol, "\(candidates[index].endpoint)", cause: "the node does not host this protocol")
-      guard !race.isOver else { return }
-      perform(race.cancelled())
-      finish(.failure(failure(timedOut: false)))
+      let error = NetError(.noProtocol, "\(candidates[index].endpoint)", cause: "the node does not host this protocol")
+      failures[index] = error
+      handle(.stop(error))
     case .notANode:
-      failed(index, NetError(.notP2PD, "\(candidates[index].endpoint)", cause: "what answered agreed on no p2pd protocol"))
+      failed(
+        index, NetError(.notP2PD, "\(candidates[index].endpoint)", cause: "what answered agreed on no p2pd protocol"))
     }
   }
 
-  /// The sum of all attempts. Its code is the most telling one: who reached a node that hosts no such protocol need not hear of refusals.
-  private func failure(timedOut: Bool) -> NetError {
+  /// The sum of all attempts. Its code is the most telling one: who reached a node that hosts no such protocol need
+  /// not hear of refusals.
+  private func failure() -> NetError {
+    let what = "connect to node \(key.short)"
     let attempts = candidates.indices.compactMap { index -> NetError? in
       if let error = failures[index] { return error }
-      guard given.contains(index) || channels[index] != nil else { return nil }
-      return NetError(.timeout, "\(candidates[index].path.rawValue) \(candidates[index].endpoint)", cause: "no answer in time")
+      // Under way when the time was up.
+      guard given.contains(index) else { return nil }
+      return NetError(
+        .timeout, "\(candidates[index].path.rawValue) \(candidates[index].endpoint)", cause: "no answer in time")
     }
+    if let stopped, stopped.code == .cancelled { return stopped }
     if candidates.isEmpty {
       return NetError(
-        .unreachable, "connect to node \(key.short)", cause: "none of its routes can be reached from this network", attempts: skipped)
+        .unreachable, what, cause: "none of its routes can be reached from this network", attempts: skipped)
     }
     let code = Self.telling.first { code in attempts.contains { $0.code == code } }
-    let what = "connect to node \(key.short)"
-    if timedOut, code == nil { return NetError(.timeout, what, cause: "no way led there in time", attempts: attempts + skipped) }
     return NetError(
       code ?? attempts.first?.code ?? .unreachable, what,
       cause: code.flatMap { Self.words[$0] } ?? "no way led there", attempts: attempts + skipped)
@@ -147,6 +155,11 @@ final class Dialler: @unchecked Sendable {
   private static let telling: [NetError.Code] = [.noProtocol, .limit, .wrongKey, .notP2PD, .timeout]
   private static let words: [NetError.Code: String] = [
     .noProtocol: "it does not host this protocol", .limit: "it takes no more pipes for now",
-    .wrongKey: "another node answered in its place", .notP2PD: "what answered is no p2pd node", .timeout: "no answer in time",
+    .wrongKey: "another node answered in its place", .notP2PD: "what answered is no p2pd node",
+    .timeout: "no answer in time",
   ]
+
+  /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a
+  /// few milliseconds or not at all, and a wasted attempt between nodes costs little.
+  private static let headStart = TimeAmount.milliseconds(50)
 }

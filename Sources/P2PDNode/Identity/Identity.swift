@@ -3,8 +3,9 @@ import P2PDNet
 
 /// A node's Ed25519 key pair. The secret half lives in one file of the state folder, made at the first start.
 ///
-/// The file is one line, `p2pd-node-key-1 ` and base64url of the 32-byte seed and the first 4 bytes of its SHA-256, so that a damaged
-/// file is told from another key. Whoever reads it can pose as the node: it is made with mode 0600 and refused when others may read it.
+/// The file is one line, `p2pd-node-key-1 ` and base64url of the 32-byte seed and the first 4 bytes of its SHA-256,
+/// so that a damaged file is told from another key. Whoever reads it can pose as the node: it is made with mode 0600
+/// and refused when others may read it.
 public struct Identity: Sendable {
   public let key: NodeKey
   private let secret: Curve25519.Signing.PrivateKey
@@ -26,10 +27,14 @@ public struct Identity: Sendable {
   /// Two processes that start at once get the same key: the folder is locked while the file is made.
   /// Throws ``NetError``: `permission` (unreadable, or readable by others), `io` (damaged, disk full, no such folder).
   public static func load(from folder: StateFolder) throws -> Identity {
-    if let text = try folder.read(fileName, maximum: 4096, secret: true) { return try parse(text, path: folder.path(of: fileName)) }
+    if let text = try folder.read(fileName, maximum: 4096, secret: true) {
+      return try parse(text, path: folder.path(of: fileName))
+    }
     return try folder.locked {
       // Another process may have made it while this one waited for the lock.
-      if let text = try folder.read(fileName, maximum: 4096, secret: true) { return try parse(text, path: folder.path(of: fileName)) }
+      if let text = try folder.read(fileName, maximum: 4096, secret: true) {
+        return try parse(text, path: folder.path(of: fileName))
+      }
       let fresh = ephemeral()
       try folder.write(fresh.fileText, to: fileName)
       return fresh

@@ -3,7 +3,8 @@ import P2PDNet
 
 /// The folder in which a node keeps what must outlive it: its key, its port. Mode 0700.
 ///
-/// Every call blocks on the disk, so none belongs on an event loop's thread. Failures are ``NetError`` with the path in them.
+/// Every call blocks on the disk, so none belongs on an event loop's thread. Failures are ``NetError`` with the path
+/// in them.
 public struct StateFolder: Sendable {
   public let path: String
 
@@ -13,11 +14,16 @@ public struct StateFolder: Sendable {
     try Self.makeDirectories(path)
   }
 
-  /// `$XDG_STATE_HOME/p2pd-lua`, or `~/.local/state/p2pd-lua` (XDG base directory specification 0.8); nil without a home.
+  /// `$XDG_STATE_HOME/p2pd-lua`, or `~/.local/state/p2pd-lua` (XDG base directory specification 0.8); nil without a
+  /// home.
   public static var defaultPath: String? {
     // The specification: a path that is not absolute is to be ignored.
-    if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") { return base + "/p2pd-lua" }
-    if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") { return home + "/.local/state/p2pd-lua" }
+    if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
+      return base + "/p2pd-lua"
+    }
+    if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
+      return home + "/.local/state/p2pd-lua"
+    }
     return nil
   }
 
@@ -29,26 +35,36 @@ public struct StateFolder: Sendable {
     let descriptor = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     if descriptor < 0, errno == ENOENT { return nil }
     guard descriptor >= 0 else {
-      if errno == ELOOP { throw NetError(.permission, "read \(file)", cause: "it is a symbolic link; put the file itself there") }
+      if errno == ELOOP {
+        throw NetError(.permission, "read \(file)", cause: "it is a symbolic link; put the file itself there")
+      }
       throw NetError(file: errno, "read \(file)")
     }
     defer { close(descriptor) }
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw NetError(file: errno, "read \(file)") }
-    guard status.st_mode & S_IFMT == S_IFREG else { throw NetError(.io, "read \(file)", cause: "it is no regular file") }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw NetError(.io, "read \(file)", cause: "it is no regular file")
+    }
     if secret {
       guard status.st_uid == geteuid() else {
-        throw NetError(.permission, "read \(file)", cause: "it belongs to user \(status.st_uid), not to you; fix: chown \(geteuid()) '\(file)'")
+        throw NetError(
+          .permission, "read \(file)",
+          cause: "it belongs to user \(status.st_uid), not to you; fix: chown \(geteuid()) '\(file)'")
       }
       guard status.st_mode & 0o077 == 0 else {
         let mode = String(status.st_mode & 0o777, radix: 8)
-        throw NetError(.permission, "read \(file)", cause: "others can read this secret key (mode \(mode)); fix: chmod 600 '\(file)'")
+        throw NetError(
+          .permission, "read \(file)", cause: "others can read this secret key (mode \(mode)); fix: chmod 600 '\(file)'"
+        )
       }
     }
     var bytes = [UInt8](repeating: 0, count: maximum)
     var filled = 0
     while filled < maximum {
-      let count = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress?.advanced(by: filled), maximum - filled) }
+      let count = bytes.withUnsafeMutableBytes {
+        Glibc.read(descriptor, $0.baseAddress?.advanced(by: filled), maximum - filled)
+      }
       if count < 0, errno == EINTR { continue }
       guard count >= 0 else { throw NetError(file: errno, "read \(file)") }
       if count == 0 { break }
@@ -57,7 +73,8 @@ public struct StateFolder: Sendable {
     return Array(bytes.prefix(filled))
   }
 
-  /// Puts the bytes there as a whole or not at all, mode 0600: a new file beside it, flushed, renamed over it. Call inside ``locked(_:)``.
+  /// Puts the bytes there as a whole or not at all, mode 0600: a new file beside it, flushed, renamed over it. Call
+  /// inside ``locked(_:)``.
   func write(_ bytes: [UInt8], to name: String) throws {
     let file = path(of: name)
     let fresh = file + ".new"
@@ -67,7 +84,9 @@ public struct StateFolder: Sendable {
     var failure: Int32 = 0
     var written = 0
     while written < bytes.count, failure == 0 {
-      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress?.advanced(by: written), bytes.count - written) }
+      let count = bytes.withUnsafeBytes {
+        Glibc.write(descriptor, $0.baseAddress?.advanced(by: written), bytes.count - written)
+      }
       if count < 0 { if errno != EINTR { failure = errno } } else { written += count }
     }
     // The umask may have taken the owner's own bits.
@@ -118,13 +137,17 @@ public struct StateFolder: Sendable {
   private static func makeDirectories(_ path: String) throws {
     var status = stat()
     if stat(path, &status) == 0 {
-      guard status.st_mode & S_IFMT == S_IFDIR else { throw NetError(.io, "use the state folder \(path)", cause: "it is no folder") }
+      guard status.st_mode & S_IFMT == S_IFDIR else {
+        throw NetError(.io, "use the state folder \(path)", cause: "it is no folder")
+      }
       return
     }
     guard errno == ENOENT else { throw NetError(file: errno, "use the state folder \(path)") }
     if let slash = path.lastIndex(of: "/"), slash != path.startIndex { try makeDirectories(String(path[..<slash])) }
     // EEXIST: another process was faster.
-    guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw NetError(file: errno, "make the state folder \(path)") }
+    guard mkdir(path, 0o700) == 0 || errno == EEXIST else {
+      throw NetError(file: errno, "make the state folder \(path)")
+    }
   }
 }
 

@@ -1,10 +1,12 @@
+import Glibc
 import NIOCore
 import NIOSSL
 import NIOTLS
 import P2PDNet
 
-/// Stands behind the TLS handler until the peer has proven its key, then makes room for the pipe: whoever waits gets the channel, the key
-/// and the protocol's name at the very moment the handshake ends, before the first byte that follows it.
+/// Stands behind the TLS handler until the peer has proven its key, then makes room for the pipe: whoever waits gets
+/// the channel, the key and the protocol's name at the very moment the handshake ends, before the first byte that
+/// follows it.
 ///
 /// Confined to its channel's event loop.
 final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unchecked Sendable {
@@ -40,6 +42,7 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
       isServer
       ? NIOSSLServerHandler(context: context, customVerificationCallback: verify)
       : try NIOSSLClientHandler(context: context, serverHostname: nil, customVerificationCallback: verify)
+    channel.closeOnExec()
     timer = channel.eventLoop.assumeIsolated().scheduleTask(in: time) {
       self.finish(.failure(NetError(.timeout, self.what, cause: "no TLS handshake within \(time.inSeconds) s")))
       channel.close(promise: nil)
@@ -97,7 +100,8 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
     NetError(.closed, what, cause: "it hung up during the handshake: no p2pd node, or one that takes no more pipes")
   }
 
-  /// What a failed handshake says about the other side. TLS errors mean that no node is there, since all nodes speak the same TLS.
+  /// What a failed handshake says about the other side. TLS errors mean that no node is there, since all nodes speak
+  /// the same TLS.
   private static func reading(_ error: any Error, _ what: String) -> NetError {
     if let error = error as? IOError { return NetError(errno: error.errnoCode, what) }
     switch error as? NIOSSLError {
@@ -109,7 +113,9 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
     if text.contains(AcceptRefusal.asBoringSSLSaysIt) {
       return NetError(.limit, what, cause: "the node takes no more pipes for now")
     }
-    if let (_, cause) = explanations.first(where: { text.contains($0.0) }) { return NetError(.notP2PD, what, cause: cause) }
+    if let (_, cause) = explanations.first(where: { text.contains($0.0) }) {
+      return NetError(.notP2PD, what, cause: cause)
+    }
     return NetError(.notP2PD, what, cause: "TLS failed: \(text)")
   }
 
@@ -123,6 +129,15 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
     ("UNEXPECTED_RECORD", "what answered does not speak TLS"),
     ("BAD_DECRYPT", "what answered does not speak TLS"),
   ]
+}
+
+extension Channel {
+  /// A process that a script starts must not inherit the socket: it would keep the connection, or the port, alive.
+  func closeOnExec() {
+    try? pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { descriptor in
+      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    }
+  }
 }
 
 extension TimeAmount {

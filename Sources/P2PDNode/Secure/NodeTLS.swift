@@ -1,17 +1,17 @@
 import Crypto
-import struct Foundation.Date
 import NIOSSL
 import P2PDNet
 import X509
 
-/// The encryption of pipes between nodes: TLS 1.3 (RFC 8446), both sides with a self-signed Ed25519 certificate (RFC 8410) made of the
-/// node's own key. Nobody signs for anybody: the certificate only carries the key, TLS's CertificateVerify message proves that the peer
-/// holds it, and the node compares it with the key it expects. Names and dates in the certificate are not looked at.
+/// The encryption of pipes between nodes: TLS 1.3 (RFC 8446), both sides with a self-signed Ed25519 certificate (RFC
+/// 8410) made of the node's own key. Nobody signs for anybody: the certificate only carries the key, TLS's
+/// CertificateVerify message proves that the peer holds it, and the node compares it with the key it expects. Names
+/// and dates in the certificate are not looked at.
 ///
 /// The protocol's name travels in ALPN (RFC 7301), so it is settled within the handshake: ``ALPN``.
 struct NodeTLS: Sendable {
-  private let certificate: NIOSSLCertificate
-  private let privateKey: NIOSSLPrivateKey
+  let certificate: NIOSSLCertificate
+  let privateKey: NIOSSLPrivateKey
 
   /// Makes the certificate: once per start of a node, about a millisecond.
   init(_ identity: Identity) throws {
@@ -20,7 +20,8 @@ struct NodeTLS: Sendable {
       let name = try DistinguishedName { CommonName("p2pd node") }
       let made = try Certificate(
         version: .v3, serialNumber: Certificate.SerialNumber(bytes: [1]), publicKey: .init(secret.publicKey),
-        notValidBefore: Self.firstDay, notValidAfter: Self.lastDay, issuer: name, subject: name,
+        notValidBefore: .init(timeIntervalSince1970: Self.firstSecond),
+        notValidAfter: .init(timeIntervalSince1970: Self.lastSecond), issuer: name, subject: name,
         signatureAlgorithm: .ed25519, extensions: Certificate.Extensions(), issuerPrivateKey: .init(secret))
       certificate = try NIOSSLCertificate(bytes: made.serializeAsPEM().derBytes, format: .der)
       privateKey = try NIOSSLPrivateKey(bytes: Self.privateKeyHead + identity.seed, format: .der)
@@ -31,7 +32,8 @@ struct NodeTLS: Sendable {
 
   /// For accepting: any node's key will do, what it is is noted with ``key(of:)``.
   func server(hosting protocols: [String]) throws -> NIOSSLContext {
-    try context(.makeServerConfiguration(certificateChain: [], privateKey: .privateKey(privateKey)), ALPN.server(protocols))
+    try context(
+      .makeServerConfiguration(certificateChain: [], privateKey: .privateKey(privateKey)), ALPN.server(protocols))
   }
 
   /// For connecting to speak one protocol.
@@ -41,7 +43,9 @@ struct NodeTLS: Sendable {
 
   /// The key in a peer's certificate, leaf first; nil if it is no node's certificate.
   static func key(of chain: [NIOSSLCertificate]) -> NodeKey? {
-    guard let leaf = chain.first, let info = try? leaf.extractPublicKey().toSPKIBytes(), info.starts(with: publicKeyHead) else {
+    guard let leaf = chain.first, let info = try? leaf.extractPublicKey().toSPKIBytes(),
+      info.starts(with: publicKeyHead)
+    else {
       return nil
     }
     return NodeKey(bytes: info.dropFirst(publicKeyHead.count))
@@ -61,8 +65,10 @@ struct NodeTLS: Sendable {
     // The hybrid first: what is recorded today stays shut when X25519 falls.
     configuration.curves = [.x25519_MLKEM768, .x25519]
     configuration.applicationProtocols = names
-    configuration.shutdownTimeout = .seconds(2)
-    do { return try NIOSSLContext(configuration: configuration) } catch { throw NetError(.tls, "set up TLS", cause: "\(error)") }
+    configuration.shutdownTimeout = .seconds(1)
+    do { return try NIOSSLContext(configuration: configuration) } catch {
+      throw NetError(.tls, "set up TLS", cause: "\(error)")
+    }
   }
 
   /// DER up to the seed of an Ed25519 PKCS #8 key, and up to the key of its SubjectPublicKeyInfo (RFC 8410 §4, §7).
@@ -70,13 +76,15 @@ struct NodeTLS: Sendable {
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
   ]
   private static let publicKeyHead: [UInt8] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00]
-  /// 1975-01-01 (rust-libp2p's choice: a node whose clock is wrong must still connect) and RFC 5280 §4.1.2.5's "no end", 9999-12-31.
-  private static let firstDay = Date(timeIntervalSince1970: 157_766_400)
-  private static let lastDay = Date(timeIntervalSince1970: 253_402_300_799)
+  /// 1975-01-01 (rust-libp2p's choice: a node whose clock is wrong must still connect) and RFC 5280 §4.1.2.5's "no
+  /// end", 9999-12-31.
+  private static let firstSecond = 157_766_400.0
+  private static let lastSecond = 253_402_300_799.0
 }
 
-/// How a protocol is named in the handshake. A client offers `p2pd1/NAME`, or `p2pd1` for the default protocol, and `p2pd1?` after it; the
-/// server takes the first it hosts. So a node that does not host the protocol answers `p2pd1?`, and what is no node agrees on nothing.
+/// How a protocol is named in the handshake. A client offers `p2pd1/NAME`, or `p2pd1` for the default protocol, and
+/// `p2pd1?` after it; the server takes the first it hosts. So a node that does not host the protocol answers
+/// `p2pd1?`, and what is no node agrees on nothing.
 enum ALPN {
   static func client(_ name: String) -> [String] { [token(name), probe] }
 
@@ -102,7 +110,8 @@ enum ALPN {
   static func isValid(_ name: String) -> Bool {
     name.utf8.count <= 64
       && name.utf8.allSatisfy {
-        (0x30...0x39).contains($0) || (0x41...0x5a).contains($0) || (0x61...0x7a).contains($0) || [0x2d, 0x2e, 0x5f].contains($0)
+        (0x30...0x39).contains($0) || (0x41...0x5a).contains($0) || (0x61...0x7a).contains($0)
+          || [0x2d, 0x2e, 0x5f].contains($0)
       }
   }
 
