@@ -15,7 +15,7 @@ import Testing
       #expect(!entry.text.isEmpty, "\(entry.fullName)")
       #expect(entry.text.hasSuffix(".") || entry.kind == .constant, "\(entry.fullName): a text ends with a full stop")
       #expect(entry.errors.isEmpty || entry.returns.contains { $0.name == "err" } || entry.returns.contains { $0.text.contains("err") }
-        || entry.fullName == "p2pd.list_interfaces", "\(entry.fullName) has errors but gives no err")
+        || entry.fullName == "task:join" || entry.fullName == "p2pd.list_interfaces", "\(entry.fullName) has errors but gives no err")
     }
   }
 
@@ -57,11 +57,13 @@ import Testing
   }
 
   @Test(.timeLimit(.minutes(1))) func theClassesHaveTheMethodsTheTableSays() async throws {
+    let removers = ["del_msg_cb", "del_up_cb", "del_end_cb"]
     let registered: [String: [String]] = [
-      "p2pd.pipe": (PipeMethods.methods + PipeReceive.methods).map(\.0) + ["messages"], "p2pd.node": NodeMethods.methods.map(\.0),
-      "p2pd.daemon": DaemonMethods.methods.map(\.0), "p2pd.interface": InterfaceObject.methods.map(\.0),
-      "p2pd.route": RouteObject.methods.map(\.0), "p2pd.timer": TimerObject.methods.map(\.0), "p2pd.client_tup": [], "p2pd.error": [],
-      "p2pd.subscription": [], "p2pd.task": ["join", "cancel", "done"], "p2pd.queue": ["put", "get", "close"],
+      "p2pd.pipe": (PipeMethods.methods + PipeReceive.methods).map(\.0) + ["messages"] + removers,
+      "p2pd.node": NodeMethods.methods.map(\.0) + removers, "p2pd.daemon": DaemonMethods.methods.map(\.0) + ["del_msg_cb"],
+      "p2pd.interface": InterfaceObject.methods.map(\.0), "p2pd.route": RouteObject.methods.map(\.0),
+      "p2pd.timer": TimerObject.methods.map(\.0), "p2pd.client_tup": [], "p2pd.error": [], "p2pd.subscription": [],
+      "p2pd.task": ["join", "cancel", "done"], "p2pd.queue": ["put", "get", "close"],
     ]
     for known in API.classes {
       let described = API.members(of: known.name).filter { $0.kind == .method }.map(\.name)
@@ -78,7 +80,8 @@ import Testing
         try text.write(to: url, atomically: true, encoding: .utf8)
       }
       let found = try? String(contentsOf: url, encoding: .utf8)
-      #expect(found == text, "\(path) is out of date: run the tests with P2PD_WRITE_API=1")
+      let isCurrent = found == text
+      #expect(isCurrent, "\(path) is out of date: run the tests with P2PD_WRITE_API=1")
     }
   }
 }

@@ -3,6 +3,8 @@ import LuaVM
 import Logging
 import NIOCore
 import NIOPosix
+import P2PDNet
+import P2PDNode
 import Synchronization
 import Testing
 
@@ -58,6 +60,16 @@ final class Bench: Sendable {
     options.nodeDefaults = Bench.loopbackNode
     let logger = Logger(label: "test") { _ in Recorder(lines: logged) }
     host = try await ScriptHost.make(on: MultiThreadedEventLoopGroup.singleton.next(), options: options, logger: logger)
+  }
+
+  /// A node that nobody outside this host reaches.
+  static var loopbackNode: NodeConfiguration {
+    var configuration = NodeConfiguration()
+    configuration.ephemeral = true
+    configuration.offline = true
+    configuration.port = 0
+    configuration.listen = [.loopback(.v4)]
+    return configuration
   }
 
   func write(_ name: String, _ text: String) throws -> String {

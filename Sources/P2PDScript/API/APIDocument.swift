@@ -53,16 +53,20 @@ public enum APIDocument {
     return out
   }
 
-  /// `pipe:recv([sub] [, timeout])`
+  /// `pipe:recv([sub [, timeout]])`
   static func signature(_ entry: APIEntry) -> String {
     guard entry.kind == .function || entry.kind == .method else { return entry.fullName }
     var text = ""
+    var open = 0
     for (index, argument) in entry.arguments.enumerated() {
-      let comma = index == 0 ? "" : ", "
-      text += argument.isOptional ? "[\(comma)\(argument.name)]" : comma + argument.name
+      if argument.isOptional {
+        text += index == 0 ? "[" : " ["
+        open += 1
+      }
+      text += index == 0 ? argument.name : ", " + argument.name
     }
     if entry.variadic { text += text.isEmpty ? "..." : ", ..." }
-    return "\(entry.fullName)(\(text))"
+    return "\(entry.fullName)(\(text)\(String(repeating: "]", count: open)))"
   }
 
   private static func defaultText(_ value: APIValue) -> String {

@@ -24,7 +24,6 @@ extension ScriptHost {
         ("type_name", bound { .string($0.kindName(0)) }),
         ("callbacks", bound { [unowned self] in try callbacks($0) }),
         ("remove_callback", bound { [unowned self] in try removeCallback($0) }),
-        ("keep", bound { [unowned self] in try keep($0) }),
       ] + taskFunctions
     try vm.defineModule("p2pd", functions: [], hidden: functions, prelude: Prelude.text)
     vm.onPrint = { [unowned self] tag, line in printed(String(decoding: line, as: UTF8.self), tag: tag) }
@@ -35,13 +34,6 @@ extension ScriptHost {
   private func makeError(_ call: borrowing LuaCall) throws -> LuaReturn {
     let error = ErrorObject(code: try call.string(0, 1, "error"), message: try call.string(1, 2, "error"))
     return .object(error)
-  }
-
-  /// The prelude hands over a function that Swift calls.
-  private func keep(_ call: borrowing LuaCall) throws -> LuaReturn {
-    let name = try call.string(0, 1, "keep")
-    kept[name] = try call.needFunction(1, 2, "keep")
-    return .none
   }
 
   private func log(_ call: borrowing LuaCall) throws -> LuaReturn {

@@ -20,6 +20,8 @@ final class Generation {
 
   /// The script's globals; its `require` cache hangs on it.
   var environment: LuaRef?
+  /// The prelude's function that runs a handler file.
+  var runner: LuaRef?
   let handlers: HandlerSet
   var errorCallback: LuaRef?
   var startCallback: LuaRef?
@@ -96,8 +98,8 @@ final class Generation {
   }
 
   func releaseReferences() {
-    for ref in [environment, errorCallback, startCallback, stopCallback].compactMap({ $0 }) { host.vm.release(ref) }
-    (environment, errorCallback, startCallback, stopCallback) = (nil, nil, nil, nil)
+    for ref in [environment, runner, errorCallback, startCallback, stopCallback].compactMap({ $0 }) { host.vm.release(ref) }
+    (environment, runner, errorCallback, startCallback, stopCallback) = (nil, nil, nil, nil, nil)
   }
 
   // MARK: Failures

@@ -14,8 +14,6 @@ public final class ScriptHost: @unchecked Sendable {
   let vm: LuaVM
   let classes: ScriptClasses
 
-  /// Lua functions of the prelude that Swift calls: `make_module`, `install`.
-  var kept: [String: LuaRef] = [:]
   var generations: [Int64: Generation] = [:]
   var loaded: [ScriptProtocol] = []
   var execution: Execution?

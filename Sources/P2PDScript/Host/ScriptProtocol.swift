@@ -54,7 +54,7 @@ extension ScriptHost {
     let path = generation.path
     do {
       try prepare(generation, arguments: nil)
-      guard let environment = generation.environment, let run = kept["run_handler"] else { return [] }
+      guard let environment = generation.environment, let run = generation.runner else { return [] }
       let chunk = try vm.load(source, name: path, environment: environment)
       defer { vm.release(chunk) }
       loading = generation
@@ -73,9 +73,12 @@ extension ScriptHost {
     let environment = try vm.makeEnvironment(
       directory: ScriptFiles.directory(generation.path), moduleDirectories: options.moduleDirectories, printTag: "\(generation.id)")
     generation.environment = environment
-    guard let install = kept["install"] else { return }
     let module = try vm.module("p2pd", in: environment)
     defer { vm.release(module) }
+    // The prelude leaves its two functions for Swift in the module's first fields, and takes them out itself.
+    guard let install = try vm.field(module, .int(1)).ref else { return }
+    defer { vm.release(install) }
+    generation.runner = try vm.field(module, .int(2)).ref
     _ = try vm.callNow(install, [.ref(module), .int(generation.id), .string(generation.path)])
     guard let arguments else { return }
     var pairs: [(key: LuaValue, value: LuaValue)] = [(.int(0), .string(generation.path))]

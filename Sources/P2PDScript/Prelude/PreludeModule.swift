@@ -53,17 +53,18 @@ extension Prelude {
 
     -- The state belongs to the file, whatever generation runs it.
     local states = {}
-    host.keep("install", function(p2pd, generation, path)
+    module[1] = function(p2pd, generation, path)
+      p2pd[1], p2pd[2] = nil, nil
       local state = states[path]
       if not state then
         state = { root = {} }
         states[path] = state
       end
       fill(p2pd, generation, state)
-    end)
+    end
 
     -- Runs a handler file and tells what it returned, in plain values.
-    host.keep("run_handler", function(chunk, name)
+    module[2] = function(chunk, name)
       local m = chunk(name)
       local kind = engine.type_name(m)
       if type(m) ~= "table" then return { kind = kind } end
@@ -76,6 +77,6 @@ extension Prelude {
         end
       end
       return shape
-    end)
+    end
     """#
 }
