@@ -185,9 +185,8 @@ end
 function commands.quit(member)
   leave(member, ("* %s left"):format(member.nick))
   members[member.pipe.id] = nil
-  member.box:close()
-  member.pipe:send("* bye")
-  member.pipe:close { flush = 1 }
+  say(member, "* bye")
+  member.box:finish()
 end
 
 local function talk(member, line)

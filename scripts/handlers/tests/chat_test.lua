@@ -126,6 +126,17 @@ describe("chat", function()
     hears(ana, "* eve left")
   end)
 
+  it("says everything to who quits before it has read", function()
+    local ana = net.dial()
+    for _, line in ipairs { "/nick ana", "hello", "/quit", "too late" } do ana:send(line) end
+    hears(ana, "* you are guest1 in #lobby; /help lists the commands")
+    hears(ana, "* guest1 is now ana")
+    hears(ana, "<ana> hello")
+    hears(ana, "* bye")
+    local _, err = ana:recv(5)
+    assert.equal("closed", err.code)
+  end)
+
   it("cleans what it passes on", function()
     local ana, bob = member(net, "ana"), member(net, "bob")
     hears_at_last(ana, "* guest2 is now bob")
