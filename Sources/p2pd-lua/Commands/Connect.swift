@@ -113,7 +113,13 @@ struct Connect: AsyncParsableCommand {
     let signals = try Signals { number in
       loop.execute { conversation.interrupt(status: 128 + number) }
     }
-    let dialled = try await dial(target, conversation, logger)
+    let dialled: Dialled
+    do {
+      dialled = try await dial(target, conversation, logger)
+    } catch {
+      conversation.abandon()
+      throw error
+    }
     if settings.showsNotes, settings.isInteractive { console.note("Connected \(dialled.how). End with Control-D.\n") }
     loop.execute { conversation.start(dialled.pipe) }
     let outcome = try await conversation.outcome.get()
