@@ -127,6 +127,9 @@ extension LuaVM {
     return reason.withUTF8 { r in r.withMemoryRebound(to: CChar.self) { clua_cancel(raw, task, $0.baseAddress, $0.count) } }
   }
 
+  /// The task the last `start` made: after `.waiting`, the one to cancel.
+  public var lastTask: LuaTask { clua_last_started(raw) }
+
   public func exists(_ task: LuaTask) -> Bool { clua_task_exists(raw, task) }
 
   /// Runs up to `max` tasks that are ready, each for one slice. True: more are ready (`luaHasReadyTasks` was called again).
@@ -169,6 +172,7 @@ extension LuaVM {
   private func finish(_ status: Int32) -> LuaStatus {
     if status == CLUA_WAITING { return .waiting }
     let end = takeEnd()
+    if status == CLUA_DONE && !end.late && !reportsPlainEnds, case .success(let values) = end.result, values.isEmpty { return .done }
     bridge.delegate?.luaTaskEnded(self, task: end.task, tag: end.tag, result: end.result, late: end.late)
     return status == CLUA_DONE ? .done : .failed
   }

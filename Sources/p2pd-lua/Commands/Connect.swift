@@ -184,6 +184,9 @@ struct Connect: AsyncParsableCommand {
     configuration.stateDirectory = state.folder
     configuration.ephemeral = !identity
     configuration.offline = true
+    // It only calls: nobody is to reach it, and the port of this machine's node stays that node's.
+    configuration.listen = [.loopback(.v4)]
+    configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let pipe = try await node.connect(
       address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)))
