@@ -258,11 +258,10 @@ static int32_t failure_kind(clua_vm *v, task *t) {
 
 // The error value is on top of the task's stack. Called after Lua was left.
 void describe_failure(clua_vm *v, task *t) {
-  clua_end *e = &v->end;
-  e->kind = failure_kind(v, t);
+  clua_end e = {.task = t->id, .tag = t->tag, .kind = failure_kind(v, t), .late = t->late};
   if (v->killing) {
     text_set(&v->message, v->killed_by.bytes, v->killed_by.length);
-  } else if (e->kind == CLUA_FAILED_MEMORY) {
+  } else if (e.kind == CLUA_FAILED_MEMORY) {
     text_set(&v->message, v->refused_at, strlen(v->refused_at));
     text_add(&v->message, "not enough memory", 17);
     text_set(&v->trace, "", 0);
@@ -275,10 +274,10 @@ void describe_failure(clua_vm *v, task *t) {
     text_addf(&v->message, "(error object is a %s value)", lua_typename(t->co, lua_type(t->co, -1)));
   }
   v->killing = KILL_NO;
-  e->values = (clua_values){NULL, 0, NULL};
-  if (e->kind != CLUA_FAILED_TIME && lua_gettop(t->co) > 0) read_values(v, t->co, lua_gettop(t->co), 1, READ_NO_REFS, &e->values);
-  e->message = v->message.bytes;
-  e->message_length = v->message.length;
-  e->traceback = v->trace.bytes;
-  e->traceback_length = v->trace.length;
+  if (e.kind != CLUA_FAILED_TIME && lua_gettop(t->co) > 0) read_values(v, t->co, lua_gettop(t->co), 1, READ_NO_REFS, &e.values);
+  e.message = v->message.bytes;
+  e.message_length = v->message.length;
+  e.traceback = v->trace.bytes;
+  e.traceback_length = v->trace.length;
+  v->end = e;  // last: printing the error value may have run as a task of its own
 }

@@ -66,6 +66,7 @@ int call_host_function(lua_State *L, int function) {
   c.can_wait = can_wait(L);
   c.result_count = 0;
   c.task = t ? t->id : 0;
+  c.tag = t ? t->tag : 0;
   c.wait = t ? ++t->serial : 0;
   c.state = L;
   c.tree = NULL;
@@ -158,16 +159,14 @@ int32_t clua_call_results(clua_call *c, const clua_values *values) {
 #define COPY_MAX 2048  // longer bytes become a Lua string at once instead of being copied twice
 
 typedef struct copy_arguments {
-  lua_State *to;
   const void *bytes;
   size_t length;
 } copy_arguments;
 
 static int copy_body(lua_State *L) {
-  copy_arguments *a = lua_touserdata(L, 1);
+  const copy_arguments *a = lua_touserdata(L, 1);
   lua_pushlstring(L, a->bytes, a->length);
-  lua_xmove(L, a->to, 1);
-  return 0;
+  return 1;
 }
 
 int32_t clua_call_copy(clua_call *c, const void *bytes, size_t length, clua_value *out) {
@@ -180,10 +179,12 @@ int32_t clua_call_copy(clua_call *c, const void *bytes, size_t length, clua_valu
     return CLUA_OK;
   }
   if (!lua_checkstack(L, LUA_MINSTACK)) return CLUA_FAILED_MEMORY;
-  copy_arguments a = {L, bytes, length};
-  int kind = protect(v, copy_body, &a);
+  copy_arguments a = {bytes, length};
+  int kind = protect_with(v, copy_body, &a, NULL, 0, 0, 1);
+  if (kind != CLUA_OK) return kind;
+  if (L != v->L) lua_xmove(v->L, L, 1);
   *out = (clua_value){.type = CLUA_SLOT, .bits = (uint64_t)lua_gettop(L)};
-  return kind;
+  return CLUA_OK;
 }
 
 // ---------------------------------------------------------------- arguments beyond the plain ones
@@ -202,23 +203,25 @@ int32_t clua_call_read(clua_call *c, int32_t index, clua_values *out) {
   return read_values(v, c->state, index + 1, 1, READ_COPY, out);
 }
 
-typedef struct argument_reference {
-  lua_State *from;
-  int index, ref;
-} argument_reference;
-
-static int argument_reference_body(lua_State *L) {
-  argument_reference *a = lua_touserdata(L, 1);
-  lua_pushvalue(a->from, a->index);
-  if (a->from != L) lua_xmove(a->from, L, 1);
-  a->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+static int argument_reference_body(lua_State *L) {  // the argument is on top
+  *(int *)lua_touserdata(L, 1) = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
 
 int32_t clua_call_reference(clua_call *c, int32_t index, int32_t *reference) {
-  if (index < 0 || index >= c->count || !lua_checkstack(c->state, 1)) return CLUA_FAILED_ERROR;
-  argument_reference a = {c->state, index + 1, LUA_NOREF};
-  int kind = protect(vm_of(c->state), argument_reference_body, &a);
-  *reference = a.ref;
+  if (index < 0 || index >= c->count) return CLUA_FAILED_ERROR;
+  int ref = LUA_NOREF;
+  int kind = protect_with(vm_of(c->state), argument_reference_body, &ref, c->state, index + 1, 1, 0);
+  *reference = ref;
   return kind;
+}
+
+const char *clua_call_type_name(clua_call *c, int32_t index) {
+  clua_value value;
+  clua_vm *v = vm_of(c->state);
+  switch (clua_call_argument(c, index, &value)) {
+    case CLUA_OBJECT: return v->classes[value.info].name;
+    case CLUA_NONE: return "no value";
+    default: return lua_typename(c->state, lua_type(c->state, index + 1));
+  }
 }

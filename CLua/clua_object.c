@@ -175,9 +175,16 @@ int32_t clua_define_class(clua_vm *v, const clua_class *c, int32_t *class_id) {
     return CLUA_FAILED_MEMORY;
   }
   v->classes = grown;
+  size_t name_size = strlen(c->name) + 1;
+  char *name = vm_realloc(v, NULL, 0, name_size);
   class_arguments a = {c, LUA_NOREF};
-  int kind = protect(v, define_class_body, &a);
-  if (kind != CLUA_OK) return kind;
+  int kind = name ? protect(v, define_class_body, &a) : CLUA_FAILED_MEMORY;
+  if (kind != CLUA_OK) {
+    free(name);
+    return kind;
+  }
+  memcpy(name, c->name, name_size);
+  v->classes[v->class_count].name = name;
   v->classes[v->class_count].has_data = c->has_data;
   v->classes[v->class_count].identity = c->identity;
   v->classes[v->class_count].meta_ref = a.meta_ref;

@@ -100,6 +100,7 @@ struct clua_vm {
   task **tasks;
   uint32_t task_count, task_capacity;
   uint32_t *free_index, free_count;
+  uint64_t last_started;
   task *pool;                // ended tasks with their coroutine, ready for use
   uint32_t pooled, live;
   uint64_t next_serial;
@@ -122,7 +123,7 @@ struct clua_vm {
   size_t result_length, result_bytes_capacity;
 
   int boot_ref, cancel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment, handle_meta_ref, method_tables_ref;
-  struct { bool has_data, identity; int meta_ref; } *classes;
+  struct { bool has_data, identity; int meta_ref; char *name; } *classes;
   int32_t class_count;
   clua_stats stats;
 };
@@ -135,6 +136,7 @@ static inline bool inside(const clua_vm *v) { return atomic_load_explicit(&v->se
 
 // clua_vm.c
 int protect(clua_vm *v, lua_CFunction f, void *argument);  // runs f(lightuserdata) on the main thread; a CLUA_FAILED_... kind, message kept
+int protect_with(clua_vm *v, lua_CFunction f, void *argument, lua_State *from, int first, int count, int results);
 void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size);  // C memory of ours, counted by fail_allocations
 void unref(clua_vm *v, int *ref);
 void object_retain(clua_vm *v, void *object);

@@ -210,11 +210,8 @@ static int end_badly(clua_vm *v, task *t) {
   t->failed = true;
   if (v->killing) v->stats.kills++;
   else v->stats.errors++;
-  v->end = (clua_end){.task = t->id, .tag = t->tag, .late = t->late};
   describe_failure(v, t);
-  clua_end kept = v->end;  // describing may have run a __tostring as a task of its own
-  kept.joined = end_family(v, t);
-  v->end = kept;
+  v->end.joined = end_family(v, t);
   v->ended = t;
   return CLUA_FAILED;
 }
@@ -334,6 +331,7 @@ int32_t clua_start(clua_vm *v, int32_t function, const clua_values *arguments, u
   }
   t->tag = tag;
   t->flags = flags;
+  v->last_started = t->id;
   v->start_ref = function;
   v->in = arguments;
   v->in_raise = false;
@@ -344,6 +342,8 @@ int32_t clua_run_one(clua_vm *v) {
   task *t = next_ready(v);
   return t ? task_run(v, t) : CLUA_NO_TASK;
 }
+
+uint64_t clua_last_started(const clua_vm *v) { return v->last_started; }
 
 const clua_end *clua_last_end(const clua_vm *v) { return &v->end; }
 

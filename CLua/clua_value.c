@@ -96,8 +96,7 @@ void read_argument(lua_State *L, int index, clua_value *out) {
 
 typedef struct read_arguments {
   clua_vm *v;
-  lua_State *from;
-  int first, count, depth;
+  int count, depth;
   enum read_mode mode;
   const void *path[CLUA_MAX_DEPTH];
 } read_arguments;
@@ -167,12 +166,7 @@ static void read_value(lua_State *L, read_arguments *a, int index) {
 
 static int read_body(lua_State *L) {
   read_arguments *a = lua_touserdata(L, 1);
-  for (int i = 0; i < a->count; i++) {
-    lua_settop(L, 1);
-    lua_pushvalue(a->from, a->first + i);
-    if (a->from != L) lua_xmove(a->from, L, 1);
-    read_value(L, a, 2);
-  }
+  for (int i = 0; i < a->count; i++) read_value(L, a, 2 + i);
   return 0;
 }
 
@@ -189,9 +183,8 @@ int read_values(clua_vm *v, lua_State *from, int first, int count, enum read_mod
   *out = (clua_values){NULL, 0, NULL};
   v->node_count = 0;
   if (count == 0) return CLUA_OK;
-  if (!lua_checkstack(from, 1)) return CLUA_FAILED_MEMORY;
-  read_arguments a = {.v = v, .from = from, .first = first, .count = count, .mode = mode};
-  int kind = protect(v, read_body, &a);
+  read_arguments a = {.v = v, .count = count, .mode = mode};
+  int kind = protect_with(v, read_body, &a, from, first, count, 0);
   if (kind != CLUA_OK) {
     undo_references(v);
     return kind;
@@ -227,6 +220,14 @@ int32_t clua_make_reference(clua_vm *v, const clua_values *one, int32_t *referen
 int32_t clua_retain(clua_vm *v, int32_t reference, int32_t *copy) {
   field_arguments a = {.v = v, .table = reference, .reference = copy};
   return protect(v, reference_body, &a);
+}
+
+uint64_t clua_identity(clua_vm *v, int32_t reference) {
+  if (!lua_checkstack(v->L, 1)) return 0;
+  lua_rawgeti(v->L, LUA_REGISTRYINDEX, reference);
+  const void *p = lua_topointer(v->L, -1);
+  lua_pop(v->L, 1);
+  return (uint64_t)(uintptr_t)p;
 }
 
 int32_t clua_kind(clua_vm *v, int32_t reference) {

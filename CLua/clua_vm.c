@@ -62,16 +62,23 @@ void clua_fail_allocations(clua_vm *v, int64_t after) { v->fail_after = after < 
 
 // ---------------------------------------------------------------- protected calls
 
-int protect(clua_vm *v, lua_CFunction f, void *argument) {
+int protect(clua_vm *v, lua_CFunction f, void *argument) { return protect_with(v, f, argument, NULL, 0, 0, 0); }
+
+// The same with values of another stack as further arguments. That stack may be the main one itself: a prelude calls the host.
+int protect_with(clua_vm *v, lua_CFunction f, void *argument, lua_State *from, int first, int count, int results) {
   lua_State *L = v->L;
   int top = lua_gettop(L);
-  if (!lua_checkstack(L, 4)) {
+  if (!lua_checkstack(L, count + 4) || (from && !lua_checkstack(from, count))) {
     text_set(&v->message, "not enough memory", 17);
     return CLUA_FAILED_MEMORY;
   }
   lua_pushcfunction(L, f);
   lua_pushlightuserdata(L, argument);
-  int status = lua_pcall(L, 1, 0, 0);
+  for (int i = 0; i < count; i++) {
+    lua_pushvalue(from, first + i);
+    if (from != L) lua_xmove(from, L, 1);
+  }
+  int status = lua_pcall(L, 1 + count, results, 0);
   if (status == LUA_OK) return CLUA_OK;
   size_t n = 0;
   const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &n) : NULL;
@@ -210,6 +217,7 @@ void clua_close(clua_vm *v) {
   free(v->nodes);
   free(v->result_nodes);
   free(v->result_bytes);
+  for (int32_t i = 0; i < v->class_count; i++) free(v->classes[i].name);
   free(v->classes);
   free(v->message.bytes);
   free(v->trace.bytes);

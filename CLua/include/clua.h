@@ -56,6 +56,7 @@ typedef struct clua_call {
   int32_t can_wait;   // CLUA_WAIT is possible here
   int32_t result_count;
   uint64_t task;      // 0: not inside a task
+  uint64_t tag;       // the task's
   uint64_t wait;      // serial of the wait this call may start
   void *state;        // CLua's own
   clua_value args[CLUA_INLINE_ARGS];
@@ -119,6 +120,7 @@ int32_t clua_environment_module(clua_vm *vm, int32_t environment, const char *na
 int32_t clua_make_reference(clua_vm *vm, const clua_values *one, int32_t *reference);
 int32_t clua_retain(clua_vm *vm, int32_t reference, int32_t *copy);
 void clua_release(clua_vm *vm, int32_t reference);              // at any time, also inside Lua
+uint64_t clua_identity(clua_vm *vm, int32_t reference);         // equal for references to the same function, table, object
 int32_t clua_kind(clua_vm *vm, int32_t reference);              // CLUA_TABLE, CLUA_FUNCTION, ... of what it holds
 // Read out: the trees are valid until the next door. tables_as_refs: a table becomes a CLUA_REF instead of a copy.
 int32_t clua_read(clua_vm *vm, int32_t reference, bool tables_as_refs, clua_values *out);
@@ -171,6 +173,7 @@ int32_t clua_start(clua_vm *vm, int32_t function, const clua_values *arguments, 
 int32_t clua_spawn(clua_vm *vm, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags, uint64_t *task);
 int32_t clua_resume(clua_vm *vm, uint64_t task, uint64_t wait /* 0: whatever it waits for */, const clua_values *values, bool raise);
 int32_t clua_run_one(clua_vm *vm);
+uint64_t clua_last_started(const clua_vm *vm);  // the task the last clua_start made
 const clua_end *clua_last_end(const clua_vm *vm);
 void clua_end_taken(clua_vm *vm);  // after every CLUA_DONE and CLUA_FAILED, once the values are copied
 void clua_run_ready_begin(clua_vm *vm);
@@ -180,6 +183,7 @@ bool clua_task_exists(const clua_vm *vm, uint64_t task);
 
 // ---------------------------------------------------------------- inside a host call
 int32_t clua_call_argument(clua_call *call, int32_t index, clua_value *out);          // beyond the inline ones
+const char *clua_call_type_name(clua_call *call, int32_t index);                      // "number", "p2pd.pipe", "no value"
 int32_t clua_call_reference(clua_call *call, int32_t index, int32_t *reference);
 int32_t clua_call_read(clua_call *call, int32_t index, clua_values *out);
 int32_t clua_call_copy(clua_call *call, const void *bytes, size_t length, clua_value *out);  // bytes that go with the caller's frame

@@ -66,6 +66,9 @@ extension LuaVM {
     return LuaRef(id: id)
   }
 
+  /// Equal for references to the same function, table or object. Not for comparing after it was collected.
+  public func identity(of ref: LuaRef) -> UInt { UInt(clua_identity(raw, ref.id)) }
+
   public func kind(_ ref: LuaRef) -> LuaKind { LuaKind(clua_kind(raw, ref.id)) }
 
   /// A new reference to a value: a new table, for instance.

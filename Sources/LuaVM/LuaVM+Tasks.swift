@@ -32,6 +32,19 @@ extension LuaVM {
     withArguments((a.raw, b.raw, c.raw)) { start(f, $0, 3, tag, wantsResults) }
   }
 
+  /// For the road of a message: like ``start(_:_:_:_:tag:wantsResults:)``, but a task that ends well before this returns is
+  /// told by `.done` alone, not to the delegate.
+  public func startQuietly(_ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, tag: UInt64) -> LuaStatus {
+    precondition(!isRunning, "the VM is never re-entered: queue the start")
+    return withArguments((a.raw, b.raw, c.raw)) {
+      var values = clua_values(nodes: $0, count: 3, bytes: nil)
+      let status = clua_start(raw, f.id, &values, tag, 0)
+      guard status == CLUA_DONE else { return finish(status) }
+      clua_end_taken(raw)
+      return .done
+    }
+  }
+
   @discardableResult
   public func start(
     _ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, _ d: LuaArg, tag: UInt64 = 0, wantsResults: Bool = false
@@ -126,6 +139,9 @@ extension LuaVM {
     var reason = reason
     return reason.withUTF8 { r in r.withMemoryRebound(to: CChar.self) { clua_cancel(raw, task, $0.baseAddress, $0.count) } }
   }
+
+  /// The task the last `start` made: after `.waiting`, the one to cancel.
+  public var lastTask: LuaTask { clua_last_started(raw) }
 
   public func exists(_ task: LuaTask) -> Bool { clua_task_exists(raw, task) }
 

@@ -57,7 +57,8 @@ public final class LuaVM: @unchecked Sendable {
     if !clua_attach(raw) { throw LuaFailure(message: "no watchdog for the Lua VM: too many VMs, or no thread") }
   }
 
-  public weak var delegate: (any LuaVMDelegate)? {
+  /// Held until ``close()``.
+  public var delegate: (any LuaVMDelegate)? {
     get { bridge.delegate }
     set { bridge.delegate = newValue }
   }

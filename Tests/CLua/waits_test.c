@@ -108,6 +108,7 @@ static void cancelling(harness *h) {
   harness_ready(h);
   expect_log(h, "cancelling runs <close> with the reason", "closed cancelled: pipe closed|");
   expect_text("the failure is a cancellation", harness_error(h), "cancelled: pipe closed");
+  check(clua_last_end(h->vm)->kind == CLUA_FAILED_CANCELLED, "of that kind", NULL);
 
   RUN("local ok, e = pcall(recv) log(host.is_cancelled(e), e.code, e.reason) local ok2, e2 = pcall(sleep, 1) log(tostring(e2)) log('still logs')");
   clua_cancel(h->vm, h->receiver, "gone", 4);

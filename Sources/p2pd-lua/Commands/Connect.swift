@@ -113,7 +113,13 @@ struct Connect: AsyncParsableCommand {
     let signals = try Signals { number in
       loop.execute { conversation.interrupt(status: 128 + number) }
     }
-    let dialled = try await dial(target, conversation, logger)
+    let dialled: Dialled
+    do {
+      dialled = try await dial(target, conversation, logger)
+    } catch {
+      conversation.abandon()
+      throw error
+    }
     if settings.showsNotes, settings.isInteractive { console.note("Connected \(dialled.how). End with Control-D.\n") }
     loop.execute { conversation.start(dialled.pipe) }
     let outcome = try await conversation.outcome.get()
@@ -184,6 +190,9 @@ struct Connect: AsyncParsableCommand {
     configuration.stateDirectory = state.folder
     configuration.ephemeral = !identity
     configuration.offline = true
+    // It only calls: nobody is to reach it, and the port of this machine's node stays that node's.
+    configuration.listen = [.loopback(.v4)]
+    configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let pipe = try await node.connect(
       address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)))
