@@ -32,6 +32,7 @@ extension Pipe {
 
   private func sendRefusal() -> NetError {
     if phase == .opening { return NetError(.closed, "send", cause: "the pipe is not open yet") }
+    if transportIsGone, let inputEnd { return inputEnd.netError("send") }
     if outputClosed, phase == .open { return NetError(.closed, "send", cause: "this side of the pipe was closed") }
     return (endReason ?? .local).netError("send")
   }
@@ -43,8 +44,8 @@ extension Pipe {
   /// Calls back when less than half of `sendHighWater` is unsent, at once if that is so now; with an error when the
   /// pipe ends first.
   public func whenWritable(_ answer: @escaping (NetError?) -> Void) {
-    if phase == .ended {
-      answer((endReason ?? .local).netError("send"))
+    if phase == .ended || transportIsGone {
+      answer((endReason ?? inputEnd ?? .local).netError("send"))
     } else if transport.unsent <= conf.sendHighWater / 2 {
       answer(nil)
     } else {
@@ -130,6 +131,9 @@ extension Pipe {
       outputClosed = true
       if case .closed = reason, inputEnd == nil, proto == .udp { return finish(reason) }
       if inputEnd == nil || !inputEnd.isOrderly { inputEnd = reason }
+      transportIsGone = true
+      // A handler that waits to send keeps its sink busy: told now, or the pipe never ends.
+      while let waiter = writableWaiters.popFirst() { waiter(reason.netError("send")) }
       endIfDone()
       // A busy sink gets the rest; then `ready()` ends the pipe.
     }
