@@ -1,5 +1,5 @@
-// Calls from Lua into the host. Arguments are read onto the C stack without conversion or allocation, the host function
-// runs and returns; only then are results pushed, an error raised, or the task parked.
+// Calls from Lua into the host. Arguments are read onto the C stack without conversion or allocation, the host
+// function runs and returns; only then are results pushed, an error raised, or the task parked.
 #include "clua_private.h"
 #include <stdlib.h>
 
@@ -14,7 +14,8 @@ static int push_results(lua_State *L, clua_call *c) {
     forget_results(v);
     return count;
   }
-  for (int i = 0; i < count; i++) {  // first what cannot fail: a reference that is given back must not be lost to an error
+  for (int i = 0; i < count;
+       i++) {  // first what cannot fail: a reference that is given back must not be lost to an error
     clua_value *r = &c->results[i];
     if (r->type != CLUA_REF || r->info == 0) continue;
     int ref = (int)r->bits;
@@ -66,6 +67,7 @@ int call_host_function(lua_State *L, int function) {
   c.can_wait = can_wait(L);
   c.result_count = 0;
   c.task = t ? t->id : 0;
+  c.tag = t ? t->tag : 0;
   c.wait = t ? ++t->serial : 0;
   c.state = L;
   c.tree = NULL;
@@ -83,9 +85,7 @@ int call_host_function(lua_State *L, int function) {
   switch (code) {
     case CLUA_RETURN: return push_results(L, &c);
     case CLUA_RAISE: return raise_message(L, &c);
-    case CLUA_RAISE_VALUE:
-      push_results(L, &c);
-      return lua_error(L);
+    case CLUA_RAISE_VALUE: push_results(L, &c); return lua_error(L);
     case CLUA_BAD_ARGUMENT: return bad_argument(L, &c);
     default: return luaL_error(L, "not enough memory");
   }
@@ -97,7 +97,8 @@ int call_host(lua_State *L) { return call_host_function(L, (int)lua_tointeger(L,
 
 void forget_results(clua_vm *v) {
   for (size_t i = 0; i < v->result_count; i++)
-    if (v->result_nodes[i].type == CLUA_OBJECT) v->host.release(v->host.context, (void *)(uintptr_t)v->result_nodes[i].bits);
+    if (v->result_nodes[i].type == CLUA_OBJECT)
+      v->host.release(v->host.context, (void *)(uintptr_t)v->result_nodes[i].bits);
   v->result_count = 0;
   v->result_length = 0;
   if (v->result_bytes_capacity > 1 << 20) {  // one large answer does not stay for ever
@@ -158,16 +159,14 @@ int32_t clua_call_results(clua_call *c, const clua_values *values) {
 #define COPY_MAX 2048  // longer bytes become a Lua string at once instead of being copied twice
 
 typedef struct copy_arguments {
-  lua_State *to;
   const void *bytes;
   size_t length;
 } copy_arguments;
 
 static int copy_body(lua_State *L) {
-  copy_arguments *a = lua_touserdata(L, 1);
+  const copy_arguments *a = lua_touserdata(L, 1);
   lua_pushlstring(L, a->bytes, a->length);
-  lua_xmove(L, a->to, 1);
-  return 0;
+  return 1;
 }
 
 int32_t clua_call_copy(clua_call *c, const void *bytes, size_t length, clua_value *out) {
@@ -180,10 +179,12 @@ int32_t clua_call_copy(clua_call *c, const void *bytes, size_t length, clua_valu
     return CLUA_OK;
   }
   if (!lua_checkstack(L, LUA_MINSTACK)) return CLUA_FAILED_MEMORY;
-  copy_arguments a = {L, bytes, length};
-  int kind = protect(v, copy_body, &a);
+  copy_arguments a = {bytes, length};
+  int kind = protect_with(v, copy_body, &a, NULL, 0, 0, 1);
+  if (kind != CLUA_OK) return kind;
+  if (L != v->L) lua_xmove(v->L, L, 1);
   *out = (clua_value){.type = CLUA_SLOT, .bits = (uint64_t)lua_gettop(L)};
-  return kind;
+  return CLUA_OK;
 }
 
 // ---------------------------------------------------------------- arguments beyond the plain ones
@@ -202,23 +203,25 @@ int32_t clua_call_read(clua_call *c, int32_t index, clua_values *out) {
   return read_values(v, c->state, index + 1, 1, READ_COPY, out);
 }
 
-typedef struct argument_reference {
-  lua_State *from;
-  int index, ref;
-} argument_reference;
-
-static int argument_reference_body(lua_State *L) {
-  argument_reference *a = lua_touserdata(L, 1);
-  lua_pushvalue(a->from, a->index);
-  if (a->from != L) lua_xmove(a->from, L, 1);
-  a->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+static int argument_reference_body(lua_State *L) {  // the argument is on top
+  *(int *)lua_touserdata(L, 1) = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
 
 int32_t clua_call_reference(clua_call *c, int32_t index, int32_t *reference) {
-  if (index < 0 || index >= c->count || !lua_checkstack(c->state, 1)) return CLUA_FAILED_ERROR;
-  argument_reference a = {c->state, index + 1, LUA_NOREF};
-  int kind = protect(vm_of(c->state), argument_reference_body, &a);
-  *reference = a.ref;
+  if (index < 0 || index >= c->count) return CLUA_FAILED_ERROR;
+  int ref = LUA_NOREF;
+  int kind = protect_with(vm_of(c->state), argument_reference_body, &ref, c->state, index + 1, 1, 0);
+  *reference = ref;
   return kind;
+}
+
+const char *clua_call_type_name(clua_call *c, int32_t index) {
+  clua_value value;
+  clua_vm *v = vm_of(c->state);
+  switch (clua_call_argument(c, index, &value)) {
+    case CLUA_OBJECT: return v->classes[value.info].name;
+    case CLUA_NONE: return "no value";
+    default: return lua_typename(c->state, lua_type(c->state, index + 1));
+  }
 }

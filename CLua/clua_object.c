@@ -1,11 +1,13 @@
-// Host objects in Lua: a userdata that retains the object until it is collected. Method tables, getters and setters, the
-// `data` slot, one userdata per object where the class asks for it. Also modules, made of host functions and a prelude.
+// Host objects in Lua: a userdata that retains the object until it is collected. Method tables, getters and setters,
+// the `data` slot, one userdata per object where the class asks for it. Also modules, made of host functions and a
+// prelude.
 #include "clua_private.h"
 #include <stdlib.h>
 
 object_box *to_object(lua_State *L, int index) {
   object_box *box = lua_touserdata(L, index);
-  if (box == NULL || lua_rawlen(L, index) != sizeof *box || box->magic != MAGIC_OBJECT || box->object == NULL) return NULL;
+  if (box == NULL || lua_rawlen(L, index) != sizeof *box || box->magic != MAGIC_OBJECT || box->object == NULL)
+    return NULL;
   return box;
 }
 
@@ -175,9 +177,16 @@ int32_t clua_define_class(clua_vm *v, const clua_class *c, int32_t *class_id) {
     return CLUA_FAILED_MEMORY;
   }
   v->classes = grown;
+  size_t name_size = strlen(c->name) + 1;
+  char *name = vm_realloc(v, NULL, 0, name_size);
   class_arguments a = {c, LUA_NOREF};
-  int kind = protect(v, define_class_body, &a);
-  if (kind != CLUA_OK) return kind;
+  int kind = name ? protect(v, define_class_body, &a) : CLUA_FAILED_MEMORY;
+  if (kind != CLUA_OK) {
+    free(name);
+    return kind;
+  }
+  memcpy(name, c->name, name_size);
+  v->classes[v->class_count].name = name;
   v->classes[v->class_count].has_data = c->has_data;
   v->classes[v->class_count].identity = c->identity;
   v->classes[v->class_count].meta_ref = a.meta_ref;
@@ -231,7 +240,8 @@ static int define_module_body(lua_State *L) {
 }
 
 int32_t clua_define_module(clua_vm *v, const char *name, const clua_named_function *functions, size_t count,
-                           const clua_named_function *hidden, size_t hidden_count, const char *prelude, size_t prelude_length) {
+                           const clua_named_function *hidden, size_t hidden_count, const char *prelude,
+                           size_t prelude_length) {
   module_arguments a = {name, prelude, prelude_length, count, hidden_count, functions, hidden};
   return protect(v, define_module_body, &a);
 }

@@ -7,7 +7,7 @@ final class LuaBridge {
   /// Lua class of a Swift type.
   var classes: [ObjectIdentifier: Int32] = [:]
   unowned(unsafe) var vm: LuaVM?
-  weak var delegate: (any LuaVMDelegate)?
+  var delegate: (any LuaVMDelegate)?
   var onPrint: ((String, UnsafeRawBufferPointer) -> Void)?
   var onExit: ((Int) -> Void)?
 
@@ -19,19 +19,25 @@ final class LuaBridge {
 
   func callbacks() -> clua_host {
     clua_host(
-      context: Unmanaged.passUnretained(self).toOpaque(), call: hostCall, retain: hostRetain, release: hostRelease, ready: hostReady,
+      context: Unmanaged.passUnretained(self).toOpaque(), call: hostCall, retain: hostRetain, release: hostRelease,
+      ready: hostReady,
       abandoned: hostAbandoned, print: hostPrint, exit: hostExit)
   }
 }
 
+@inline(__always)
 private func bridge(_ context: UnsafeMutableRawPointer?) -> LuaBridge? {
   context.map { Unmanaged<LuaBridge>.fromOpaque($0).takeUnretainedValue() }
 }
 
 private func hostCall(_ context: UnsafeMutableRawPointer?, _ call: UnsafeMutablePointer<clua_call>?) -> Int32 {
-  guard let bridge = bridge(context), let vm = bridge.vm, let call else { return CLUA_NO_MEMORY }
-  let function = bridge.functions[Int(call.pointee.function)]
-  let answer = function(LuaCall(call, vm))
+  guard let context, let call else { return CLUA_NO_MEMORY }
+  return Unmanaged<LuaBridge>.fromOpaque(context)._withUnsafeGuaranteedRef { run(call, $0) }
+}
+
+private func run(_ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge) -> Int32 {
+  guard let vm = bridge.vm else { return CLUA_NO_MEMORY }
+  let answer = bridge.functions[Int(call.pointee.function)](LuaCall(call, vm))
   switch answer {
   case .none: return CLUA_RETURN
   case .one(let a):
@@ -63,7 +69,9 @@ private func answerText(_ text: String, _ call: UnsafeMutablePointer<clua_call>,
   return kind == CLUA_OK ? code : CLUA_NO_MEMORY
 }
 
-private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM, _ code: Int32) -> Int32 {
+private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM, _ code: Int32)
+  -> Int32
+{
   var encoder = LuaEncoder(vm)
   do {
     for value in values { try encoder.add(value) }
@@ -95,7 +103,8 @@ private func hostAbandoned(_ context: UnsafeMutableRawPointer?, _ task: UInt64, 
 }
 
 private func hostPrint(
-  _ context: UnsafeMutableRawPointer?, _ tag: UnsafePointer<CChar>?, _ tagLength: Int, _ text: UnsafePointer<CChar>?, _ length: Int
+  _ context: UnsafeMutableRawPointer?, _ tag: UnsafePointer<CChar>?, _ tagLength: Int, _ text: UnsafePointer<CChar>?,
+  _ length: Int
 ) {
   guard let bridge = bridge(context) else { return }
   bridge.onPrint?(LuaDecoder.text(tag, tagLength), UnsafeRawBufferPointer(start: text, count: length))

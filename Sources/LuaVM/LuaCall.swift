@@ -7,7 +7,8 @@ public typealias HostFunction = (borrowing LuaCall) -> LuaReturn
 /// Methods are called with a colon: argument 0 is the object.
 public struct LuaCall: ~Copyable {
   let call: UnsafeMutablePointer<clua_call>
-  public let vm: LuaVM
+  /// Unmanaged: the VM outlives each of its calls, and counting references is what a small message would pay most for.
+  public unowned(unsafe) let vm: LuaVM
 
   init(_ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM) {
     self.call = call
@@ -18,6 +19,8 @@ public struct LuaCall: ~Copyable {
   public var count: Int { Int(call.pointee.count) }
   /// The running task; 0 outside of one (the top level of a prelude).
   public var task: LuaTask { call.pointee.task }
+  /// The running task's tag; 0 outside of one and in `callNow`.
+  public var tag: UInt64 { call.pointee.tag }
   /// The wait this call begins if it returns `.wait`.
   public var wait: LuaWait { LuaWait(task: call.pointee.task, serial: call.pointee.wait) }
   /// False where nothing can wait: the top level of a file, a callback of `table.sort`, ... `.wait` then raises an error naming the place.
@@ -26,7 +29,9 @@ public struct LuaCall: ~Copyable {
   func raw(_ i: Int) -> clua_value {
     if i < 0 || i >= count { return clua_value(type: CLUA_NONE, info: 0, bits: 0, length: 0) }
     if i < Int(CLUA_INLINE_ARGS) {
-      return withUnsafeBytes(of: &call.pointee.args) { $0.loadUnaligned(fromByteOffset: i * MemoryLayout<clua_value>.stride, as: clua_value.self) }
+      return withUnsafeBytes(of: &call.pointee.args) {
+        $0.loadUnaligned(fromByteOffset: i * MemoryLayout<clua_value>.stride, as: clua_value.self)
+      }
     }
     var value = clua_value()
     _ = clua_call_argument(call, Int32(i), &value)
@@ -34,6 +39,10 @@ public struct LuaCall: ~Copyable {
   }
 
   public func kind(_ i: Int) -> LuaKind { LuaKind(raw(i).type) }
+  /// For messages: "number", "p2pd.pipe", "no value".
+  public func kindName(_ i: Int) -> String {
+    clua_call_type_name(call, Int32(clamping: i)).map { String(cString: $0) } ?? "?"
+  }
   /// Missing or nil.
   public func isNil(_ i: Int) -> Bool { raw(i).type <= CLUA_NIL }
   /// The bytes of a string, valid until the host function returns.

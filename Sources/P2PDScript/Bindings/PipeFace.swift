@@ -8,7 +8,8 @@ import P2PDNet
 /// and of its last sender were made before. Handlers of one pipe run one after another; while one waits the pipe keeps
 /// what comes.
 final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
-  /// Strong, since a pipe may outlive whoever made the host; both let go when the pipe ends or the host closes.
+  /// Strong: a pipe may outlive whoever made the host, and an unowned reference costs more than the rest of a message.
+  /// The host forgets the face when the pipe ends.
   let host: ScriptHost
   let pipe: Pipe
   /// The generation whose handlers serve the pipe.
@@ -84,9 +85,8 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   @inline(__always)
   private func run(_ callback: LuaRef, _ bytes: UnsafeRawBufferPointer, _ tuple: LuaRef, _ pipe: LuaRef) {
-    let before = running
-    running = before + 1
-    if case .done = host.vm.start(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag) { running = before }
+    running += 1
+    if host.vm.startQuietly(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag) == .done { running -= 1 }
   }
 
   /// The script has no memory for an object: the message is lost, and said to be.
