@@ -7,15 +7,20 @@ import Testing
 @Suite struct APITableTests {
   @Test func everyNameOccursOnce() {
     var seen: Set<String> = []
-    for entry in API.entries { #expect(seen.insert("\(entry.owner) \(entry.name)").inserted, "\(entry.fullName) is there twice") }
+    for entry in API.entries {
+      #expect(seen.insert("\(entry.owner) \(entry.name)").inserted, "\(entry.fullName) is there twice")
+    }
   }
 
   @Test func everyEntryHasAText() {
     for entry in API.entries {
       #expect(!entry.text.isEmpty, "\(entry.fullName)")
       #expect(entry.text.hasSuffix(".") || entry.kind == .constant, "\(entry.fullName): a text ends with a full stop")
-      #expect(entry.errors.isEmpty || entry.returns.contains { $0.name == "err" } || entry.returns.contains { $0.text.contains("err") }
-        || entry.fullName == "task:join" || entry.fullName == "p2pd.list_interfaces", "\(entry.fullName) has errors but gives no err")
+      #expect(
+        entry.errors.isEmpty || entry.returns.contains { $0.name == "err" }
+          || entry.returns.contains { $0.text.contains("err") }
+          || entry.fullName == "task:join" || entry.fullName == "p2pd.list_interfaces",
+        "\(entry.fullName) has errors but gives no err")
     }
   }
 
@@ -48,8 +53,10 @@ import Testing
         end
         print(table.concat(names, " "))
         """)
-      let described = API.entries.filter { $0.owner.hasPrefix("p2pd") && !API.classNames.contains($0.owner) && $0.name != "state" }
-        .map { String(($0.owner + "." + $0.name).dropFirst(5)) }
+      let described = API.entries.filter {
+        $0.owner.hasPrefix("p2pd") && !API.classNames.contains($0.owner) && $0.name != "state"
+      }
+      .map { String(($0.owner + "." + $0.name).dropFirst(5)) }
       let found = Set(module.split(separator: " ").map(String.init))
       #expect(found.subtracting(described) == [], "registered but not in the table")
       #expect(Set(described).subtracting(found) == [], "in the table but not registered")
@@ -60,7 +67,8 @@ import Testing
     let removers = ["del_msg_cb", "del_up_cb", "del_end_cb"]
     let registered: [String: [String]] = [
       "p2pd.pipe": (PipeMethods.methods + PipeReceive.methods).map(\.0) + ["messages"] + removers,
-      "p2pd.node": NodeMethods.methods.map(\.0) + removers, "p2pd.daemon": DaemonMethods.methods.map(\.0) + ["del_msg_cb"],
+      "p2pd.node": NodeMethods.methods.map(\.0) + removers,
+      "p2pd.daemon": DaemonMethods.methods.map(\.0) + ["del_msg_cb"],
       "p2pd.interface": InterfaceObject.methods.map(\.0), "p2pd.route": RouteObject.methods.map(\.0),
       "p2pd.timer": TimerObject.methods.map(\.0), "p2pd.client_tup": [], "p2pd.error": [], "p2pd.subscription": [],
       "p2pd.task": ["join", "cancel", "done"], "p2pd.queue": ["put", "get", "close"],
@@ -72,7 +80,8 @@ import Testing
   }
 
   @Test func theGeneratedFilesAreUpToDate() throws {
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
     for (path, text) in APIDocument.files {
       let url = root.appendingPathComponent(path)
       if ProcessInfo.processInfo.environment["P2PD_WRITE_API"] != nil {

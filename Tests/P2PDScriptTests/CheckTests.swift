@@ -14,7 +14,8 @@ import Testing
   }
 
   @Test func aSoundHandlerPasses() async throws {
-    let report = try await check("local p2pd = require 'p2pd'\np2pd.every(1, print)\nreturn { msg_cb = function(m, t, pipe) pipe:send(m) end }")
+    let report = try await check(
+      "local p2pd = require 'p2pd'\np2pd.every(1, print)\nreturn { msg_cb = function(m, t, pipe) pipe:send(m) end }")
     #expect(report.kind == .handler("checked") && report.error == nil && report.warnings.isEmpty)
   }
 
@@ -24,21 +25,28 @@ import Testing
   }
 
   @Test func wrongNamesAreWarningsWithFileAndLine() async throws {
-    let report = try await check("local p2pd = require 'p2pd'\nreturn { msg_cb = function(m, t, pipe)\n pipe:sennd(m) p2pd.slep(1) end }")
+    let report = try await check(
+      "local p2pd = require 'p2pd'\nreturn { msg_cb = function(m, t, pipe)\n pipe:sennd(m) p2pd.slep(1) end }")
     #expect(report.error == nil)
     #expect(report.warnings.map(\.line) == [3, 3])
-    #expect(report.warnings.first?.description.contains("checked.lua:3: unknown method 'pipe:sennd' (did you mean 'send'?)") == true)
+    #expect(
+      report.warnings.first?.description.contains("checked.lua:3: unknown method 'pipe:sennd' (did you mean 'send'?)")
+        == true)
   }
 
-  @Test(arguments: [("return 1 +", "checked.lua:1:"), ("return { msg_cb = 1 }", "must be a function"), ("error('top')", "checked.lua:1: top"),
-    ("local p2pd = require 'p2pd'\nlocal M = { msg_cb = print }\np2pd.sleep(1)\nreturn M", "move it into")])
+  @Test(arguments: [
+    ("return 1 +", "checked.lua:1:"), ("return { msg_cb = 1 }", "must be a function"),
+    ("error('top')", "checked.lua:1: top"),
+    ("local p2pd = require 'p2pd'\nlocal M = { msg_cb = print }\np2pd.sleep(1)\nreturn M", "move it into"),
+  ])
   func aBrokenScriptIsAnError(_ text: String, _ reason: String) async throws {
     let report = try await check(text)
     #expect(report.error?.description.contains(reason) == true, "\(String(describing: report.error))")
   }
 
   @Test func aMissingFileIsAnError() async throws {
-    let report = await ScriptCheck.check("/nonexistent.lua", options: ScriptOptions(), on: MultiThreadedEventLoopGroup.singleton.next())
+    let report = await ScriptCheck.check(
+      "/nonexistent.lua", options: ScriptOptions(), on: MultiThreadedEventLoopGroup.singleton.next())
     #expect(report.error?.message.contains("No such file") == true)
   }
 }

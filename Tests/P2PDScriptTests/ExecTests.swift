@@ -5,7 +5,8 @@ import Testing
 
 @Suite(.timeLimit(.minutes(1))) struct ExecTests {
   @Test(arguments: [
-    ("return 7", 7), ("return true", 0), ("return false", 1), ("", 0), ("return nil", 0), ("os.exit(3)", 3), ("os.exit()", 0), ("return 'x'", 0),
+    ("return 7", 7), ("return true", 0), ("return false", 1), ("", 0), ("return nil", 0), ("os.exit(3)", 3),
+    ("os.exit()", 0), ("return 'x'", 0),
     ("p2pd.sleep(0.01) os.exit(4)", 4), ("return 2.0", 2), ("error('no')", 1),
   ])
   func theExitStatusIsTheScripts(_ text: String, _ status: Int) async throws {
@@ -17,7 +18,8 @@ import Testing
 
   @Test func anErrorIsLoggedWithItsLineAndTraceback() async throws {
     try await withBench { bench in
-      let status = try await bench.exec("local function inner() error('out of cheese') end\nlocal function outer() inner() end\nouter()")
+      let status = try await bench.exec(
+        "local function inner() error('out of cheese') end\nlocal function outer() inner() end\nouter()")
       #expect(status == 1)
       #expect(bench.logged.text.contains("script.lua:2: out of cheese"))
       #expect(bench.logged.text.contains("script.lua:3: in"))

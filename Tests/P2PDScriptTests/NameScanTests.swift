@@ -8,8 +8,13 @@ import Testing
   }
 
   @Test func findsAnUnknownNameOfTheModuleWithItsLine() {
-    #expect(findings("local p2pd = require 'p2pd'\n\np2pd.pipe_opne(1)") == ["3: unknown name 'p2pd.pipe_opne' (did you mean 'p2pd.pipe_open'?)"]
-      || findings("local p2pd = require 'p2pd'\n\np2pd.pipe_opne(1)") == ["3: unknown name 'p2pd.pipe_opne' (did you mean 'pipe_open'?)"])
+    #expect(
+      findings("local p2pd = require 'p2pd'\n\np2pd.pipe_opne(1)") == [
+        "3: unknown name 'p2pd.pipe_opne' (did you mean 'p2pd.pipe_open'?)"
+      ]
+        || findings("local p2pd = require 'p2pd'\n\np2pd.pipe_opne(1)") == [
+          "3: unknown name 'p2pd.pipe_opne' (did you mean 'pipe_open'?)"
+        ])
   }
 
   @Test func followsTheLocalTheModuleWasRequiredAs() {
@@ -36,7 +41,8 @@ import Testing
   }
 
   @Test func readsNoNamesInStringsAndComments() {
-    #expect(findings("-- p2pd.foo\n--[[ p2pd.foo\n]] local a = 'p2pd.foo' .. \"p2pd.foo\" .. [==[p2pd.foo]]]==]").isEmpty)
+    #expect(
+      findings("-- p2pd.foo\n--[[ p2pd.foo\n]] local a = 'p2pd.foo' .. \"p2pd.foo\" .. [==[p2pd.foo]]]==]").isEmpty)
   }
 
   @Test func survivesWhatIsNoLua() {

@@ -63,14 +63,16 @@ import Testing
   }
 
   @Test(arguments: [
-    ("p2pd.node { prot = 1 }", "unknown option 'prot' of 'node'"), ("node:connect(5)", "bad argument #1 to 'connect' (string expected, got number)"),
+    ("p2pd.node { prot = 1 }", "unknown option 'prot' of 'node'"),
+    ("node:connect(5)", "bad argument #1 to 'connect' (string expected, got number)"),
     ("node:connect('x', { strategies = { 'luck' } })", "no strategy is called 'luck'"), ("node:host('x')", "ok"),
     ("node:host('x', { mesg_cb = print })", "unknown option 'mesg_cb' of 'host' (did you mean 'msg_cb'?)"),
     ("node.address()", "call it with a colon"), ("p2pd.node { port = 70000 }", "a number from 0 to 65535 expected"),
   ])
   func misuseOfNodesRaises(_ call: String, _ message: String) async throws {
     try await withBench { bench in
-      let out = try await bench.output("local node = assert(p2pd.node())\nprint(select(2, pcall(function() \(call) end)) or 'ok')")
+      let out = try await bench.output(
+        "local node = assert(p2pd.node())\nprint(select(2, pcall(function() \(call) end)) or 'ok')")
       #expect(out.contains(message), "\(out)")
     }
   }

@@ -94,14 +94,22 @@ import Testing
         local _, closed_err = closed:send("x")
         print(closed_err.code, select(2, closed:recv()).code, select(2, closed:getpeername()).code)
         """)
-      #expect(out == "nil\trefused\tin_use\tstring\ttrue\ttrue\nunsupported\tclosed\tunsupported" || out.hasPrefix("nil\trefused\tin_use"))
+      #expect(
+        out == "nil\trefused\tin_use\tstring\ttrue\ttrue\nunsupported\tclosed\tunsupported"
+          || out.hasPrefix("nil\trefused\tin_use"))
     }
   }
 
   @Test(arguments: [
-    ("p2pd.pipe_open('tcp', { framming = 'line' })", "unknown option 'framming' of 'pipe_open' (did you mean 'framing'?)"),
+    (
+      "p2pd.pipe_open('tcp', { framming = 'line' })",
+      "unknown option 'framming' of 'pipe_open' (did you mean 'framing'?)"
+    ),
     ("p2pd.pipe_open('tcp', { framing = 'lines' })", "bad option 'framing'"),
-    ("p2pd.pipe_open('tcp', { con_timeout = 'x' })", "bad option 'con_timeout' of 'pipe_open' (number expected, got \"x\")"),
+    (
+      "p2pd.pipe_open('tcp', { con_timeout = 'x' })",
+      "bad option 'con_timeout' of 'pipe_open' (number expected, got \"x\")"
+    ),
     ("p2pd.pipe_open('tcp', { con_timeout = -1 })", "seconds expected"),
     ("p2pd.pipe_open('tcp', { max_qsize = 0 })", "max_qsize"),
     ("p2pd.pipe_open('tcp', { tls = { cert = 'x' } })", "unknown option 'tls.cert'"),

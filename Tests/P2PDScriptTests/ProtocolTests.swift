@@ -12,7 +12,8 @@ import Testing
 @Suite(.timeLimit(.minutes(1))) struct ProtocolTests {
   /// Runs a handler on a node and connects to it from a second one.
   private func withHandler(
-    _ text: String, limits: LuaLimits = LuaLimits(), errorsPerSecond: Int = 5, _ body: (Bench, Pipe) async throws -> Void
+    _ text: String, limits: LuaLimits = LuaLimits(), errorsPerSecond: Int = 5,
+    _ body: (Bench, Pipe) async throws -> Void
   ) async throws {
     try await withBench(limits: limits, errorsPerSecond: errorsPerSecond) { bench in
       let path = try bench.write("handler.lua", "local p2pd = require 'p2pd'\nlocal M = {}\n" + text + "\nreturn M\n")
@@ -20,7 +21,8 @@ import Testing
       let quiet = Logger(label: "node") { _ in SwiftLogNoOpLogHandler() }
       let node = try await Node.start(Bench.loopbackNode, on: bench.host.loop, logger: quiet)
       try await bench.host.attach(node)
-      let client = try await Node.start(Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
+      let client = try await Node.start(
+        Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
       let address = try await bench.host.loop.submit { node.address }.get()
       let pipe = try await client.connect(address, protocol: "handler", timeout: .seconds(10))
       do {
@@ -39,7 +41,9 @@ import Testing
     let promise = pipe.loop.makePromise(of: String.self)
     pipe.loop.execute {
       if let text { _ = Array(text.utf8).withUnsafeBytes { pipe.send($0) } }
-      pipe.receive(timeout: .seconds(10)) { promise.completeWith($0.map { String(buffer: $0.bytes) }.mapError { $0 as any Error }) }
+      pipe.receive(timeout: .seconds(10)) {
+        promise.completeWith($0.map { String(buffer: $0.bytes) }.mapError { $0 as any Error })
+      }
     }
     return try await promise.futureResult.get()
   }
@@ -190,7 +194,8 @@ import Testing
       let quiet = Logger(label: "node") { _ in SwiftLogNoOpLogHandler() }
       let node = try await Node.start(Bench.loopbackNode, on: bench.host.loop, logger: quiet)
       try await bench.host.attach(node)
-      let client = try await Node.start(Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
+      let client = try await Node.start(
+        Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
       let address = try await bench.host.loop.submit { node.address }.get()
       let pipe = try await client.connect(address, timeout: .seconds(10))
       let answer7 = try await ask(pipe, "default protocol")
@@ -271,7 +276,9 @@ import Testing
 
   @Test func aFolderStandsForItsHandlersAndNamesAreTakenOnce() async throws {
     try await withBench { bench in
-      for name in ["b.lua", "a.lua", "a_test.lua", ".hidden.lua"] { _ = try bench.write(name, "return { msg_cb = print }") }
+      for name in ["b.lua", "a.lua", "a_test.lua", ".hidden.lua"] {
+        _ = try bench.write(name, "return { msg_cb = print }")
+      }
       let answer8 = try await bench.host.loadProtocols([bench.folder.path]).map(\.name)
       #expect(answer8 == ["a", "b"])
       let again = try bench.write("other.lua", "return { msg_cb = print, protocol = 'a', version = 3 }")
@@ -281,9 +288,11 @@ import Testing
 
   @Test func handlersOfOneHostDoNotSeeEachOther() async throws {
     try await withBench { bench in
-      let one = try bench.write("one.lua", "shared = 1 require 'p2pd'.json.mine = 1 string.mine = 1 return { msg_cb = print }")
+      let one = try bench.write(
+        "one.lua", "shared = 1 require 'p2pd'.json.mine = 1 string.mine = 1 return { msg_cb = print }")
       let two = try bench.write(
-        "two.lua", "assert(shared == nil and require 'p2pd'.json.mine == nil and string.mine == nil) return { msg_cb = print }")
+        "two.lua",
+        "assert(shared == nil and require 'p2pd'.json.mine == nil and string.mine == nil) return { msg_cb = print }")
       #expect(try await bench.host.loadProtocols([one, two]).count == 2)
     }
   }

@@ -4,7 +4,8 @@ import Testing
 
 @Suite struct SpellingTests {
   @Test(arguments: [
-    ("framming", "framing"), ("msg_bc", "msg_cb"), ("con_timout", "con_timeout"), ("msgCb", "msg_cb"), ("maxqsize", "max_qsize"),
+    ("framming", "framing"), ("msg_bc", "msg_cb"), ("con_timout", "con_timeout"), ("msgCb", "msg_cb"),
+    ("maxqsize", "max_qsize"),
   ])
   func findsWhatWasMeant(_ typed: String, _ meant: String) {
     #expect(Spelling.nearest(to: typed, among: API.pipeOptions.allFields.map(\.name)) == meant)

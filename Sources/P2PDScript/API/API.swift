@@ -20,15 +20,20 @@ public enum API {
 
   /// What a handler file may return.
   public static let callbacks: [APIValue] = [
-    opt("msg_cb", .function(messageCallback), "nil", "A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe."),
+    opt(
+      "msg_cb", .function(messageCallback), "nil",
+      "A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe."),
     opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "A pipe of the protocol opened."),
     opt(
       "end_cb", .function(endCallback), "nil",
-      "A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which."),
+      "A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which."
+    ),
     opt(
       "error_cb", .function("fun(err: any, pipe?: p2pd.pipe)"), "nil",
       "A callback or task of the script failed. It was logged already; the pipe stays open unless this closes it."),
-    opt("start", .function("fun()"), "nil", "The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops)."),
+    opt(
+      "start", .function("fun()"), "nil",
+      "The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops)."),
     opt("stop", .function("fun()"), "nil", "The protocol ends."),
     opt("protocol", .string, "the file's name without `.lua`", "The name peers choose the protocol by."),
     opt("version", .integer, "1", "The version of what the script keeps in `p2pd.state`."),
@@ -50,7 +55,8 @@ public enum API {
   static let classNames = Set(classes.map(\.name))
 
   /// The entry of a function by the name a script writes.
-  static let byName: [String: APIEntry] = Dictionary(entries.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
+  static let byName: [String: APIEntry] = Dictionary(
+    entries.map { ($0.fullName, $0) }, uniquingKeysWith: { first, _ in first })
 
   /// The methods and fields of one class.
   static func members(of owner: String) -> [APIEntry] { entries.filter { $0.owner == owner } }

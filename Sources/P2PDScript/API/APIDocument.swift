@@ -25,7 +25,9 @@ public enum APIDocument {
     out += "\n## Option tables\n\nA key that is not listed raises an error.\n"
     for table in API.options {
       out += "\n### `\(table.name)`\n\n\(table.text)"
-      if !table.includes.isEmpty { out += " Takes the keys of " + table.includes.map { "`\($0)`" }.joined(separator: ", ") + " too." }
+      if !table.includes.isEmpty {
+        out += " Takes the keys of " + table.includes.map { "`\($0)`" }.joined(separator: ", ") + " too."
+      }
       out += "\n\n| key | type | default | |\n|---|---|---|---|\n"
       for field in table.fields {
         out += "| `\(field.name)` | \(cell(field.type.words)) | \(cell(field.standard ?? "")) | \(cell(field.text)) |\n"
@@ -46,9 +48,13 @@ public enum APIDocument {
       out += "- `\(argument.name)`: `\(argument.type.luaLS)`\(defaultText(argument)); \(argument.text)\n"
     }
     if !entry.returns.isEmpty {
-      out += "\nReturns " + entry.returns.map { "`\($0.name)`" + ($0.text.isEmpty ? "" : ": \($0.text)") }.joined(separator: "; ") + ".\n"
+      out +=
+        "\nReturns "
+        + entry.returns.map { "`\($0.name)`" + ($0.text.isEmpty ? "" : ": \($0.text)") }.joined(separator: "; ") + ".\n"
     }
-    if !entry.errors.isEmpty { out += "\nCodes of `err`: " + entry.errors.map { "`\($0)`" }.joined(separator: ", ") + ".\n" }
+    if !entry.errors.isEmpty {
+      out += "\nCodes of `err`: " + entry.errors.map { "`\($0)`" }.joined(separator: ", ") + ".\n"
+    }
     if let example = entry.example { out += "\n```lua\n\(example)\n```\n" }
     return out
   }

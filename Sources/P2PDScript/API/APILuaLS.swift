@@ -18,7 +18,9 @@ extension APIDocument {
       switch entry.kind {
       case .function: out += function(entry, path: "\(entry.owner).\(entry.name)")
       case .field, .constant, .method:
-        out += comment(entry.text) + "---@type \(entry.returns.first?.type.luaLS ?? "any")\n\(entry.owner).\(entry.name) = nil\n\n"
+        out +=
+          comment(entry.text)
+          + "---@type \(entry.returns.first?.type.luaLS ?? "any")\n\(entry.owner).\(entry.name) = nil\n\n"
       }
     }
     return out + "return p2pd\n"
@@ -63,7 +65,8 @@ extension APIDocument {
       if value.name == "..." {
         out += "---@return any ...\n"
       } else {
-        out += "---@return \(grouped(value.type))\(value.isOptional ? "?" : "") \(value.name)\(value.text.isEmpty ? "" : " # \(value.text)")\n"
+        out +=
+          "---@return \(grouped(value.type))\(value.isOptional ? "?" : "") \(value.name)\(value.text.isEmpty ? "" : " # \(value.text)")\n"
       }
     }
     // `recv(timeout)` and `recv(sub, timeout)`: an optional first argument that may be left out altogether.

@@ -6,38 +6,61 @@ extension API {
   static let nodeEntries: [APIEntry] = [
     fn(
       "p2pd.node", [opt("options", .options("p2pd.node_options"), "nil", "leave out in a hosted handler")],
-      returns: [opt("node", .object("p2pd.node"), "nil", "the running node"), err], errors: ["in_use", "permission", "bad_address", "io"], waits: true,
+      returns: [opt("node", .object("p2pd.node"), "nil", "the running node"), err],
+      errors: ["in_use", "permission", "bad_address", "io"], waits: true,
       "Starts a node, without blocking the process. In a handler run by `p2pd-lua run`, called without options, it is the node that hosts the handler.",
       example: """
         local node = assert(p2pd.node())
         print(node:address())
         """),
-    method("p2pd.node", "address", returns: [arg("address", .string, "a token that begins with `p2pd1`")], "The address to give to others; it changes when the host's addresses do."),
+    method(
+      "p2pd.node", "address", returns: [arg("address", .string, "a token that begins with `p2pd1`")],
+      "The address to give to others; it changes when the host's addresses do."),
     method(
       "p2pd.node", "connect",
-      [arg("address", .string, "an address token"), opt("options", .options("p2pd.connect_options"), "{}", "protocol, callbacks, deadline")],
+      [
+        arg("address", .string, "an address token"),
+        opt("options", .options("p2pd.connect_options"), "{}", "protocol, callbacks, deadline"),
+      ],
       returns: [opt("pipe", pipe, "nil", "an encrypted pipe to the node with that key"), err],
-      errors: ["timeout", "refused", "unreachable", "wrong_key", "not_p2pd", "protocol", "limit", "bad_address", "closed"], waits: true,
+      errors: [
+        "timeout", "refused", "unreachable", "wrong_key", "not_p2pd", "protocol", "limit", "bad_address", "closed",
+      ], waits: true,
       "Connects to a node. `err.attempts` says what each attempt met. The pipe has the callbacks given here and no others.",
       example: """
         local pipe = assert(node:connect(address, { protocol = "chat", timeout = 10 }))
         """),
     method(
-      "p2pd.node", "host", [arg("protocol", .string, "its name"), arg("callbacks", .options("p2pd.node_callbacks"), "its callbacks")],
+      "p2pd.node", "host",
+      [arg("protocol", .string, "its name"), arg("callbacks", .options("p2pd.node_callbacks"), "its callbacks")],
       "Hosts a protocol under a name that peers choose in `connect`."),
-    method("p2pd.node", "add_msg_cb", [arg("f", .function(messageCallback), "gets each message")], "Adds a message callback to the default protocol: pipes that peers open."),
-    method("p2pd.node", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")], "Takes it away."),
-    method("p2pd.node", "add_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "called when a peer's pipe opens")], "Adds an open callback to the default protocol."),
-    method("p2pd.node", "del_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "a function added before")], "Takes it away."),
-    method("p2pd.node", "add_end_cb", [arg("f", .function(endCallback), "called when a peer's pipe ends")], "Adds an end callback to the default protocol."),
+    method(
+      "p2pd.node", "add_msg_cb", [arg("f", .function(messageCallback), "gets each message")],
+      "Adds a message callback to the default protocol: pipes that peers open."),
+    method(
+      "p2pd.node", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")], "Takes it away."),
+    method(
+      "p2pd.node", "add_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "called when a peer's pipe opens")],
+      "Adds an open callback to the default protocol."),
+    method(
+      "p2pd.node", "del_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "a function added before")],
+      "Takes it away."),
+    method(
+      "p2pd.node", "add_end_cb", [arg("f", .function(endCallback), "called when a peer's pipe ends")],
+      "Adds an end callback to the default protocol."),
     method("p2pd.node", "del_end_cb", [arg("f", .function(endCallback), "a function added before")], "Takes it away."),
-    method("p2pd.node", "pipes", returns: [arg("pipes", .table("p2pd.pipe[]"), "a new table")], "The node's open pipes that a script has a hand in."),
-    method("p2pd.node", "close", [opt("options", .options("p2pd.close_options"), "{}", "how long to flush")], returns: [arg("ok", .boolean, "true")], waits: true, "Closes the node and its pipes; flushes first."),
+    method(
+      "p2pd.node", "pipes", returns: [arg("pipes", .table("p2pd.pipe[]"), "a new table")],
+      "The node's open pipes that a script has a hand in."),
+    method(
+      "p2pd.node", "close", [opt("options", .options("p2pd.close_options"), "{}", "how long to flush")],
+      returns: [arg("ok", .boolean, "true")], waits: true, "Closes the node and its pipes; flushes first."),
     field("p2pd.node", "id", .string, "The node's id: its public key."),
     field("p2pd.node", "port", .integer, "The port it listens on."),
   ]
 
-  static let daemonText = "A daemon keeps servers on several addresses, families and protocols with one set of callbacks."
+  static let daemonText =
+    "A daemon keeps servers on several addresses, families and protocols with one set of callbacks."
 
   private static let listenReturn = [opt("pipe", pipe, "nil", "the server's pipe"), err]
   private static let listenAllReturn = [opt("pipes", .table("p2pd.pipe[]"), "nil", "one server for each address"), err]
@@ -53,26 +76,40 @@ extension API {
         """),
     method(
       "p2pd.daemon", "add_listener",
-      [arg("proto", proto, "`p2pd.TCP` or `p2pd.UDP`"), arg("where", .either([.object("p2pd.route"), place]), "a bound route, a port, `{ip, port}` or `\"ip:port\"`")],
+      [
+        arg("proto", proto, "`p2pd.TCP` or `p2pd.UDP`"),
+        arg("where", .either([.object("p2pd.route"), place]), "a bound route, a port, `{ip, port}` or `\"ip:port\"`"),
+      ],
       returns: listenReturn, errors: listenErrors, waits: true, "Adds a server on one address."),
     method(
-      "p2pd.daemon", "listen_all", [arg("proto", proto, "the protocol"), opt("port", .integer, "0: a free one", "the same for every address")],
-      returns: listenAllReturn, errors: listenErrors, waits: true, "Adds servers for every address of both families. All or none: when one fails, those already open are closed."),
+      "p2pd.daemon", "listen_all",
+      [arg("proto", proto, "the protocol"), opt("port", .integer, "0: a free one", "the same for every address")],
+      returns: listenAllReturn, errors: listenErrors, waits: true,
+      "Adds servers for every address of both families. All or none: when one fails, those already open are closed."),
     method(
-      "p2pd.daemon", "listen_loopback", [arg("proto", proto, "the protocol"), opt("port", .integer, "0: a free one", "the same for both")],
-      returns: listenAllReturn, errors: listenErrors, waits: true, "Adds servers on `127.0.0.1` and `::1`: only this host reaches them."),
+      "p2pd.daemon", "listen_loopback",
+      [arg("proto", proto, "the protocol"), opt("port", .integer, "0: a free one", "the same for both")],
+      returns: listenAllReturn, errors: listenErrors, waits: true,
+      "Adds servers on `127.0.0.1` and `::1`: only this host reaches them."),
     method(
       "p2pd.daemon", "listen_local",
       [
         arg("proto", proto, "the protocol"), opt("port", .integer, "0: a free one", "the same for every address"),
         opt("nic", .object("p2pd.interface"), "every interface", "only this interface"),
       ],
-      returns: listenAllReturn, errors: listenErrors + ["unsupported"], waits: true, "Adds servers on private, unique local and link-local addresses: the local network reaches them."),
-    method("p2pd.daemon", "add_msg_cb", [arg("f", .function(messageCallback), "gets each message")], "Adds a message callback for all its servers."),
-    method("p2pd.daemon", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")], "Takes it away."),
+      returns: listenAllReturn, errors: listenErrors + ["unsupported"], waits: true,
+      "Adds servers on private, unique local and link-local addresses: the local network reaches them."),
+    method(
+      "p2pd.daemon", "add_msg_cb", [arg("f", .function(messageCallback), "gets each message")],
+      "Adds a message callback for all its servers."),
+    method(
+      "p2pd.daemon", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")], "Takes it away."),
     method("p2pd.daemon", "servers", returns: [arg("pipes", .table("p2pd.pipe[]"), "a new table")], "Its servers."),
-    method("p2pd.daemon", "close", returns: [arg("ok", .boolean, "true")], "Closes its servers and their clients' pipes."),
+    method(
+      "p2pd.daemon", "close", returns: [arg("ok", .boolean, "true")], "Closes its servers and their clients' pipes."),
   ]
 
-  private static let place = APIType.either([.string, .integer, .object("p2pd.client_tup"), .table("{[1]: string, [2]: integer}")])
+  private static let place = APIType.either([
+    .string, .integer, .object("p2pd.client_tup"), .table("{[1]: string, [2]: integer}"),
+  ])
 }

@@ -1,7 +1,8 @@
 extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
-    pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions, resolveOptions,
+    pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
+    resolveOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
@@ -10,26 +11,36 @@ extension API {
     opt("end_cb", .function(endCallback), "nil", "called when the pipe, or a server's client, ends"),
   ]
 
-  private static let place = APIType.either([.string, .integer, .object("p2pd.client_tup"), .table("{[1]: string, [2]: integer}")])
+  private static let place = APIType.either([
+    .string, .integer, .object("p2pd.client_tup"), .table("{[1]: string, [2]: integer}"),
+  ])
 
   static let pipeOptions = APIOptions(
     name: "p2pd.pipe_options", text: "What `p2pd.pipe_open` takes.",
     fields: [
-      opt("dest", place, "nil: a server", "`{host, port}`, a `client_tup`, `\"host:port\"` or `\"unix:/path\"`; a name is resolved, both families raced"),
-      opt("route", .either([.object("p2pd.route"), .object("p2pd.interface")]), "nil: the kernel chooses", "where the pipe starts from"),
+      opt(
+        "dest", place, "nil: a server",
+        "`{host, port}`, a `client_tup`, `\"host:port\"` or `\"unix:/path\"`; a name is resolved, both families raced"),
+      opt(
+        "route", .either([.object("p2pd.route"), .object("p2pd.interface")]), "nil: the kernel chooses",
+        "where the pipe starts from"),
       opt("bind", place, "nil: any address, a free port", "the local address: a port, `{ip, port}` or `\"ip:port\"`"),
     ] + callbackFields, includes: ["p2pd.conf"])
 
   static let conf = APIOptions(
     name: "p2pd.conf", text: "Settings of a pipe, under P2PD's names. Times are seconds, fractions allowed.",
     fields: [
-      opt("framing", .words(["raw", "line", "u16", "u32", "message"]), "\"raw\"; \"message\" between nodes", "how messages keep their boundaries on a stream"),
+      opt(
+        "framing", .words(["raw", "line", "u16", "u32", "message"]), "\"raw\"; \"message\" between nodes",
+        "how messages keep their boundaries on a stream"),
       opt("max_message", .integer, "16777216", "bytes of the largest message; a peer that sends more is cut off"),
       opt("con_timeout", .number, "10", "how long opening may take, TLS included"),
       opt("recv_timeout", .number, "nil: no limit", "how long a `recv` without a timeout of its own waits"),
       opt("dns_timeout", .number, "5", "how long a name may take to resolve"),
       opt("flush_timeout", .number, "5", "how long `close` tries to get queued data out"),
-      opt("max_qsize", .integer, "1024", "messages a queue holds; over it a TCP pipe stops reading, a UDP pipe drops the newest"),
+      opt(
+        "max_qsize", .integer, "1024",
+        "messages a queue holds; over it a TCP pipe stops reading, a UDP pipe drops the newest"),
       opt("max_qbytes", .integer, "1048576", "bytes a pipe's queues hold before the same happens"),
       opt("enable_msg_ids", .boolean, "false", "drop messages that equal one of the last from the same sender"),
       opt("max_msg_ids", .integer, "1000", "how many are remembered for that"),
@@ -43,7 +54,9 @@ extension API {
       opt("multicast_loop", .boolean, "nil: true", "whether this host gets its own multicast datagrams"),
       opt("dual_stack", .boolean, "false", "an IPv6 server that also takes IPv4"),
       opt("backlog", .integer, "1024", "connections the kernel holds for a server"),
-      opt("tls", .either([.boolean, .options("p2pd.tls_options")]), "false", "encrypt; `true` verifies the server against the system's authorities"),
+      opt(
+        "tls", .either([.boolean, .options("p2pd.tls_options")]), "false",
+        "encrypt; `true` verifies the server against the system's authorities"),
       opt("interface", .string, "nil", "the name of the interface the pipe is held to"),
     ], includes: [])
 
@@ -60,7 +73,8 @@ extension API {
 
   static let closeOptions = APIOptions(
     name: "p2pd.close_options", text: "What `pipe:close` takes.",
-    fields: [opt("flush", .number, "conf's flush_timeout", "seconds to get queued data out; 0 closes at once")], includes: [])
+    fields: [opt("flush", .number, "conf's flush_timeout", "seconds to get queued data out; 0 closes at once")],
+    includes: [])
 
   static let pipeStats = APIOptions(
     name: "p2pd.pipe_stats", text: "What `pipe:stats` gives.",
@@ -69,12 +83,14 @@ extension API {
       arg("messages_in", .integer, "messages received"), arg("messages_out", .integer, "messages sent"),
       arg("dropped", .integer, "messages dropped: a full queue (UDP), or duplicates"),
       arg("queued", .integer, "messages nobody has taken yet"), arg("queued_bytes", .integer, "their bytes"),
-      arg("unsent", .integer, "bytes not yet given to the kernel"), opt("rtt", .number, "nil", "the last round trip, seconds"),
+      arg("unsent", .integer, "bytes not yet given to the kernel"),
+      opt("rtt", .number, "nil", "the last round trip, seconds"),
       arg("age", .number, "seconds since the pipe opened"),
     ], includes: [])
 
   static let daemonOptions = APIOptions(
-    name: "p2pd.daemon_options", text: "What `p2pd.daemon` takes; the settings are those of its servers.", fields: callbackFields, includes: ["p2pd.conf"])
+    name: "p2pd.daemon_options", text: "What `p2pd.daemon` takes; the settings are those of its servers.",
+    fields: callbackFields, includes: ["p2pd.conf"])
 
   static let resolveOptions = APIOptions(
     name: "p2pd.resolve_options", text: "What `p2pd.resolve` takes.",
@@ -83,7 +99,8 @@ extension API {
     ], includes: [])
 
   static let nodeCallbacks = APIOptions(
-    name: "p2pd.node_callbacks", text: "The callbacks of one protocol of a node, or of one pipe between nodes.", fields: callbackFields, includes: [])
+    name: "p2pd.node_callbacks", text: "The callbacks of one protocol of a node, or of one pipe between nodes.",
+    fields: callbackFields, includes: [])
 
   static let nodeOptions = APIOptions(
     name: "p2pd.node_options", text: "What `p2pd.node` takes.",

@@ -47,7 +47,9 @@ public indirect enum APIType: Sendable, Equatable {
   /// Whether a value has this type. Objects of ours are told apart where they are read, not here.
   func accepts(_ value: LuaValue) -> Bool {
     switch (self, value) {
-    case (.any, _), (.nil, .nil), (.string, .string), (.number, .int), (.number, .number), (.integer, .int), (.boolean, .bool): true
+    case (.any, _), (.nil, .nil), (.string, .string), (.number, .int), (.number, .number), (.integer, .int),
+      (.boolean, .bool):
+      true
     case (.function, .ref), (.object, .object), (.options, .table), (.table, .table): true
     case (.integer, .number(let number)): number == number.rounded() && abs(number) < 0x1p53
     case (.words(let words), .string(let bytes)): words.contains { Array($0.utf8) == bytes }
@@ -139,7 +141,8 @@ func fn(
   let dot = fullName.lastIndex(of: ".") ?? fullName.startIndex
   return APIEntry(
     owner: String(fullName[..<dot]), name: String(fullName[fullName.index(after: dot)...]), kind: .function,
-    arguments: arguments, variadic: variadic, returns: returns, errors: errors, waits: waits, text: text, example: example, since: since)
+    arguments: arguments, variadic: variadic, returns: returns, errors: errors, waits: waits, text: text,
+    example: example, since: since)
 }
 
 func method(
@@ -151,7 +154,9 @@ func method(
     waits: waits, text: text, example: example, since: since)
 }
 
-func field(_ owner: String, _ name: String, _ type: APIType, _ text: String, since: String = API.firstVersion) -> APIEntry {
+func field(_ owner: String, _ name: String, _ type: APIType, _ text: String, since: String = API.firstVersion)
+  -> APIEntry
+{
   APIEntry(
     owner: owner, name: name, kind: .field, arguments: [], variadic: false, returns: [arg(name, type, "")], errors: [],
     waits: false, text: text, example: nil, since: since)
@@ -160,6 +165,7 @@ func field(_ owner: String, _ name: String, _ type: APIType, _ text: String, sin
 func constant(_ fullName: String, _ type: APIType, _ text: String, since: String = API.firstVersion) -> APIEntry {
   let dot = fullName.lastIndex(of: ".") ?? fullName.startIndex
   return APIEntry(
-    owner: String(fullName[..<dot]), name: String(fullName[fullName.index(after: dot)...]), kind: .constant, arguments: [],
+    owner: String(fullName[..<dot]), name: String(fullName[fullName.index(after: dot)...]), kind: .constant,
+    arguments: [],
     variadic: false, returns: [arg("", type, "")], errors: [], waits: false, text: text, example: nil, since: since)
 }

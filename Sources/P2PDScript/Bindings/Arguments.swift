@@ -57,7 +57,9 @@ extension LuaCall {
     if isNone(index) { return nil }
     guard let value = self.number(index) else { throw need(index, number, function, "number") }
     if value == .infinity { return nil }
-    guard let time = TimeAmount(seconds: value) else { throw Misuse("bad argument #\(number) to '\(function)' (seconds expected, got \(value))") }
+    guard let time = TimeAmount(seconds: value) else {
+      throw Misuse("bad argument #\(number) to '\(function)' (seconds expected, got \(value))")
+    }
     return time
   }
 
@@ -69,14 +71,17 @@ extension LuaCall {
   func port(_ index: Int, _ number: Int, _ function: String) throws -> UInt16 {
     if isNone(index) { return 0 }
     guard let value = int(index) else { throw need(index, number, function, "integer") }
-    guard let port = UInt16(exactly: value) else { throw Misuse("bad argument #\(number) to '\(function)' (a port from 0 to 65535 expected, got \(value))") }
+    guard let port = UInt16(exactly: value) else {
+      throw Misuse("bad argument #\(number) to '\(function)' (a port from 0 to 65535 expected, got \(value))")
+    }
     return port
   }
 
   func proto(_ index: Int, _ number: Int, _ function: String) throws -> PipeProto {
     guard let text = string(index) else { throw need(index, number, function, "p2pd.TCP or p2pd.UDP") }
     guard let proto = PipeProto(rawValue: text.lowercased()) else {
-      throw Misuse("bad argument #\(number) to '\(function)' (p2pd.TCP or p2pd.UDP expected, got \"\(text.prefix(40))\")")
+      throw Misuse(
+        "bad argument #\(number) to '\(function)' (p2pd.TCP or p2pd.UDP expected, got \"\(text.prefix(40))\")")
     }
     return proto
   }

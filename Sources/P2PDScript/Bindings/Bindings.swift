@@ -11,7 +11,8 @@ struct ScriptClasses {
     pipe = try vm.defineClass(
       LuaClass(
         name: "p2pd.pipe", type: PipeFace.self, methods: PipeMethods.methods + PipeReceive.methods,
-        getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) }, toString: Self.string(PipeFace.self) { $0.description },
+        getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) },
+        toString: Self.string(PipeFace.self) { $0.description },
         close: bound(PipeMethods.closeVariable), hasData: true))
     tuple = try vm.defineClass(
       LuaClass(
@@ -23,22 +24,26 @@ struct ScriptClasses {
         toString: Self.string(ErrorObject.self) { $0.message }))
     _ = try vm.defineClass(
       LuaClass(
-        name: "p2pd.node", type: NodeFace.self, methods: NodeMethods.methods, getter: Self.fields(NodeFace.self) { NodeMethods.field($0, $1) },
+        name: "p2pd.node", type: NodeFace.self, methods: NodeMethods.methods,
+        getter: Self.fields(NodeFace.self) { NodeMethods.field($0, $1) },
         toString: Self.string(NodeFace.self) { "p2pd.node: \($0.node.id)" }))
     _ = try vm.defineClass(LuaClass(name: "p2pd.daemon", type: DaemonObject.self, methods: DaemonMethods.methods))
     _ = try vm.defineClass(
       LuaClass(
-        name: "p2pd.interface", type: InterfaceObject.self, methods: InterfaceObject.methods, getter: Self.fields(InterfaceObject.self) { try $0.field($1) },
+        name: "p2pd.interface", type: InterfaceObject.self, methods: InterfaceObject.methods,
+        getter: Self.fields(InterfaceObject.self) { try $0.field($1) },
         toString: Self.string(InterfaceObject.self) { $0.interface.name }))
     _ = try vm.defineClass(
       LuaClass(
-        name: "p2pd.route", type: RouteObject.self, methods: RouteObject.methods, getter: Self.fields(RouteObject.self) { try $0.field($1) },
+        name: "p2pd.route", type: RouteObject.self, methods: RouteObject.methods,
+        getter: Self.fields(RouteObject.self) { try $0.field($1) },
         toString: Self.string(RouteObject.self) { $0.bound?.description ?? $0.route.description }))
     _ = try vm.defineClass(LuaClass(name: "p2pd.timer", type: TimerObject.self, methods: TimerObject.methods))
     _ = try vm.defineClass(LuaClass(name: "p2pd.subscription", type: SubscriptionObject.self))
     _ = try vm.defineClass(LuaClass(name: "p2pd.handle", type: TaskHandle.self))
     _ = try vm.defineClass(LuaClass(name: "p2pd.gate", type: GateObject.self))
-    _ = try vm.defineClass(LuaClass(name: "p2pd.word", type: WordObject.self, toString: Self.string(WordObject.self) { $0.text }))
+    _ = try vm.defineClass(
+      LuaClass(name: "p2pd.word", type: WordObject.self, toString: Self.string(WordObject.self) { $0.text }))
   }
 
   /// What errors call an object.
@@ -51,7 +56,9 @@ struct ScriptClasses {
   ]
 
   /// Reads a field by its name; what is none is nil.
-  private static func fields<T: AnyObject>(_ type: T.Type, _ read: @escaping (T, String) throws -> LuaReturn?) -> HostFunction {
+  private static func fields<T: AnyObject>(_ type: T.Type, _ read: @escaping (T, String) throws -> LuaReturn?)
+    -> HostFunction
+  {
     bound { call in
       guard let object = call.object(0, as: T.self), let name = call.string(1) else { return .one(.nil) }
       return try read(object, name) ?? .one(.nil)
@@ -65,7 +72,9 @@ struct ScriptClasses {
   /// `client_tup[1]`, `client_tup.ip`
   private static func tupleField(_ call: borrowing LuaCall) throws -> LuaReturn {
     guard let tuple = call.object(0, as: TupleObject.self) else { return .one(.nil) }
-    if let index = call.int(1) { return index == 1 ? .string(tuple.host) : index == 2 ? .one(.int(Int64(tuple.port))) : .one(.nil) }
+    if let index = call.int(1) {
+      return index == 1 ? .string(tuple.host) : index == 2 ? .one(.int(Int64(tuple.port))) : .one(.nil)
+    }
     switch call.string(1) {
     case "ip": return .string(tuple.host)
     case "port": return .one(.int(Int64(tuple.port)))
@@ -74,7 +83,9 @@ struct ScriptClasses {
   }
 
   private static func tuplesEqual(_ call: borrowing LuaCall) throws -> LuaReturn {
-    guard let a = call.object(0, as: TupleObject.self), let b = call.object(1, as: TupleObject.self) else { return .one(.bool(false)) }
+    guard let a = call.object(0, as: TupleObject.self), let b = call.object(1, as: TupleObject.self) else {
+      return .one(.bool(false))
+    }
     return .one(.bool(a.host == b.host && a.port == b.port))
   }
 }

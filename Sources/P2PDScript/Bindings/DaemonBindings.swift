@@ -24,7 +24,8 @@ final class DaemonObject: CallbackHolder {
   }
 
   private func open(
-    _ rest: ArraySlice<PipeRequest>, port: UInt16?, opened: [PipeFace], then: @escaping (Result<[PipeFace], NetError>) -> Void
+    _ rest: ArraySlice<PipeRequest>, port: UInt16?, opened: [PipeFace],
+    then: @escaping (Result<[PipeFace], NetError>) -> Void
   ) {
     guard var request = rest.first else {
       servers += opened
@@ -67,33 +68,50 @@ enum DaemonMethods {
   static var methods: [(String, HostFunction)] {
     [
       ("add_listener", bound(addListener)),
-      ("listen_all", bound { call in
-        try listen(call, "listen_all") { _ in [IPAddress.wildcard(.v4), .wildcard(.v6)].map { ($0, nil) } }
-      }),
-      ("listen_loopback", bound { call in
-        try listen(call, "listen_loopback") { _ in [IPAddress.loopback(.v4), .loopback(.v6)].map { ($0, nil) } }
-      }),
+      (
+        "listen_all",
+        bound { call in
+          try listen(call, "listen_all") { _ in [IPAddress.wildcard(.v4), .wildcard(.v6)].map { ($0, nil) } }
+        }
+      ),
+      (
+        "listen_loopback",
+        bound { call in
+          try listen(call, "listen_loopback") { _ in [IPAddress.loopback(.v4), .loopback(.v6)].map { ($0, nil) } }
+        }
+      ),
       ("listen_local", bound { call in try listen(call, "listen_local", addresses: localAddresses) }),
-      ("add_msg_cb", bound { call in
-        let daemon = try daemon(call, "add_msg_cb")
-        daemon.handlers.add(try call.needFunction(1, 1, "add_msg_cb"), .message)
-        daemon.host.whenIdle { daemon.callbacksChanged() }
-        return .none
-      }),
-      ("servers", bound { call in
-        let daemon = try daemon(call, "servers")
-        return .values([.list(daemon.servers.map { .object($0) })])
-      }),
-      ("close", bound { call in
-        try daemon(call, "close").close()
-        return .one(.bool(true))
-      }),
+      (
+        "add_msg_cb",
+        bound { call in
+          let daemon = try daemon(call, "add_msg_cb")
+          daemon.handlers.add(try call.needFunction(1, 1, "add_msg_cb"), .message)
+          daemon.host.whenIdle { daemon.callbacksChanged() }
+          return .none
+        }
+      ),
+      (
+        "servers",
+        bound { call in
+          let daemon = try daemon(call, "servers")
+          return .values([.list(daemon.servers.map { .object($0) })])
+        }
+      ),
+      (
+        "close",
+        bound { call in
+          try daemon(call, "close").close()
+          return .one(.bool(true))
+        }
+      ),
     ]
   }
 
   private static func daemon(_ call: borrowing LuaCall, _ function: String) throws -> DaemonObject {
     guard let object = call.object(0, as: DaemonObject.self) else {
-      throw Misuse("bad self of '\(function)' (p2pd.daemon expected, got \(call.kindName(0))): call it with a colon, daemon:\(function)(...)")
+      throw Misuse(
+        "bad self of '\(function)' (p2pd.daemon expected, got \(call.kindName(0))): call it with a colon, daemon:\(function)(...)"
+      )
     }
     return object
   }
@@ -109,8 +127,11 @@ enum DaemonMethods {
       request.family = route.route.family
       request.bind = try route.start()
     } else {
-      let place: Place? = if let tuple = call.object(2, as: TupleObject.self) { Place(.object(tuple)) } else { Place(try call.value(2)) }
-      guard let local = place?.local else { throw call.need(2, 2, "add_listener", "p2pd.route, port, {ip, port} or \"ip:port\"") }
+      let place: Place? =
+        if let tuple = call.object(2, as: TupleObject.self) { Place(.object(tuple)) } else { Place(try call.value(2)) }
+      guard let local = place?.local else {
+        throw call.need(2, 2, "add_listener", "p2pd.route, port, {ip, port} or \"ip:port\"")
+      }
       request.bind = Endpoint(ip: local.ip ?? .wildcard(.v4), port: local.port)
     }
     return start(daemon, proto, [request], call) { .ref($0[0]) }

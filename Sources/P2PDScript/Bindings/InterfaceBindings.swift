@@ -14,28 +14,40 @@ final class InterfaceObject {
 
   static var methods: [(String, HostFunction)] {
     [
-      ("supported", bound { call in
-        let nic = try object(call, "supported")
-        return .values([.list(nic.interface.supported.map { .int(Int64($0.rawValue)) })])
-      }),
-      ("is_default", bound { call in
-        let nic = try object(call, "is_default").interface
-        let families = try call.family(1, 1, "is_default").map { [$0] } ?? AddressFamily.allCases
-        return .one(.bool(families.contains { (try? NetworkInterface.defaultInterface($0).index) == nic.index }))
-      }),
-      ("route", bound { call in
-        let nic = try object(call, "route")
-        let wanted = try call.family(1, 1, "route")
-        guard let family = wanted ?? nic.interface.supported.first, let route = nic.interface.route(family) else {
-          return nic.host.failure(.unsupported, "route", cause: "\(nic.interface.name) has no \(wanted?.description ?? "usable") address")
+      (
+        "supported",
+        bound { call in
+          let nic = try object(call, "supported")
+          return .values([.list(nic.interface.supported.map { .int(Int64($0.rawValue)) })])
         }
-        return .object(RouteObject(route, host: nic.host))
-      }),
+      ),
+      (
+        "is_default",
+        bound { call in
+          let nic = try object(call, "is_default").interface
+          let families = try call.family(1, 1, "is_default").map { [$0] } ?? AddressFamily.allCases
+          return .one(.bool(families.contains { (try? NetworkInterface.defaultInterface($0).index) == nic.index }))
+        }
+      ),
+      (
+        "route",
+        bound { call in
+          let nic = try object(call, "route")
+          let wanted = try call.family(1, 1, "route")
+          guard let family = wanted ?? nic.interface.supported.first, let route = nic.interface.route(family) else {
+            return nic.host.failure(
+              .unsupported, "route", cause: "\(nic.interface.name) has no \(wanted?.description ?? "usable") address")
+          }
+          return .object(RouteObject(route, host: nic.host))
+        }
+      ),
     ]
   }
 
   private static func object(_ call: borrowing LuaCall, _ function: String) throws -> InterfaceObject {
-    guard let nic = call.object(0, as: InterfaceObject.self) else { throw Misuse("bad self of '\(function)' (p2pd.interface expected, got \(call.kindName(0)))") }
+    guard let nic = call.object(0, as: InterfaceObject.self) else {
+      throw Misuse("bad self of '\(function)' (p2pd.interface expected, got \(call.kindName(0)))")
+    }
     return nic
   }
 
@@ -79,22 +91,29 @@ final class RouteObject {
 
   static var methods: [(String, HostFunction)] {
     [
-      ("bind", P2PDScript.bound { call in
-        guard let object = call.object(0, as: RouteObject.self) else { throw Misuse("bad self of 'bind' (p2pd.route expected, got \(call.kindName(0)))") }
-        let port = try call.port(1, 1, "bind")
-        var ip: IPAddress?
-        if !call.isNone(2) {
-          let text = try call.string(2, 2, "bind")
-          guard let address = IPAddress(text) else { return object.host.failure(.badAddress, "bind", cause: "\"\(text.prefix(60))\" is no address") }
-          ip = address
+      (
+        "bind",
+        P2PDScript.bound { call in
+          guard let object = call.object(0, as: RouteObject.self) else {
+            throw Misuse("bad self of 'bind' (p2pd.route expected, got \(call.kindName(0)))")
+          }
+          let port = try call.port(1, 1, "bind")
+          var ip: IPAddress?
+          if !call.isNone(2) {
+            let text = try call.string(2, 2, "bind")
+            guard let address = IPAddress(text) else {
+              return object.host.failure(.badAddress, "bind", cause: "\"\(text.prefix(60))\" is no address")
+            }
+            ip = address
+          }
+          do throws(NetError) {
+            let bound = try object.route.bind(port: port, ip: ip)
+            return .object(RouteObject(bound.route, bound: bound.endpoint, host: object.host))
+          } catch {
+            return object.host.failure(error)
+          }
         }
-        do throws(NetError) {
-          let bound = try object.route.bind(port: port, ip: ip)
-          return .object(RouteObject(bound.route, bound: bound.endpoint, host: object.host))
-        } catch {
-          return object.host.failure(error)
-        }
-      })
+      )
     ]
   }
 
@@ -138,7 +157,9 @@ extension ScriptHost {
     let timeout = try options.seconds("timeout") ?? .seconds(5)
     var families: [AddressFamily] = [.v6, .v4]
     if let number = try options.integer("af", in: 4...6) {
-      guard let family = AddressFamily(rawValue: UInt8(number)) else { throw Misuse("bad option 'af' of 'resolve' (p2pd.IP4 or p2pd.IP6 expected, got \(number))") }
+      guard let family = AddressFamily(rawValue: UInt8(number)) else {
+        throw Misuse("bad option 'af' of 'resolve' (p2pd.IP4 or p2pd.IP6 expected, got \(number))")
+      }
       families = [family]
     }
     guard call.canWait else { return .wait }

@@ -51,7 +51,10 @@ extension ScriptHost {
   /// `p2pd.state` outlives the loading of a script, so the top level must not touch it.
   private func checkState(_ call: borrowing LuaCall) throws -> LuaReturn {
     _ = try owner(call)
-    guard loading == nil else { throw Misuse("p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'") }
+    guard loading == nil else {
+      throw Misuse(
+        "p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'")
+    }
     return .none
   }
 }

@@ -130,7 +130,9 @@ extension ScriptHost {
     }
     configuration.listen =
       try options.strings("listen")?.map {
-        guard let ip = IPAddress($0) else { throw Misuse("bad option 'listen' of 'node' (\"\($0.prefix(60))\" is no address)") }
+        guard let ip = IPAddress($0) else {
+          throw Misuse("bad option 'listen' of 'node' (\"\($0.prefix(60))\" is no address)")
+        }
         return ip
       } ?? configuration.listen
     return configuration

@@ -17,7 +17,9 @@ enum NodeMethods {
 
   private static func node(_ call: borrowing LuaCall, _ function: String) throws -> NodeFace {
     guard let face = call.object(0, as: NodeFace.self) else {
-      throw Misuse("bad self of '\(function)' (p2pd.node expected, got \(call.kindName(0))): call it with a colon, node:\(function)(...)")
+      throw Misuse(
+        "bad self of '\(function)' (p2pd.node expected, got \(call.kindName(0))): call it with a colon, node:\(function)(...)"
+      )
     }
     return face
   }
@@ -51,7 +53,8 @@ enum NodeMethods {
     let sink = OpeningSink(handlers: HandlerSet(host, options), generation: face.generation, route: nil)
     let waiter = host.wait(call.wait)
     let attempt = face.node.connecting(
-      address, protocol: options.string("protocol") ?? "", sink: sink, timeout: try options.seconds("timeout") ?? .seconds(30),
+      address, protocol: options.string("protocol") ?? "", sink: sink,
+      timeout: try options.seconds("timeout") ?? .seconds(30),
       strategies: strategies)
     waiter.giveUp = attempt.cancel
     attempt.pipe.assumeIsolated().whenComplete { result in
@@ -77,7 +80,9 @@ enum NodeMethods {
   private static func strategies(_ options: OptionReader) throws -> [ConnectStrategy] {
     guard let names = try options.strings("strategies") else { return ConnectStrategy.allCases }
     for name in names where !known.contains(name) {
-      throw Misuse("bad option 'strategies' of 'connect' (no strategy is called '\(name)'" + Spelling.hint(name, among: known) + ")")
+      throw Misuse(
+        "bad option 'strategies' of 'connect' (no strategy is called '\(name)'" + Spelling.hint(name, among: known)
+          + ")")
     }
     return names.compactMap(ConnectStrategy.init)
   }

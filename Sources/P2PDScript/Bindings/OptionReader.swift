@@ -77,7 +77,9 @@ final class OptionReader {
     if case .int(let number) = value { whole = Int(exactly: number) }
     if case .number(let number) = value { whole = Int(exactly: number) }
     guard let whole, bounds.contains(whole) else {
-      throw Misuse("bad option '\(name)' of '\(function)' (a number from \(bounds.lowerBound) to \(bounds.upperBound) expected, got \(value.short))")
+      throw Misuse(
+        "bad option '\(name)' of '\(function)' (a number from \(bounds.lowerBound) to \(bounds.upperBound) expected, got \(value.short))"
+      )
     }
     return whole
   }
@@ -99,7 +101,9 @@ final class OptionReader {
   func strings(_ name: String) throws -> [String]? {
     guard case .table(let pairs)? = values[name] else { return nil }
     return try pairs.sequence.map {
-      guard case .string(let bytes) = $0 else { throw Misuse("bad option '\(name)' of '\(function)' (a list of strings expected)") }
+      guard case .string(let bytes) = $0 else {
+        throw Misuse("bad option '\(name)' of '\(function)' (a list of strings expected)")
+      }
       return String(decoding: bytes, as: UTF8.self)
     }
   }

@@ -49,7 +49,9 @@ enum PipeConfReader {
     let given = options["tls"] ?? .nil
     if case .bool(let wanted) = given {
       guard wanted else { return nil }
-      guard !isServer else { throw Misuse("bad option 'tls' of '\(options.function)' (a server needs { certificate = FILE, key = FILE })") }
+      guard !isServer else {
+        throw Misuse("bad option 'tls' of '\(options.function)' (a server needs { certificate = FILE, key = FILE })")
+      }
       return try TLSSetup.client(serverName: name(of: destination))
     }
     guard case .table(let pairs) = given else { return nil }
@@ -60,18 +62,22 @@ enum PipeConfReader {
     }
     var alpn: [String] = []
     if case .table(let list)? = pairs.named("alpn") {
-      alpn = list.sequence.compactMap { if case .string(let bytes) = $0 { String(decoding: bytes, as: UTF8.self) } else { nil } }
+      alpn = list.sequence.compactMap {
+        if case .string(let bytes) = $0 { String(decoding: bytes, as: UTF8.self) } else { nil }
+      }
     }
     if isServer {
       guard let certificate = text("certificate"), let key = text("key") else {
         throw Misuse("bad option 'tls' of '\(options.function)' (a server needs certificate and key)")
       }
-      return try TLSSetup.server(certificateFile: certificate, keyFile: key, caFile: text("ca"), applicationProtocols: alpn)
+      return try TLSSetup.server(
+        certificateFile: certificate, keyFile: key, caFile: text("ca"), applicationProtocols: alpn)
     }
     var verify = true
     if case .bool(let wanted)? = pairs.named("verify") { verify = wanted }
     return try TLSSetup.client(
-      serverName: text("server_name") ?? name(of: destination), caFile: text("ca"), certificateFile: text("certificate"),
+      serverName: text("server_name") ?? name(of: destination), caFile: text("ca"),
+      certificateFile: text("certificate"),
       keyFile: text("key"), applicationProtocols: alpn, verify: verify)
   }
 
@@ -79,7 +85,9 @@ enum PipeConfReader {
     for (key, value) in pairs {
       let name = if case .string(let bytes) = key { String(decoding: bytes, as: UTF8.self) } else { key.short }
       guard let field = API.tlsOptions.fields.first(where: { $0.name == name }) else {
-        throw Misuse("unknown option 'tls.\(name)' of '\(function)'" + Spelling.hint(name, among: API.tlsOptions.fields.map(\.name)))
+        throw Misuse(
+          "unknown option 'tls.\(name)' of '\(function)'"
+            + Spelling.hint(name, among: API.tlsOptions.fields.map(\.name)))
       }
       guard field.type.accepts(value) else {
         throw Misuse("bad option 'tls.\(name)' of '\(function)' (\(field.type.words) expected, got \(value.kindName))")

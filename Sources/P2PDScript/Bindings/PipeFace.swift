@@ -234,7 +234,8 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   /// What `tostring(pipe)` gives.
   var description: String {
-    let role = pipe.isServer ? "server on \(pipe.localEndpoint?.description ?? "?")" : "to \(pipe.peer?.description ?? "?")"
+    let role =
+      pipe.isServer ? "server on \(pipe.localEndpoint?.description ?? "?")" : "to \(pipe.peer?.description ?? "?")"
     return "p2pd.pipe \(pipe.id): \(pipe.proto.rawValue) \(role)\(pipe.isOpen ? "" : ", closed")"
   }
 

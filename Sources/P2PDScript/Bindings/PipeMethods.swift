@@ -18,7 +18,9 @@ enum PipeMethods {
 
   static func pipe(_ call: borrowing LuaCall, _ function: String) throws -> PipeFace {
     guard let face = call.object(0, as: PipeFace.self) else {
-      throw Misuse("bad self of '\(function)' (p2pd.pipe expected, got \(call.kindName(0))): call it with a colon, pipe:\(function)(...)")
+      throw Misuse(
+        "bad self of '\(function)' (p2pd.pipe expected, got \(call.kindName(0))): call it with a colon, pipe:\(function)(...)"
+      )
     }
     return face
   }
@@ -31,7 +33,9 @@ enum PipeMethods {
     guard let bytes = call.bytes(1) else {
       guard let text = numberText(call) else { throw call.need(1, 1, "send", "string") }
       var copy = text
-      return copy.withUTF8 { after(face.pipe.send(UnsafeRawBufferPointer($0), to: receiver), face, call.wait, call.canWait) }
+      return copy.withUTF8 {
+        after(face.pipe.send(UnsafeRawBufferPointer($0), to: receiver), face, call.wait, call.canWait)
+      }
     }
     let outcome = face.pipe.send(bytes, to: receiver)
     if case .sent = outcome { return .one(.bool(true)) }
@@ -57,7 +61,9 @@ enum PipeMethods {
       return face.pipe.peer(for: endpoint)
     }
     if call.isNone(2) { return nil }
-    guard case let (ip?, port)? = Place(try call.value(2))?.local else { throw call.need(2, 2, "send", "client_tup or {ip, port}") }
+    guard case let (ip?, port)? = Place(try call.value(2))?.local else {
+      throw call.need(2, 2, "send", "client_tup or {ip, port}")
+    }
     return face.pipe.proto == .tcp ? nil : face.pipe.peer(for: Endpoint(ip: ip, port: port))
   }
 
@@ -168,13 +174,17 @@ enum PipeMethods {
 
   private static func socketName(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try pipe(call, "getsockname")
-    guard let endpoint = face.pipe.localEndpoint else { return face.host.failure(.closed, "getsockname", cause: "the pipe has no local address") }
+    guard let endpoint = face.pipe.localEndpoint else {
+      return face.host.failure(.closed, "getsockname", cause: "the pipe has no local address")
+    }
     return .object(TupleObject(endpoint))
   }
 
   private static func peerName(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try pipe(call, "getpeername")
-    guard let peer = face.pipe.peer else { return face.host.failure(.unsupported, "getpeername", cause: "a server has no peer") }
+    guard let peer = face.pipe.peer else {
+      return face.host.failure(.unsupported, "getpeername", cause: "a server has no peer")
+    }
     return .one(.ref(try face.host.tuple(for: peer)))
   }
 

@@ -13,13 +13,16 @@ extension ScriptHost {
     var request = PipeRequest(proto: proto)
     if let place = options["dest"] {
       guard let destination = Place(place)?.destination else {
-        throw Misuse("bad option 'dest' of 'pipe_open' ({host, port}, client_tup, \"host:port\" or \"unix:/path\" expected, got \(place.short))")
+        throw Misuse(
+          "bad option 'dest' of 'pipe_open' ({host, port}, client_tup, \"host:port\" or \"unix:/path\" expected, got \(place.short))"
+        )
       }
       request.destination = destination
     }
     try readStart(options, &request)
     do {
-      request.conf = try PipeConfReader.conf(options, isServer: request.destination == nil, destination: request.destination)
+      request.conf = try PipeConfReader.conf(
+        options, isServer: request.destination == nil, destination: request.destination)
     } catch let error as NetError {
       return failure(error)
     }
@@ -47,7 +50,8 @@ extension ScriptHost {
     guard let local = Place(place)?.local else {
       throw Misuse("bad option 'bind' of 'pipe_open' (a port, {ip, port} or \"ip:port\" expected, got \(place.short))")
     }
-    request.bind = Endpoint(ip: local.ip ?? request.bind?.ip ?? .wildcard(request.family ?? destinationFamily(request)), port: local.port)
+    request.bind = Endpoint(
+      ip: local.ip ?? request.bind?.ip ?? .wildcard(request.family ?? destinationFamily(request)), port: local.port)
   }
 
   private func destinationFamily(_ request: PipeRequest) -> AddressFamily {
@@ -55,7 +59,9 @@ extension ScriptHost {
     return .v4
   }
 
-  private func open(_ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation, _ wait: LuaWait) -> LuaReturn {
+  private func open(_ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation, _ wait: LuaWait)
+    -> LuaReturn
+  {
     let waiter = self.wait(wait)
     open(request, handlers, generation) { result in
       switch result {
@@ -75,11 +81,13 @@ extension ScriptHost {
 
   /// Opens a pipe for a generation, its callbacks in place before the first message.
   func open(
-    _ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation, then: @escaping (Result<PipeFace, NetError>) -> Void
+    _ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation,
+    then: @escaping (Result<PipeFace, NetError>) -> Void
   ) {
     let sink = OpeningSink(handlers: handlers, generation: generation, route: request.route)
     PipeOpener.open(
-      request.proto, to: request.destination, bind: request.bind, family: request.family, conf: request.conf, sink: sink, on: loop
+      request.proto, to: request.destination, bind: request.bind, family: request.family, conf: request.conf,
+      sink: sink, on: loop
     ).assumeIsolated().whenComplete { result in
       switch result {
       case .failure(let error): then(.failure(NetError(error, "open")))
@@ -109,7 +117,9 @@ extension ScriptHost {
   func refuseAtTopLevel(_ function: String) throws {
     guard loading != nil else { return }
     if isChecking { throw Misuse(Self.needsNetwork + function) }
-    throw Misuse("'\(function)' waits for the network, which the top level of a handler file cannot: move it into 'function M.start()'")
+    throw Misuse(
+      "'\(function)' waits for the network, which the top level of a handler file cannot: move it into 'function M.start()'"
+    )
   }
 
   /// How a check knows an exec script: its top level wants the network.
@@ -147,7 +157,9 @@ final class OpeningSink: PipeSink {
     face = made
     made.route = route
     pipe.route = route?.route
-    if pipe.isServer, pipe.proto == .tcp { made.accepting = AcceptQueue(host: generation.host, limit: pipe.conf.backlog) }
+    if pipe.isServer, pipe.proto == .tcp {
+      made.accepting = AcceptQueue(host: generation.host, limit: pipe.conf.backlog)
+    }
     pipe.sink = made
     made.pipeOpened(pipe)
   }

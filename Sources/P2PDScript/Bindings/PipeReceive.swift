@@ -6,7 +6,8 @@ import P2PDNet
 enum PipeReceive {
   static var methods: [(String, HostFunction)] {
     [
-      ("recv", bound(recv)), ("accept", bound(accept)), ("subscribe", bound(subscribe)), ("unsubscribe", bound(unsubscribe)),
+      ("recv", bound(recv)), ("accept", bound(accept)), ("subscribe", bound(subscribe)),
+      ("unsubscribe", bound(unsubscribe)),
     ]
   }
 
@@ -36,7 +37,9 @@ enum PipeReceive {
     return receive(face, subscription, timeout, call.wait)
   }
 
-  private static func receive(_ face: PipeFace, _ subscription: Subscription?, _ timeout: TimeAmount?, _ wait: LuaWait) -> LuaReturn {
+  private static func receive(_ face: PipeFace, _ subscription: Subscription?, _ timeout: TimeAmount?, _ wait: LuaWait)
+    -> LuaReturn
+  {
     let host = face.host
     var answered: NetError?
     var waiter: Waiter?
@@ -58,7 +61,9 @@ enum PipeReceive {
     let face = try PipeMethods.pipe(call, "accept")
     let timeout = try call.seconds(1, 1, "accept")
     let host = face.host
-    guard let queue = face.accepting else { return host.failure(.unsupported, "accept", cause: "only a TCP server has clients") }
+    guard let queue = face.accepting else {
+      return host.failure(.unsupported, "accept", cause: "only a TCP server has clients")
+    }
     while let client = queue.next() {
       if let ref = client.pipeRef { return .one(.ref(ref)) }
     }
@@ -77,7 +82,9 @@ enum PipeReceive {
       let pattern = Array(bytes)
       // A malformed pattern is misuse, and said now.
       do {
-        _ = try [UInt8]().withUnsafeBytes { try LuaVM.patternMatches(pattern, $0, steps: host.options.limits.patternSteps) }
+        _ = try [UInt8]().withUnsafeBytes {
+          try LuaVM.patternMatches(pattern, $0, steps: host.options.limits.patternSteps)
+        }
       } catch {
         throw Misuse("bad argument #1 to 'subscribe' (\((error as? LuaFailure)?.message ?? "malformed pattern"))")
       }
@@ -86,8 +93,11 @@ enum PipeReceive {
     }
     var sender: (host: String, port: Int)?
     if !call.isNone(2) {
-      let place: Place? = if let tuple = call.object(2, as: TupleObject.self) { Place(.object(tuple)) } else { Place(try call.value(2)) }
-      guard case .hostAndPort(let name, let port)? = place else { throw call.need(2, 2, "subscribe", "client_tup or {ip, port}") }
+      let place: Place? =
+        if let tuple = call.object(2, as: TupleObject.self) { Place(.object(tuple)) } else { Place(try call.value(2)) }
+      guard case .hostAndPort(let name, let port)? = place else {
+        throw call.need(2, 2, "subscribe", "client_tup or {ip, port}")
+      }
       // The same address may be written in several ways.
       sender = (IPAddress(name)?.description ?? name, port)
     }
@@ -97,8 +107,12 @@ enum PipeReceive {
 
   private static func unsubscribe(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try PipeMethods.pipe(call, "unsubscribe")
-    guard let object = call.object(1, as: SubscriptionObject.self) else { throw call.need(1, 1, "unsubscribe", "p2pd.subscription") }
-    guard object.pipe === face else { throw Misuse("bad argument #1 to 'unsubscribe' (a subscription of another pipe)") }
+    guard let object = call.object(1, as: SubscriptionObject.self) else {
+      throw call.need(1, 1, "unsubscribe", "p2pd.subscription")
+    }
+    guard object.pipe === face else {
+      throw Misuse("bad argument #1 to 'unsubscribe' (a subscription of another pipe)")
+    }
     face.pipe.unsubscribe(object.subscription)
     return .none
   }
@@ -158,7 +172,9 @@ final class AcceptQueue {
   func wait(_ waiter: Waiter, timeout: TimeAmount?) {
     let host = self.host
     let timer = timeout.map {
-      host.loop.assumeIsolated().scheduleTask(in: $0) { host.finish(waiter, failing: NetError(.timeout, "accept", cause: "no client came")) }
+      host.loop.assumeIsolated().scheduleTask(in: $0) {
+        host.finish(waiter, failing: NetError(.timeout, "accept", cause: "no client came"))
+      }
     }
     waiter.giveUp = { timer?.cancel() }
     waiters.append((waiter, timer))

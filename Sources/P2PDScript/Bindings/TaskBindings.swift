@@ -113,18 +113,27 @@ final class GateObject {
 extension ScriptHost {
   var taskFunctions: [(String, HostFunction)] {
     [
-      ("task", bound { [unowned self] call in
-        .object(TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false))
-      }),
-      ("run", bound { [unowned self] call in
-        try handle(call, 0).run(try call.needFunction(1, 2, "run"))
-        return .none
-      }),
-      ("cancel", bound { [unowned self] call in
-        let reason = call.isNone(1) ? "cancelled" : try call.string(1, 1, "cancel")
-        try handle(call, 0).cancel(reason)
-        return .none
-      }),
+      (
+        "task",
+        bound { [unowned self] call in
+          .object(TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false))
+        }
+      ),
+      (
+        "run",
+        bound { [unowned self] call in
+          try handle(call, 0).run(try call.needFunction(1, 2, "run"))
+          return .none
+        }
+      ),
+      (
+        "cancel",
+        bound { [unowned self] call in
+          let reason = call.isNone(1) ? "cancelled" : try call.string(1, 1, "cancel")
+          try handle(call, 0).cancel(reason)
+          return .none
+        }
+      ),
       ("task_state", bound { [unowned self] call in .string(try handle(call, 0).word) }),
       ("join", bound { [unowned self] call in try join(call) }),
       ("join_all", bound { [unowned self] call in try joinAll(call) }),
@@ -136,7 +145,9 @@ extension ScriptHost {
   }
 
   private func handle(_ call: borrowing LuaCall, _ index: Int) throws -> TaskHandle {
-    guard let handle = call.object(index, as: TaskHandle.self) else { throw call.need(index, index + 1, "join", "p2pd.task") }
+    guard let handle = call.object(index, as: TaskHandle.self) else {
+      throw call.need(index, index + 1, "join", "p2pd.task")
+    }
     return handle
   }
 
@@ -179,7 +190,11 @@ extension ScriptHost {
     for (index, handle) in handles.enumerated() where !handle.isOver {
       handle.whenOver(isJoin: true) {
         missing -= 1
-        if handle.failure != nil { waiter.finish(self.failed(handles, index)) } else if missing == 0 { waiter.finish([]) }
+        if handle.failure != nil {
+          waiter.finish(self.failed(handles, index))
+        } else if missing == 0 {
+          waiter.finish([])
+        }
       }
     }
     return .wait
@@ -230,5 +245,7 @@ extension LuaFailure {
     LuaFailure(kind: .cancelled, message: "cancelled: \(reason)", traceback: "", value: .nil)
   }
 
-  static var noMemory: LuaFailure { LuaFailure(kind: .memory, message: "not enough memory", traceback: "", value: .nil) }
+  static var noMemory: LuaFailure {
+    LuaFailure(kind: .memory, message: "not enough memory", traceback: "", value: .nil)
+  }
 }

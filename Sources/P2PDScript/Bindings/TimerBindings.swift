@@ -62,11 +62,16 @@ final class TimerObject {
 
   static var methods: [(String, HostFunction)] {
     [
-      ("cancel", bound { call in
-        guard let timer = call.object(0, as: TimerObject.self) else { throw Misuse("bad self of 'cancel' (p2pd.timer expected, got \(call.kindName(0)))") }
-        timer.cancel()
-        return .none
-      })
+      (
+        "cancel",
+        bound { call in
+          guard let timer = call.object(0, as: TimerObject.self) else {
+            throw Misuse("bad self of 'cancel' (p2pd.timer expected, got \(call.kindName(0)))")
+          }
+          timer.cancel()
+          return .none
+        }
+      )
     ]
   }
 }
@@ -78,7 +83,9 @@ extension ScriptHost {
   private func timer(_ call: borrowing LuaCall, _ name: String, repeats: Bool) throws -> LuaReturn {
     let generation = try owner(call)
     guard let interval = try call.seconds(1, 1, name) else { throw call.need(1, 1, name, "number") }
-    if repeats, interval < .milliseconds(1) { throw Misuse("bad argument #1 to 'every' (at least 0.001 seconds expected)") }
+    if repeats, interval < .milliseconds(1) {
+      throw Misuse("bad argument #1 to 'every' (at least 0.001 seconds expected)")
+    }
     let timer = TimerObject(generation, try call.needFunction(2, 2, name), after: interval, repeats: repeats)
     timer.start()
     return .object(timer)

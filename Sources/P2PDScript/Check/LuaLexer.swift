@@ -32,10 +32,15 @@ struct LuaLexer {
       return LuaToken(kind: .name, text: take { Self.isNameStart($0) || Self.isDigit($0) }, line: start)
     }
     if Self.isDigit(first) {
-      return LuaToken(kind: .number, text: take { Self.isNameStart($0) || Self.isDigit($0) || $0 == UInt8(ascii: ".") }, line: start)
+      return LuaToken(
+        kind: .number, text: take { Self.isNameStart($0) || Self.isDigit($0) || $0 == UInt8(ascii: ".") }, line: start)
     }
-    if first == UInt8(ascii: "\"") || first == UInt8(ascii: "'") { return LuaToken(kind: .string, text: quoted(first), line: start) }
-    if first == UInt8(ascii: "["), let level = longBracket() { return LuaToken(kind: .string, text: long(level), line: start) }
+    if first == UInt8(ascii: "\"") || first == UInt8(ascii: "'") {
+      return LuaToken(kind: .string, text: quoted(first), line: start)
+    }
+    if first == UInt8(ascii: "["), let level = longBracket() {
+      return LuaToken(kind: .string, text: long(level), line: start)
+    }
     at += 1
     return LuaToken(kind: .symbol, text: String(UnicodeScalar(first)), line: start)
   }

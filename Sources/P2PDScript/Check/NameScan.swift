@@ -18,7 +18,8 @@ struct NameScan {
   /// Whether the file's last statement is `return NAME` or `return {...}`: how handlers end.
   static func returnsTable(_ source: [UInt8]) -> Bool {
     let tokens = LuaLexer.tokens(source).filter { $0.text != ";" }
-    guard let last = tokens.lastIndex(where: { $0.kind == .name && $0.text == "return" }), last + 1 < tokens.count else { return false }
+    guard let last = tokens.lastIndex(where: { $0.kind == .name && $0.text == "return" }), last + 1 < tokens.count
+    else { return false }
     let next = tokens[last + 1]
     if next.kind == .symbol, next.text == "{" { return tokens.last?.text == "}" }
     return next.kind == .name && last + 2 == tokens.count && !["true", "false", "nil", "end"].contains(next.text)
@@ -33,7 +34,9 @@ struct NameScan {
   private mutating func run() {
     for index in tokens.indices where isName(index) && text(index + 1) == "=" && text(index + 2) == "require" {
       let argument = text(index + 3) == "(" ? index + 4 : index + 3
-      guard tokens.indices.contains(argument), tokens[argument] == LuaToken(kind: .string, text: "p2pd", line: tokens[argument].line) else { continue }
+      guard tokens.indices.contains(argument),
+        tokens[argument] == LuaToken(kind: .string, text: "p2pd", line: tokens[argument].line)
+      else { continue }
       modules.insert(tokens[index].text)
     }
     for index in tokens.indices where isName(index) && !isMember(index) {
@@ -56,7 +59,9 @@ struct NameScan {
       return add(index + 2, "unknown name 'p2pd.\(name)'" + Spelling.hint(name, among: API.moduleNames))
     }
     let inner = API.entries.filter { $0.owner == "p2pd.\(name)" && !API.classNames.contains($0.owner) }.map(\.name)
-    if name != "state", !inner.isEmpty, text(index + 3) == ".", isName(index + 4), !inner.contains(tokens[index + 4].text) {
+    if name != "state", !inner.isEmpty, text(index + 3) == ".", isName(index + 4),
+      !inner.contains(tokens[index + 4].text)
+    {
       let word = tokens[index + 4].text
       add(index + 4, "unknown name 'p2pd.\(name).\(word)'" + Spelling.hint(word, among: inner))
     }
@@ -64,7 +69,9 @@ struct NameScan {
   }
 
   private mutating func object(at index: Int) {
-    guard let known = API.classes.first(where: { $0.variable == tokens[index].text }), known.variable != "err" else { return }
+    guard let known = API.classes.first(where: { $0.variable == tokens[index].text }), known.variable != "err" else {
+      return
+    }
     guard isName(index + 2), !isOtherwiseDefined(known.variable) else { return }
     let members = API.members(of: known.name)
     let name = tokens[index + 2].text
@@ -72,7 +79,8 @@ struct NameScan {
     case ":":
       let methods = members.filter { $0.kind == .method }
       guard let entry = methods.first(where: { $0.name == name }) else {
-        return add(index + 2, "unknown method '\(known.variable):\(name)'" + Spelling.hint(name, among: methods.map(\.name)))
+        return add(
+          index + 2, "unknown method '\(known.variable):\(name)'" + Spelling.hint(name, among: methods.map(\.name)))
       }
       options(of: entry, from: index + 3)
     case "." where text(index + 3) != "." && !members.contains { $0.name == name }:
@@ -85,14 +93,20 @@ struct NameScan {
   private func isOtherwiseDefined(_ name: String) -> Bool {
     for index in tokens.indices where text(index) == name {
       if text(index - 1) == "function" { return true }
-      if text(index + 1) == "=", text(index + 2) == "{" || text(index + 2) == "setmetatable" || text(index + 2) == "require" { return true }
+      if text(index + 1) == "=",
+        text(index + 2) == "{" || text(index + 2) == "setmetatable" || text(index + 2) == "require"
+      {
+        return true
+      }
     }
     return false
   }
 
   /// The keys of a table constructor among the arguments of a call that begins at `start`.
   private mutating func options(of entry: APIEntry, from start: Int) {
-    let names = entry.arguments.compactMap { argument -> String? in if case .options(let name) = argument.type { name } else { nil } }
+    let names = entry.arguments.compactMap { argument -> String? in
+      if case .options(let name) = argument.type { name } else { nil }
+    }
     guard let table = names.first.flatMap(API.options(named:)), let brace = constructor(from: start) else { return }
     let known = table.allFields.map(\.name)
     var depth = 0
@@ -102,8 +116,12 @@ struct NameScan {
       case "}", ")", "end", "until":
         depth -= 1
         if depth == 0 { return }
-      case let word where depth == 1 && isName(index) && text(index + 1) == "=" && text(index + 2) != "=" && ["{", ",", ";"].contains(text(index - 1)):
-        if !known.contains(word) { add(index, "unknown option '\(word)' of \(entry.fullName)" + Spelling.hint(word, among: known)) }
+      case let word
+      where depth == 1 && isName(index) && text(index + 1) == "=" && text(index + 2) != "="
+        && ["{", ",", ";"].contains(text(index - 1)):
+        if !known.contains(word) {
+          add(index, "unknown option '\(word)' of \(entry.fullName)" + Spelling.hint(word, among: known))
+        }
       default: break
       }
     }

@@ -52,7 +52,9 @@ extension ScriptHost {
 
   /// `os.exit(code)`
   func exited(_ code: Int) {
-    guard let execution else { return logger.warning("os.exit(\(code)): a handler cannot end the node; its task is stopped") }
+    guard let execution else {
+      return logger.warning("os.exit(\(code)): a handler cannot end the node; its task is stopped")
+    }
     execution.exit(Int32(truncatingIfNeeded: code))
   }
 }

@@ -100,7 +100,9 @@ final class Generation {
   func releaseReferences() {
     for face in openPipes { _ = face.pipe.close(flush: .zero) }
     (timers, tasks, pipes, nodes) = ([:], [:], [:], [:])
-    for ref in [environment, runner, errorCallback, startCallback, stopCallback].compactMap({ $0 }) { host.vm.release(ref) }
+    for ref in [environment, runner, errorCallback, startCallback, stopCallback].compactMap({ $0 }) {
+      host.vm.release(ref)
+    }
     (environment, runner, errorCallback, startCallback, stopCallback) = (nil, nil, nil, nil, nil)
   }
 

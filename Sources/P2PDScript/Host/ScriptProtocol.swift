@@ -38,7 +38,8 @@ extension ScriptHost {
       let shape = try runTopLevel(source, generation)
       let made = try HandlerShape(path: path, shape).apply(to: generation)
       if let other = loaded.first(where: { $0.name == made.name }) {
-        throw ScriptError(file: path, message: "\(path): the protocol name '\(made.name)' is taken by \(other.path); set M.protocol")
+        throw ScriptError(
+          file: path, message: "\(path): the protocol name '\(made.name)' is taken by \(other.path); set M.protocol")
       }
       loaded.append(made)
       return made
@@ -71,7 +72,8 @@ extension ScriptHost {
   /// Gives a generation its environment and its `p2pd`.
   func prepare(_ generation: Generation, arguments: [String]?) throws {
     let environment = try vm.makeEnvironment(
-      directory: ScriptFiles.directory(generation.path), moduleDirectories: options.moduleDirectories, printTag: "\(generation.id)")
+      directory: ScriptFiles.directory(generation.path), moduleDirectories: options.moduleDirectories,
+      printTag: "\(generation.id)")
     generation.environment = environment
     let module = try vm.module("p2pd", in: environment)
     defer { vm.release(module) }
@@ -156,14 +158,21 @@ struct HandlerShape {
     }
     guard !name.isEmpty, name.utf8.count <= Self.longestName, name.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else {
       throw ScriptError(
-        file: path, message: "\(path): bad protocol name '\(name)': 1 to \(Self.longestName) printable ASCII letters without spaces; set M.protocol")
+        file: path,
+        message:
+          "\(path): bad protocol name '\(name)': 1 to \(Self.longestName) printable ASCII letters without spaces; set M.protocol"
+      )
     }
     return ScriptProtocol(name: name, path: path, version: version, generation: generation)
   }
 
   private func check() throws {
     guard kind == "table" else {
-      throw ScriptError(file: path, message: "\(path): a handler must return a table of callbacks, this returned \(kind): is 'return M' missing at the end?")
+      throw ScriptError(
+        file: path,
+        message:
+          "\(path): a handler must return a table of callbacks, this returned \(kind): is 'return M' missing at the end?"
+      )
     }
     let known = API.callbacks.map(\.name)
     for (name, type) in types.sorted(by: { $0.name < $1.name }) {

@@ -16,7 +16,9 @@ extension ScriptHost {
       self.isShuttingDown = true
       let all = Array(self.generations.values)
       for generation in all where generation.phase == .live {
-        if let stop = generation.stopCallback { self.startCallback(stop, arguments: [], generation: generation, place: "stop") }
+        if let stop = generation.stopCallback {
+          self.startCallback(stop, arguments: [], generation: generation, place: "stop")
+        }
       }
       self.wind(down: all, deadline: deadline, reason: "the node ends") {
         self.close()

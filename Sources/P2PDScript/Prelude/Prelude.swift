@@ -2,7 +2,8 @@
 /// One chunk, run once with the module's table and `host`, the engine's functions.
 enum Prelude {
   static var text: String {
-    "local module, host = ...\nlocal engine = {}\n" + tables + [base, pipes, tasks, json, module].map { "do\n\($0)\nend\n" }.joined()
+    "local module, host = ...\nlocal engine = {}\n" + tables
+      + [base, pipes, tasks, json, module].map { "do\n\($0)\nend\n" }.joined()
   }
 
   /// Words of the API table that the Lua side needs.
