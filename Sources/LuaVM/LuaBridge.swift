@@ -7,7 +7,7 @@ final class LuaBridge {
   /// Lua class of a Swift type.
   var classes: [ObjectIdentifier: Int32] = [:]
   unowned(unsafe) var vm: LuaVM?
-  weak var delegate: (any LuaVMDelegate)?
+  var delegate: (any LuaVMDelegate)?
   var onPrint: ((String, UnsafeRawBufferPointer) -> Void)?
   var onExit: ((Int) -> Void)?
 
@@ -25,14 +25,19 @@ final class LuaBridge {
   }
 }
 
+@inline(__always)
 private func bridge(_ context: UnsafeMutableRawPointer?) -> LuaBridge? {
   context.map { Unmanaged<LuaBridge>.fromOpaque($0).takeUnretainedValue() }
 }
 
 private func hostCall(_ context: UnsafeMutableRawPointer?, _ call: UnsafeMutablePointer<clua_call>?) -> Int32 {
-  guard let bridge = bridge(context), let vm = bridge.vm, let call else { return CLUA_NO_MEMORY }
-  let function = bridge.functions[Int(call.pointee.function)]
-  let answer = function(LuaCall(call, vm))
+  guard let context, let call else { return CLUA_NO_MEMORY }
+  return Unmanaged<LuaBridge>.fromOpaque(context)._withUnsafeGuaranteedRef { run(call, $0) }
+}
+
+private func run(_ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge) -> Int32 {
+  guard let vm = bridge.vm else { return CLUA_NO_MEMORY }
+  let answer = bridge.functions[Int(call.pointee.function)](LuaCall(call, vm))
   switch answer {
   case .none: return CLUA_RETURN
   case .one(let a):

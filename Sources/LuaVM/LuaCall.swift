@@ -7,7 +7,8 @@ public typealias HostFunction = (borrowing LuaCall) -> LuaReturn
 /// Methods are called with a colon: argument 0 is the object.
 public struct LuaCall: ~Copyable {
   let call: UnsafeMutablePointer<clua_call>
-  public let vm: LuaVM
+  /// Unmanaged: the VM outlives each of its calls, and counting references is what a small message would pay most for.
+  public unowned(unsafe) let vm: LuaVM
 
   init(_ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM) {
     self.call = call

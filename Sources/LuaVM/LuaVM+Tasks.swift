@@ -34,6 +34,19 @@ extension LuaVM {
     withArguments((a.raw, b.raw, c.raw)) { start(f, $0, 3, tag, wantsResults) }
   }
 
+  /// For the road of a message: like ``start(_:_:_:_:tag:wantsResults:)``, but a task that ends well before this returns is
+  /// told by `.done` alone, not to the delegate.
+  public func startQuietly(_ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, tag: UInt64) -> LuaStatus {
+    precondition(!isRunning, "the VM is never re-entered: queue the start")
+    return withArguments((a.raw, b.raw, c.raw)) {
+      var values = clua_values(nodes: $0, count: 3, bytes: nil)
+      let status = clua_start(raw, f.id, &values, tag, 0)
+      guard status == CLUA_DONE else { return finish(status) }
+      clua_end_taken(raw)
+      return .done
+    }
+  }
+
   @discardableResult
   public func start(
     _ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, _ d: LuaArg, tag: UInt64 = 0, wantsResults: Bool = false
@@ -186,9 +199,6 @@ extension LuaVM {
   private func finish(_ status: Int32) -> LuaStatus {
     if status == CLUA_WAITING { return .waiting }
     let end = takeEnd()
-    if status == CLUA_DONE && !end.late && !reportsPlainEnds, case .success(let values) = end.result, values.isEmpty {
-      return .done
-    }
     bridge.delegate?.luaTaskEnded(self, task: end.task, tag: end.tag, result: end.result, late: end.late)
     return status == CLUA_DONE ? .done : .failed
   }

@@ -63,10 +63,8 @@ public final class LuaVM: @unchecked Sendable {
     if !clua_attach(raw) { throw LuaFailure(message: "no watchdog for the Lua VM: too many VMs, or no thread") }
   }
 
-  /// False: a task that ends well before `start` returns, with no results, is told by `start`'s `.done` alone, not to the delegate.
-  public var reportsPlainEnds = true
-
-  public weak var delegate: (any LuaVMDelegate)? {
+  /// Held until ``close()``.
+  public var delegate: (any LuaVMDelegate)? {
     get { bridge.delegate }
     set { bridge.delegate = newValue }
   }

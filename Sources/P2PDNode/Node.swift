@@ -36,7 +36,7 @@ public final class Node: @unchecked Sendable {
   var diallers: [ObjectIdentifier: Dialler] = [:]
   var closing: EventLoopFuture<Void>?
   /// Says to other processes that the state folder's node is running.
-  let claim: StateFolder.Claim?
+  private var claim: StateFolder.Claim?
   let interfaceSource: any InterfaceSource
   /// The machine's interfaces as last read.
   var interfaces: [NetworkInterface]
@@ -197,6 +197,7 @@ public final class Node: @unchecked Sendable {
       entry.pipe.close(flush: flush)
     }
     acceptors = []
+    claim = nil
     ends.append(interfaceSource.stop())
     EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
     return promise.futureResult

@@ -20,7 +20,7 @@ import Testing
   }
 
   @Test func furtherLinesAreIndented() {
-    #expect(text(line("failed:\nping.lua:3: boom")) == "info    p2pd.node: failed:\n    ping.lua:3: boom\n")
+    #expect(text(line("failed:\n\tping.lua:3: boom")) == "info    p2pd.node: failed:\n      ping.lua:3: boom\n")
   }
 
   @Test func aPeersControlCharactersDoNotReachTheTerminal() {

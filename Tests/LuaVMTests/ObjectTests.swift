@@ -207,16 +207,18 @@ import Testing
       ])
   }
 
-  @Test func plainEndsMayGoUnreported() throws {
+  @Test func aQuietStartReportsOnlyWhatIsNotPlain() throws {
     let b = try Bench()
-    b.vm.reportsPlainEnds = false
-    try b.run("local x = 1")
+    func quietly(_ source: String) throws -> LuaStatus {
+      let f = try b.vm.load(source, name: "=quiet")
+      defer { b.vm.release(f) }
+      return b.vm.startQuietly(f, .nil, .nil, .nil, tag: 3)
+    }
+    #expect(try quietly("local x = 1") == .done)
     #expect(b.ends.isEmpty)
-    try b.run("return 1", wantsResults: true)
-    try b.run("recv()")
-    #expect(b.vm.lastTask == b.waits[0].task)
-    b.vm.resume(b.waits[0])
-    try b.run("error('x')")
-    #expect(b.ends.count == 3)
+    #expect(try quietly("coroutine.yield()") == .waiting)
+    b.vm.runReady()
+    #expect(try quietly("error('x')") == .failed)
+    #expect(b.ends.count == 2)
   }
 }

@@ -175,6 +175,31 @@ import Testing
     try await group.shutdownGracefully()
   }
 
+  @Test func nothingIsLeftOfAClosedNode() async throws {
+    try await withNodes(1) { nodes in
+      weak var gone: Node?
+      let folder = nodes[0]
+      do {
+        var configuration = NodeConfiguration()
+        configuration.ephemeral = true
+        configuration.listen = [.loopback(.v4)]
+        let node = try await Node.start(configuration, on: folder.loop, logger: LogLines().logger)
+        gone = node
+        let out = try await node.connect(folder.address)
+        let back = try await folder.connect(node.address)
+        try await out.say("ECHO a")
+        #expect(try await out.hear() == "a")
+        await node.close()
+        _ = try await back.ended.get()
+      }
+      // Timers and closures of the loop's last round may hold it a little longer.
+      for _ in 0..<100 where gone != nil {
+        try await folder.loop.scheduleTask(in: .milliseconds(20)) {}.futureResult.get()
+      }
+      #expect(gone == nil)
+    }
+  }
+
   // MARK: Starting
 
   @Test func theSecondStartHasTheSameKeyAndPort() async throws {

@@ -110,6 +110,18 @@ def left(process):
     return process.stderr.read().decode(errors="replace")[-4000:]
 
 
+def wait_for_signal_handler(process, number, patience=PATIENCE):
+    """Waits until the process catches the signal; before that the signal would simply end it."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as file:
+            caught = next((int(line.split()[1], 16) for line in file if line.startswith("SigCgt")), 0)
+        if caught & 1 << (number - 1):
+            return
+        time.sleep(0.005)
+    raise AssertionError("the process does not catch the signal")
+
+
 class Left:
     """The same as the message of an assertion: the process is looked at (and ended) only where that fails."""
 

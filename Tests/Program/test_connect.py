@@ -9,7 +9,7 @@ import termios
 import threading
 import unittest
 
-from program import BINARY, PATIENCE, ProgramTest, Server, Terminal, echo, read_line, read_until
+from program import BINARY, PATIENCE, ProgramTest, Server, Terminal, echo, read_line, read_until, wait_for_signal_handler
 
 
 class Pipeline(ProgramTest):
@@ -148,6 +148,23 @@ class Pipeline(ProgramTest):
                 self.assertEqual(read_line(process.stdout), "ready\n")
                 process.send_signal(number)
                 self.assertEqual(process.wait(PATIENCE), 128 + number)
+
+
+    def test_a_signal_while_connecting(self):
+        # A listener whose queue is full lets nobody in and refuses nobody.
+        full = socket.socket()
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        self.addCleanup(full.close)
+        for _ in range(3):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+            self.addCleanup(waiting.close)
+        process = self.start_program("connect", f"127.0.0.1:{full.getsockname()[1]}", "--log-level", "trace")
+        wait_for_signal_handler(process, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(PATIENCE), 130)
 
 
 class AtATerminal(ProgramTest):

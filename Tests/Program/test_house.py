@@ -3,9 +3,10 @@
 import os
 import shutil
 import subprocess
+import time
 import unittest
 
-from program import ROOT, ProgramTest
+from program import PATIENCE, ROOT, ProgramTest
 
 
 class Layers(ProgramTest):
@@ -138,13 +139,30 @@ class Commands(ProgramTest):
         self.assertEqual(len(self.builds()), 1, self.builds())
         self.assertIn("-c release --static-swift-stdlib -Xswiftc -enforce-exclusivity=unchecked", self.builds()[0])
 
+    def touch_source(self):
+        """A source file is newer than the program."""
+        stamp = os.stat(os.path.join(self.tree, ".build/release.stamp")).st_mtime
+        os.utime(os.path.join(self.tree, "Sources/LuaVM/a.swift"), (stamp + 10, stamp + 10))
+
     def test_run_builds_again_after_a_change(self):
         self.call("run", "x")
-        stamp = os.stat(os.path.join(self.tree, ".build/release.stamp")).st_mtime
-        source = os.path.join(self.tree, "Sources/LuaVM/a.swift")
-        os.utime(source, (stamp + 10, stamp + 10))
+        self.touch_source()
         self.call("run", "x")
         self.assertEqual(len(self.builds()), 2)
+
+    def test_a_moved_folder_is_built_anew(self):
+        self.call("run", "x")
+        built = os.path.join(self.tree, ".build/x86_64-unknown-linux-gnu")
+        os.mkdir(built)
+        self.tree = shutil.move(self.tree, os.path.join(self.folder, "moved"))
+        still = self.call("run", "x")
+        self.assertEqual((still.returncode, still.stderr), (5, ""), "a binary does not mind where it lies")
+        self.touch_source()
+        done = self.call("run", "x")
+        self.assertEqual(done.returncode, 5, done)
+        self.assertIn("building anew", done.stderr)
+        self.assertEqual(len(self.builds()), 2)
+        self.assertFalse(os.path.exists(os.path.join(self.tree, ".build/x86_64-unknown-linux-gnu")))
 
     def test_run_shows_why_a_build_failed(self):
         done = self.call("run", "x", FAKE_BROKEN="1")
@@ -218,7 +236,20 @@ class Commands(ProgramTest):
         self.assertEqual(done.returncode, 1, done)
         self.assertIn("did not end within 1 s", done.stderr)
         with open(self.log + ".pid", encoding="ascii") as file:
-            self.assertFalse(os.path.exists(f"/proc/{file.read().strip()}"), "the step's child lives on")
+            child = file.read().strip()
+        deadline = time.monotonic() + PATIENCE
+        while self.lives(child) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.assertFalse(self.lives(child), "the step's child lives on")
+
+    @staticmethod
+    def lives(process_id):
+        """Whether it runs; one that ended but was not waited for yet does not."""
+        try:
+            with open(f"/proc/{process_id}/stat", encoding="ascii") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
     def test_unknown_steps_are_refused(self):
         self.assertEqual(self.call("test", "bogus").returncode, 2)

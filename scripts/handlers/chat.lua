@@ -185,9 +185,8 @@ end
 function commands.quit(member)
   leave(member, ("* %s left"):format(member.nick))
   members[member.pipe.id] = nil
-  member.box:close()
-  member.pipe:send("* bye")
-  member.pipe:close { flush = 1 }
+  say(member, "* bye")
+  member.box:finish()
 end
 
 local function talk(member, line)
@@ -242,7 +241,7 @@ local function arrive(pipe)
     pipe:close { flush = 1 }
     return
   end
-  pipe.data.nick = fresh_nick()
+  pipe.data = { nick = fresh_nick() }
   local member = adopt(pipe)
   enter(member, M.lobby)
   say(member, ("* you are %s in #%s; /help lists the commands"):format(member.nick, M.lobby))
@@ -253,7 +252,7 @@ function M.up_cb(pipe)
 end
 
 function M.msg_cb(msg, _, pipe)
-  local member = members[pipe.id] or (pipe.data.room and adopt(pipe))
+  local member = members[pipe.id] or (pipe.data and pipe.data.room and adopt(pipe))
   if not member then return end    -- turned away, or it has quit: what it still sends has no room
   if too_fast(member) then return say(member, "! slow down: that line was not delivered") end
   local line = text.clean(msg, M.limits.line)

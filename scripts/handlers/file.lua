@@ -8,7 +8,7 @@
 ---       1.0 GiB  film.mkv
 ---      12.3 KiB  notes/today.txt
 ---   $ p2pd-lua exec scripts/handlers/clients/file.lua get ADDRESS film.mkv
----   film.mkv  412.0 MiB of 1.0 GiB  40 %  118.3 MiB/s
+---   film.mkv  receiving 412.0 MiB of 1.0 GiB  40 %  118.3 MiB/s
 ---   film.mkv: 1.0 GiB received, XXH64 1f6c2a8d3b5e9047
 ---   $ p2pd-lua exec scripts/handlers/clients/file.lua put ADDRESS song.ogg
 ---

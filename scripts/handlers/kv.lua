@@ -194,6 +194,7 @@ function M.watch(pipe, prefix)
   local watcher = watcher_of(pipe)
   if not watcher then
     if #watchers >= M.limits.watchers then return failed("limit", "too many are watching") end
+    pipe.data = pipe.data or {}
     pipe.data.watches = pipe.data.watches or {}
     watcher = { pipe = pipe, box = outbox.new(pipe, { missed = missed }), prefixes = pipe.data.watches }
     watchers[#watchers + 1] = watcher
@@ -208,8 +209,8 @@ end
 
 function M.unwatch(pipe)
   local watcher, i = watcher_of(pipe)
-  pipe.data.watches = nil
   if watcher then
+    pipe.data.watches = nil
     watcher.box:close()
     table.remove(watchers, i)
   end
@@ -227,7 +228,7 @@ local function answer(msg, pipe)
 end
 
 function M.msg_cb(msg, client_tup, pipe)
-  local watches = pipe.data.watches
+  local watches = pipe.data and pipe.data.watches
   if watches and not watcher_of(pipe) then    -- the code was reloaded
     M.watch(pipe, watches[1])
   end

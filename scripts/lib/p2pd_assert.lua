@@ -161,8 +161,6 @@ end
 local words = getmetatable(sentence(false))
 
 return setmetatable({
-  --- Whether an error value was raised by an assertion of this file.
-  _is_failure = function(err) return type(err) == "string" and err:find("assertion failed: ", 1, true) ~= nil end,
   --- A value as failures print it.
   _show = show,
 }, {

@@ -19,6 +19,8 @@ Outbox.__name = "p2pd.outbox"
 outbox.max_messages = 200
 outbox.max_bytes = 256 * 1024
 
+local FLUSH <const> = 2    -- seconds the pipe gets for what the kernel has not taken yet
+
 --- options: max (messages), max_bytes, missed (f(count) -> the message that tells the peer what was dropped, or nil).
 function outbox.new(pipe, options)
   options = options or {}
@@ -31,6 +33,7 @@ function outbox.new(pipe, options)
     missed = 0,                        -- dropped since the peer was last told
     dropped = 0,                       -- dropped in all
     sending = false,
+    finishing = false,
     closed = false,
   }, Outbox)
 end
@@ -54,11 +57,21 @@ local function drain(self)
     end
   end
   self.sending = false
+  if self.finishing and not self.closed then
+    self:close()
+    self.pipe:close { flush = FLUSH }
+  end
+end
+
+local function start(self)
+  if self.sending then return end
+  self.sending = true
+  p2pd.spawn(drain, self)
 end
 
 --- Queues one message. false when it had to be dropped, or the outbox is closed.
 function Outbox:put(message)
-  if self.closed then return false end
+  if self.closed or self.finishing then return false end
   -- Once something was dropped nothing may follow it until the peer has been told, or the gap would not show.
   local fits = self.missed == 0 and #self < self.max and self.bytes + #message <= self.max_bytes
   if fits then
@@ -69,10 +82,7 @@ function Outbox:put(message)
     self.missed = self.missed + 1
     self.dropped = self.dropped + 1
   end
-  if not self.sending then
-    self.sending = true
-    p2pd.spawn(drain, self)
-  end
+  start(self)
   return fits
 end
 
@@ -81,7 +91,13 @@ function Outbox:__len()
   return self.last - self.first + 1
 end
 
---- Forgets what is queued; the sending task ends.
+--- Sends what is queued, then closes the pipe. Nothing more is taken.
+function Outbox:finish()
+  self.finishing = true
+  start(self)
+end
+
+--- Forgets what is queued; the sending task ends. The pipe stays as it is.
 function Outbox:close()
   self.closed = true
   for i = self.first, self.last do self[i] = nil end

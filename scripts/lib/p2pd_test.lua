@@ -107,11 +107,20 @@ local function write(...)
   end
 end
 
+-- The way that led to an error: the lines of the test and of what it tests, without those of this library.
 local function with_traceback(err)
   local text = type(err) == "string" and err or test.assert._show(err)
   local debug = rawget(_G, "debug")
-  -- An assertion says where it stands; anything else is easier to find with the way that led there.
-  if debug and debug.traceback and not test.assert._is_failure(err) then text = debug.traceback(text, 2) end
+  if not (debug and debug.traceback) then return text end
+  local way = {}
+  for line in debug.traceback("", 2):gmatch("[^\n]+") do
+    local foreign = line:find("p2pd_test.lua:", 1, true) or line:find("p2pd_assert.lua:", 1, true)
+      or not line:find("%.lua:%d+:")
+    if not foreign then way[#way + 1] = line:match("^%s*(.*)$") end
+  end
+  local first = way[1] and way[1]:match("^(.-%.lua:%d+:)")
+  if first and text:sub(1, #first) == first then table.remove(way, 1) end    -- the error says it already
+  if #way > 0 then text = text .. "\nfrom " .. table.concat(way, "\nfrom ") end
   return text
 end
 

@@ -10,7 +10,9 @@ extension Pipe {
     guard phase == .open, !outputClosed else { return .failed(sendRefusal()) }
     let error: NetError?
     if proto == .tcp {
-      if isServer { return .failed(NetError(.unsupported, "send", cause: "a TCP server pipe has no peer; send on a client's pipe")) }
+      if isServer {
+        return .failed(NetError(.unsupported, "send", cause: "a TCP server pipe has no peer; send on a client's pipe"))
+      }
       guard bytes.count <= decoder.limit || decoder.framing == .raw else { return .failed(tooLong(bytes.count)) }
       if bytes.isEmpty, decoder.framing == .raw { return .sent }
       guard transport.unsent &+ bytes.count <= conf.sendHighWater &+ max(conf.maxMessage, bytes.count) else {
@@ -32,6 +34,7 @@ extension Pipe {
 
   private func sendRefusal() -> NetError {
     if phase == .opening { return NetError(.closed, "send", cause: "the pipe is not open yet") }
+    if transportIsGone, let inputEnd { return inputEnd.netError("send") }
     if outputClosed, phase == .open { return NetError(.closed, "send", cause: "this side of the pipe was closed") }
     return (endReason ?? .local).netError("send")
   }
@@ -43,8 +46,8 @@ extension Pipe {
   /// Calls back when less than half of `sendHighWater` is unsent, at once if that is so now; with an error when the
   /// pipe ends first.
   public func whenWritable(_ answer: @escaping (NetError?) -> Void) {
-    if phase == .ended {
-      answer((endReason ?? .local).netError("send"))
+    if phase == .ended || transportIsGone {
+      answer((endReason ?? inputEnd ?? .local).netError("send"))
     } else if transport.unsent <= conf.sendHighWater / 2 {
       answer(nil)
     } else {
@@ -129,17 +132,13 @@ extension Pipe {
     case .open:
       outputClosed = true
       if case .closed = reason, inputEnd == nil, proto == .udp { return finish(reason) }
-      if inputEnd == nil || !inputEnd.isOrderly { inputEnd = reason }
+      inputEnd = inputEnd ?? reason
+      transportIsGone = true
+      // A handler that waits to send keeps its sink busy: told now, or the pipe never ends.
+      while let waiter = writableWaiters.popFirst() { waiter(reason.netError("send")) }
       endIfDone()
-      // A busy sink gets the rest; then `ready()` ends the pipe.
+    // A busy sink gets the rest; then `ready()` ends the pipe.
     }
-  }
-}
-
-extension EndReason? {
-  fileprivate var isOrderly: Bool {
-    if case .closed = self { return true }
-    return false
   }
 }
 

@@ -86,6 +86,8 @@ public final class Pipe: @unchecked Sendable {
   // Sending
   var outputClosed = false
   var writableWaiters = CircularBuffer<(NetError?) -> Void>()
+  /// The descriptor is closed, while what was received may still be handed out.
+  var transportIsGone = false
   /// More messages of the same read are about to be handled, so answers may be written together.
   var corked = false
   var closeTimer: Scheduled<Void>?

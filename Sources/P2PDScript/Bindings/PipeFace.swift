@@ -8,7 +8,8 @@ import P2PDNet
 /// and of its last sender were made before. Handlers of one pipe run one after another; while one waits the pipe keeps
 /// what comes.
 final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
-  unowned let host: ScriptHost
+  /// Strong: the host forgets the face when the pipe ends, and an unowned reference costs more than the rest of a message.
+  let host: ScriptHost
   let pipe: Pipe
   /// The generation whose handlers serve the pipe.
   private(set) var generation: Generation
@@ -86,7 +87,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   @inline(__always)
   private func run(_ callback: LuaRef, _ bytes: UnsafeRawBufferPointer, _ tuple: LuaRef, _ pipe: LuaRef) {
     running += 1
-    host.vm.start(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag)
+    if host.vm.startQuietly(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag) == .done { running -= 1 }
   }
 
   /// The script has no memory for an object: the message is lost, and said to be.

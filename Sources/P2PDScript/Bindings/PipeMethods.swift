@@ -52,8 +52,8 @@ enum PipeMethods {
     if let tuple = call.object(2, as: TupleObject.self) {
       if face.pipe.proto == .tcp { return nil }
       // A peer's kernel form is its pipe's, so another pipe looks it up.
-      if let peer = tuple.peer, peer === face.lastPeer { return peer }
       guard let endpoint = tuple.endpoint else { return nil }
+      if let peer = face.lastPeer, peer.endpoint == endpoint { return peer }
       return face.pipe.peer(for: endpoint)
     }
     if call.isNone(2) { return nil }

@@ -2,18 +2,16 @@ import LuaVM
 import NIOCore
 import P2PDNet
 
-/// `client_tup`: who a message is from. Knows its peer only weakly, since the peer keeps the Lua object.
+/// `client_tup`: who a message is from. It does not know its peer, since the peer keeps the Lua object.
 final class TupleObject {
   let host: String
   let port: Int
   let endpoint: Endpoint?
-  weak var peer: Peer?
 
   init(_ peer: Peer) {
     host = peer.host
     port = peer.port
     endpoint = peer.endpoint
-    self.peer = peer
   }
 
   init(_ endpoint: Endpoint) {
@@ -28,16 +26,14 @@ final class TupleObject {
 /// Kept in ``Peer/face``: the Lua object of the peer, given back when the pipe forgets the peer.
 final class TupleSlot {
   let ref: LuaRef
-  private weak var host: ScriptHost?
+  private let vm: LuaVM
 
-  init(ref: LuaRef, host: ScriptHost) {
+  init(ref: LuaRef, vm: LuaVM) {
     self.ref = ref
-    self.host = host
+    self.vm = vm
   }
 
-  deinit {
-    if let host, !host.isClosed { host.vm.release(ref) }
-  }
+  deinit { vm.release(ref) }
 }
 
 extension ScriptHost {
@@ -46,7 +42,7 @@ extension ScriptHost {
     // Only a script host puts something into a peer's face, and a pipe belongs to one host.
     if let face = peer.face { return unsafeDowncast(face, to: TupleSlot.self).ref }
     let ref = try vm.makeObject(classes.tuple, TupleObject(peer))
-    peer.face = TupleSlot(ref: ref, host: self)
+    peer.face = TupleSlot(ref: ref, vm: vm)
     return ref
   }
 }

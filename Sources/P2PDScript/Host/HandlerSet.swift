@@ -11,9 +11,9 @@ final class HandlerSet {
   private(set) var message: [LuaRef] = []
   private(set) var up: [LuaRef] = []
   private(set) var end: [LuaRef] = []
-  private weak var host: ScriptHost?
+  private let vm: LuaVM
 
-  init(_ host: ScriptHost) { self.host = host }
+  init(_ host: ScriptHost) { vm = host.vm }
 
   /// Takes `msg_cb`, `up_cb` and `end_cb` out of an options table.
   convenience init(_ host: ScriptHost, _ options: OptionReader) {
@@ -24,8 +24,7 @@ final class HandlerSet {
   }
 
   deinit {
-    guard let host, !host.isClosed else { return }
-    for ref in message + up + end { host.vm.release(ref) }
+    for ref in message + up + end { vm.release(ref) }
   }
 
   subscript(kind: Kind) -> [LuaRef] {

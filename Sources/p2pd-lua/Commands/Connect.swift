@@ -106,20 +106,26 @@ struct Connect: AsyncParsableCommand {
     let console = Console.shared
     let logger = try log.logger(defaultLevel: .warning)
     let loop = Engine.loop
-    let historyFile = state.folder + "/connect_history"
+    let historyFolder = state.ephemeral ? nil : state.folder
     let settings = settings(for: target, console)
-    let keepsHistory = settings.isInteractive && !state.ephemeral
-    let conversation = Conversation(settings, history: keepsHistory ? History(file: historyFile) : History(), on: loop)
+    let history = settings.isInteractive ? historyFolder.map { History(file: $0 + Self.historyName) } : nil
+    let conversation = Conversation(settings, history: history ?? History(), on: loop)
     let signals = try Signals { number in
       loop.execute { conversation.interrupt(status: 128 + number) }
     }
-    let dialled = try await dial(target, conversation, logger)
+    let dialled: Dialled
+    do {
+      dialled = try await dial(target, conversation, logger)
+    } catch {
+      conversation.abandon()
+      throw error
+    }
     if settings.showsNotes, settings.isInteractive { console.note("Connected \(dialled.how). End with Control-D.\n") }
     loop.execute { conversation.start(dialled.pipe) }
     let outcome = try await conversation.outcome.get()
-    if keepsHistory {
+    if let historyFolder, settings.isInteractive {
       let history = try await loop.submit { conversation.history }.get()
-      if Files.makeFolder(state.folder) { history?.save(to: historyFile) }
+      if Files.makeFolder(historyFolder) { history?.save(to: historyFolder + Self.historyName) }
     }
     await dialled.node?.close(flush: .seconds(1))
     withExtendedLifetime(signals) {}
@@ -141,6 +147,8 @@ struct Connect: AsyncParsableCommand {
     settings.showsProgress = !log.quiet && console.errorIsTerminal && !console.inputIsTerminal
     return settings
   }
+
+  private static let historyName = "/connect_history"
 
   // MARK: Dialling
 
@@ -181,9 +189,12 @@ struct Connect: AsyncParsableCommand {
       throw Failure("\(error)")
     }
     var configuration = NodeConfiguration()
-    configuration.stateDirectory = state.folder
+    configuration.stateDirectory = state.given
     configuration.ephemeral = !identity
     configuration.offline = true
+    // It only calls: nobody is to reach it, and the port of this machine's node stays that node's.
+    configuration.listen = [.loopback(.v4)]
+    configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let pipe = try await node.connect(
       address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)))

@@ -48,9 +48,9 @@ struct HandlerTemplate: Sendable {
     -- The name others ask for in connect(address, { protocol = "\(name)" }). Without this line it is the file's name.
     M.protocol = "\(name)"
 
-    -- A pipe opened. pipe.data is a table of your own, one for each pipe.
+    -- A pipe opened. pipe.data is your own, one for each pipe: put plain values or a table of them there.
     function M.up_cb(pipe)
-      pipe.data.count = 0
+      pipe.data = { count = 0 }
       p2pd.log.info("a peer came: " .. tostring(pipe))
     end
 

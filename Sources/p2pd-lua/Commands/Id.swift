@@ -17,7 +17,19 @@ struct Id: ParsableCommand {
   @OptionGroup(title: "State options") var state: StateOptions
 
   func run() throws {
-    let identity = state.ephemeral ? Identity.ephemeral() : try Identity.load(from: StateFolder(state.folder))
-    Console.shared.out("\(identity.id)\n")
+    Console.shared.out("\(try identity().id)\n")
+  }
+
+  private func identity() throws -> Identity {
+    if state.ephemeral { return .ephemeral() }
+    guard let folder = state.folder else {
+      throw Failure(
+        "neither HOME nor XDG_STATE_HOME says where the key lies", remedy: "Give the folder with --state-dir.")
+    }
+    do {
+      return try Identity.load(from: StateFolder(folder))
+    } catch {
+      throw Failure("\(error)")
+    }
   }
 }

@@ -44,7 +44,7 @@ struct New: ParsableCommand {
     let program = Environment.program
     Console.shared.out(
       """
-      \(handler)       the handler
+      \(handler)\(String(repeating: " ", count: test.count - handler.count))  the handler
       \(test)  its test
 
       Test it:  \(program) exec \(Environment.shellWord(test))

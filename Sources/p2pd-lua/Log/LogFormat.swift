@@ -63,8 +63,8 @@ struct LogLine: Sendable {
   var message: String
   var metadata: Logger.Metadata
 
-  /// `12:00:00.123 info  p2pd.node: message key=value`. Further lines of the message are indented, control characters
-  /// a peer may have put into it are shown as escapes.
+  /// `12:00:00.123 info  p2pd.node: message key=value`. Further lines of the message are indented (tracebacks have
+  /// them, with tabs), control characters a peer may have put into it are shown as escapes.
   func text(colours: Bool, withDate: Bool) -> String {
     var out = colours ? "\u{1b}[2m" : ""
     out += time.local(withDate: withDate)
@@ -74,7 +74,7 @@ struct LogLine: Sendable {
     out += String(repeating: " ", count: max(1, 8 - name.count))
     out += "\(Printable.line(label)): "
     out += message.split(separator: "\n", omittingEmptySubsequences: false)
-      .map { Printable.line(String($0)) }.joined(separator: "\n    ")
+      .map { Printable.line(String($0).replacing("\t", with: "  ")) }.joined(separator: "\n    ")
     for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
       out += colours ? " \u{1b}[2m\(key)=\u{1b}[0m" : " \(key)="
       out += Self.bare(value)

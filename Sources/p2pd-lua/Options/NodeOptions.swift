@@ -82,7 +82,7 @@ struct NodeOptions: ParsableArguments {
   /// The configuration of a node of this machine.
   func configuration(_ state: StateOptions) throws -> NodeConfiguration {
     var node = NodeConfiguration()
-    node.stateDirectory = state.folder
+    node.stateDirectory = state.given
     node.ephemeral = state.ephemeral
     node.port = try port ?? Environment.value("P2PD_PORT", as: UInt16.self)
     node.listen = try addresses()

@@ -1,15 +1,16 @@
 /// The script files a user named.
 enum ScriptFiles {
-  /// A folder stands for the `.lua` files in it, in order, without its sub-folders and without tests (`*_test.lua`).
+  /// A folder stands for the `.lua` files in it, in order, without its sub-folders and its tests (`*_test.lua`).
   /// - Throws: ``Failure`` where a file is missing or a folder holds no script.
-  static func expand(_ paths: [String]) throws -> [String] {
+  /// - Parameter tests: a folder's tests belong to it too.
+  static func expand(_ paths: [String], tests: Bool = false) throws -> [String] {
     try paths.flatMap { path -> [String] in
       guard Files.isDirectory(path) else {
         try mustExist(path)
         return [path]
       }
       let names = Files.names(in: path) ?? []
-      let scripts = names.filter { $0.hasSuffix(".lua") && !$0.hasSuffix("_test.lua") && !$0.hasPrefix(".") }
+      let scripts = names.filter { $0.hasSuffix(".lua") && (tests || !$0.hasSuffix("_test.lua")) && !$0.hasPrefix(".") }
       guard !scripts.isEmpty else {
         throw Failure(
           "the folder \(path) holds no script",

@@ -1,4 +1,5 @@
 import ArgumentParser
+import P2PDNode
 
 /// Where this machine's node keeps its key, its port and the history of `connect`.
 struct StateOptions: ParsableArguments {
@@ -18,5 +19,13 @@ struct StateOptions: ParsableArguments {
     }
   }
 
-  var folder: String { stateDir ?? Environment.stateFolder }
+  /// The folder the user named; nil leaves it to the node (``StateFolder/defaultPath``).
+  var given: String? {
+    if let stateDir { return stateDir }
+    let fromEnvironment = Environment.value("P2PD_STATE_DIR") ?? ""
+    return fromEnvironment.isEmpty ? nil : fromEnvironment
+  }
+
+  /// The folder in force; nil where nothing says where the user's home is.
+  var folder: String? { given ?? StateFolder.defaultPath }
 }

@@ -42,11 +42,4 @@ enum Environment {
       }
     return plain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
   }
-
-  /// Where this machine's node keeps its key, its port and the history (XDG Base Directory 0.8, "state").
-  static var stateFolder: String {
-    if let given = value("P2PD_STATE_DIR"), !given.isEmpty { return given }
-    if let base = value("XDG_STATE_HOME"), base.hasPrefix("/") { return base + "/p2pd-lua" }
-    return (value("HOME") ?? "") + "/.local/state/p2pd-lua"
-  }
 }

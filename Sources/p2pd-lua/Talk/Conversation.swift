@@ -82,8 +82,12 @@ final class Conversation: PipeSink, @unchecked Sendable {
 
   /// A signal asks for the end.
   func interrupt(status: Int32) {
+    if pipe == nil { _exit(status) }  // still connecting: there is nothing to bring to an end
     end(Outcome(status: status))
   }
+
+  /// There will be no pipe.
+  func abandon() { ended.succeed(Outcome()) }
 
   // MARK: Input
 

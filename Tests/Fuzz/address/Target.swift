@@ -32,5 +32,6 @@ private func remake(_ address: NodeAddress) {
     let again = try? NodeAddress.make(
       by: identity, issued: address.issued, routes: address.routes, signalling: address.signalling)
   else { return }
-  precondition(again.routes == address.routes && again.signalling == address.signalling, "an address changes when written")
+  precondition(again.routes == address.routes, "routes change when written")
+  precondition(again.signalling == address.signalling, "signal servers change when written")
 }

@@ -66,7 +66,8 @@ private struct Reading {
   }
 
   private mutating func keep(_ start: Int, _ end: Int, _ next: Int, _ isControl: Bool, _ pending: inout [UInt8]) {
-    precondition(0 <= start && start <= end && end <= next && next <= pending.count && next > 0, "a message outside its bytes")
+    precondition(0 <= start && start <= end && end <= next, "a message that ends before it begins")
+    precondition(0 < next && next <= pending.count, "a message outside its bytes")
     messages.append(Message(isControl: isControl, bytes: [UInt8](pending[start..<end])))
     pending.removeFirst(next)
   }

@@ -106,6 +106,30 @@ import Testing
     try await kit.close(client, server)
   }
 
+  @Test("who waits to send is told when the peer goes, and a busy sink does not keep the pipe alive")
+  func senderLeftAlone() async throws {
+    let sink = SlowSink()
+    sink.room = 1
+    let server = try await kit.server(.tcp, sink)
+    let client = try await kit.client(to: server)
+    try await kit.send("one", on: client)
+    while try await kit.on({ sink.got.isEmpty }) { try await Task.sleep(for: .milliseconds(1)) }
+    let pipe = try #require(try await kit.on { sink.pipe })
+    let told = kit.loop.makePromise(of: NetError?.self)
+    try await kit.on {
+      pipe.hold()
+      let bytes = [UInt8](repeating: 1, count: 8 << 20)
+      _ = bytes.withUnsafeBytes { pipe.send($0) }
+      pipe.whenWritable { told.succeed($0) }
+      client.end(abruptly: .local)
+    }
+    #expect(try await told.futureResult.get() != nil)
+    #expect(try await kit.on { outcomeName([UInt8](arrayLiteral: 1).withUnsafeBytes { pipe.send($0) }) } != "sent")
+    try await kit.on { pipe.ready() }
+    _ = try await pipe.ended.get()
+    try await kit.close(server)
+  }
+
   @Test("relays carry both ways over TCP and UDP with backpressure and pass on the end of a stream")
   func relay() async throws {
     let far = try await kit.server(.tcp, EchoSink())

@@ -4,11 +4,11 @@
 ---       1.0 GiB  film.mkv
 ---      12.3 KiB  notes/today.txt
 ---   $ p2pd-lua exec scripts/handlers/clients/file.lua get ADDRESS NAME [DEST]
----   film.mkv  412.0 MiB of 1.0 GiB  40 %  118.3 MiB/s
+---   film.mkv  receiving 412.0 MiB of 1.0 GiB  40 %  118.3 MiB/s
 ---   film.mkv: 1.0 GiB received, XXH64 1f6c2a8d3b5e9047
 ---   $ p2pd-lua exec scripts/handlers/clients/file.lua put ADDRESS PATH [NAME]
 ---
---- DEST is the name in this folder unless given. After a break the same command goes on where it stopped. Progress goes
+--- DEST is the name in this folder unless given. After a break the same command goes on where it stopped. Messages go
 --- to standard error. Exit status: 0, 1 when it failed, 2 for a wrong command line.
 
 local p2pd = require "p2pd"
@@ -23,8 +23,11 @@ usage: p2pd-lua exec file.lua list ADDRESS [PREFIX]
 
 local SHOW_EVERY <const> = 0.25    -- seconds between two lines of progress
 
+local line_is_open = false    -- a line of progress stands there, without its end
+
 local function say(...)
-  io.stderr:write(table.concat({ ... }), "\n")
+  io.stderr:write(line_is_open and "\n" or "", table.concat({ ... }), "\n")
+  line_is_open = false
 end
 
 local function base_name(path)
@@ -32,13 +35,15 @@ local function base_name(path)
 end
 
 local function show_progress(name)
-  local began, shown, first = p2pd.now(), 0, nil
+  local phase, began, first, shown
   return function(what, done, total)
     local now = p2pd.now()
-    first = first or done
+    if what ~= phase then
+      phase, began, first, shown = what, now, done, now
+    end
     if now - shown < SHOW_EVERY then return end
-    shown = now
-    local rate = (done - first) / math.max(now - began, 0.001)
+    shown, line_is_open = now, true
+    local rate = (done - first) / (now - began)
     io.stderr:write(("\r%s  %s %s of %s  %d %%  %s/s   "):format(
       name, what, text.size(done), text.size(total), total > 0 and done * 100 // total or 100, text.size(rate)))
   end
@@ -58,7 +63,7 @@ end
 
 local function transferred(name, verb, size, hash)
   if not size then return nil, hash end
-  say(("\r%s: %s %s, XXH64 %s        "):format(name, text.size(size), verb, hash))
+  say(("%s: %s %s, XXH64 %s"):format(name, text.size(size), verb, hash))
   return true
 end
 
@@ -91,7 +96,7 @@ local function main(command, address, ...)
   pipe:close()
   node:close()
   if ok then return 0 end
-  say("\n", tostring(why))
+  say(tostring(why))
   return 1
 end
 

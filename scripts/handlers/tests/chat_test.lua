@@ -126,6 +126,17 @@ describe("chat", function()
     hears(ana, "* eve left")
   end)
 
+  it("says everything to who quits before it has read", function()
+    local ana = net.dial()
+    for _, line in ipairs { "/nick ana", "hello", "/quit", "too late" } do ana:send(line) end
+    hears(ana, "* you are guest1 in #lobby; /help lists the commands")
+    hears(ana, "* guest1 is now ana")
+    hears(ana, "<ana> hello")
+    hears(ana, "* bye")
+    local _, err = ana:recv(5)
+    assert.equal("closed", err.code)
+  end)
+
   it("cleans what it passes on", function()
     local ana, bob = member(net, "ana"), member(net, "bob")
     hears_at_last(ana, "* guest2 is now bob")
@@ -166,18 +177,18 @@ describe("chat", function()
 
   it("does not wait for a member who does not read, and tells it what it missed", function()
     local limits = chat.limits
-    local rate, burst = limits.rate, limits.burst
-    test.finally(function() limits.rate, limits.burst = rate, burst end)
-    limits.rate, limits.burst = 1e6, 1e6
+    local rate, burst, length = limits.rate, limits.burst, limits.line
+    test.finally(function() limits.rate, limits.burst, limits.line = rate, burst, length end)
+    limits.rate, limits.burst, limits.line = 1e6, 1e6, 20000
     local ana, slow = member(net, "ana"), member(net, "slow")
     hears_at_last(ana, "* guest2 is now slow")
     -- More than the kernel, the pipe and the member's queue take: ana is served all the same.
-    local line = ("x"):rep(1000)
+    local line = ("x"):rep(limits.line)
     local sent = 0
-    for _ = 1, 400 do
-      for _ = 1, 50 do ana:send(line) end
-      for _ = 1, 50 do hears(ana, "<ana> " .. line) end
-      sent = sent + 50
+    for _ = 1, 100 do
+      for _ = 1, 10 do ana:send(line) end
+      for _ = 1, 10 do hears(ana, "<ana> " .. line) end
+      sent = sent + 10
     end
     local read, gaps, lost = 0, 0, 0
     repeat

@@ -27,18 +27,31 @@ local function read(path)
   return bytes
 end
 
--- Bytes no two places of which are alike, so that a piece in the wrong place is found.
+-- Bytes no two pieces of which are alike, so that a piece in the wrong place is found: 8 KiB of noise, then the same
+-- turned by another number of bytes, and so on.
+local noise = {}
+for i = 1, 1024 do noise[i] = string.pack("<i8", i * 6364136223846793005 ~ (i << 40)) end
+noise = table.concat(noise)
+
 local function content(length, seed)
-  local parts, n, x = {}, 0, seed or 1
+  local parts, n, turn = {}, 0, (seed or 1) * 31
   while n < length do
-    x = x * 6364136223846793005 + 1442695040888963407
-    parts[#parts + 1] = string.pack("<i8", x)
-    n = n + 8
+    turn = (turn + 977) % #noise
+    parts[#parts + 1] = noise:sub(turn + 1) .. noise:sub(1, turn)
+    n = n + #noise
   end
   return table.concat(parts):sub(1, length)
 end
 
 local top, share, inbox, here, net
+
+-- A file of 20 MiB in the share: more than the kernel and the pipe take while nobody reads.
+local function write_huge(name, mib)
+  local block = content(1 << 20)
+  local f = assert(io.open(share .. "/" .. name, "wb"))
+  for _ = 1, mib or 20 do assert(f:write(block)) end
+  assert(f:close())
+end
 
 test.before_each(function()
   top = os.tmpname()
@@ -193,7 +206,7 @@ describe("file get", function()
     test.finally(function() file.limits.transfers = limit end)
     file.limits.transfers = 2
     local slow = { net.dial(), net.dial() }
-    write(share .. "/huge", content(300 * transfer.PIECE))
+    write_huge("huge")
     for _, pipe in ipairs(slow) do pipe:send("GET huge") end    -- and they do not read
     for _, pipe in ipairs(slow) do assert.matches("^FILE ", assert(pipe:recv(5))) end
     local _, why = client.get(net.dial(), "f", here .. "/f")
@@ -205,7 +218,7 @@ describe("file get", function()
   it("cuts off a peer that takes nothing for long", function()
     local stall = file.limits.stall
     test.finally(function() file.limits.stall = stall end)
-    write(share .. "/huge", content(300 * transfer.PIECE))
+    write_huge("huge")
     local pipe = net.dial()
     pipe:send("GET huge")
     assert.matches("^FILE ", assert(pipe:recv(5)))
@@ -302,10 +315,7 @@ describe("file protocol", function()
   it("keeps memory flat", function()
     local mib = math.tointeger(tonumber(os.getenv("P2PD_TEST_BIG") or "32"))
     test.timeout = math.max(test.timeout, mib)
-    local block = content(1 << 20)
-    local f = assert(io.open(share .. "/big", "wb"))
-    for _ = 1, mib do f:write(block) end
-    f:close()
+    write_huge("big", mib)
     collectgarbage()
     local before, most, began = collectgarbage("count"), 0, p2pd.now()
     local size = assert(client.get(net.dial(), "big", here .. "/big", function()

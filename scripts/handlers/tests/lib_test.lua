@@ -122,6 +122,19 @@ describe("outbox", function()
     sent(pipe, 2)
   end)
 
+  it("sends what it holds before it closes the pipe", function()
+    local pipe = gated()
+    function pipe:close() self.closed = true end
+    local box = outbox.new(pipe)
+    box:put("1")
+    box:put("2")
+    box:finish()
+    assert.is_false(box:put("3"))
+    pipe.open = true
+    assert.same({ "1", "2" }, sent(pipe, 2))
+    test.wait_until("the pipe was closed", function() return pipe.closed end)
+  end)
+
   it("ends with its pipe", function()
     local pipe = gated()
     local box = outbox.new(pipe)
