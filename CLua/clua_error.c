@@ -129,7 +129,7 @@ void remember_trail(clua_vm *v, lua_State *dead) {
   const void *value = lua_topointer(dead, -1);
   if (value == NULL || value != v->trail_value) text_set(&v->trail, "", 0);
   add_traceback(&v->trail, dead, 0);
-  text_add(&v->trail, "\n\t-- the coroutine was resumed by:", 33);
+  text_addf(&v->trail, "\n\t-- the coroutine was resumed by:");
   v->trail_value = value;
 }
 

@@ -1,5 +1,5 @@
-// Values out of Lua: read in a protected call, without metamethods. Strings are lent (valid until the next door), functions
-// and the like become references; tables become flat preorder trees. Also references and the fields of tables.
+// Values out of Lua: read in a protected call, without metamethods. Strings are lent (valid until the next door),
+// functions and the like become references; tables become flat preorder trees. Also references and the fields of tables.
 #include "clua_private.h"
 #include <stdlib.h>
 
@@ -127,6 +127,16 @@ static int read_body(lua_State *L) {
   return 0;
 }
 
+#define NODES_KEPT (1 << 16)
+
+static void begin_reading(clua_vm *v) {
+  v->node_count = 0;
+  if (v->node_capacity <= NODES_KEPT) return;  // one large table does not hold its memory for ever
+  free(v->nodes);
+  v->nodes = NULL;
+  v->node_capacity = 0;
+}
+
 static void undo_references(clua_vm *v) {
   for (size_t i = 0; i < v->node_count; i++)
     if (v->nodes[i].type == CLUA_REF) {
@@ -138,7 +148,7 @@ static void undo_references(clua_vm *v) {
 
 int read_values(clua_vm *v, lua_State *from, int first, int count, enum read_mode mode, clua_values *out) {
   *out = (clua_values){NULL, 0, NULL};
-  v->node_count = 0;
+  begin_reading(v);
   if (count == 0) return CLUA_OK;
   read_arguments a = {.v = v, .count = count, .mode = mode};
   int kind = protect_with(v, read_body, &a, from, first, count, 0);
@@ -214,7 +224,7 @@ static int read_field_body(lua_State *L) {
 static int32_t read_field(field_arguments *a, clua_values *out) {
   clua_vm *v = a->v;
   *out = (clua_values){NULL, 0, NULL};
-  v->node_count = 0;
+  begin_reading(v);
   a->read = (read_arguments){.v = v, .mode = a->tables_as_refs ? READ_TABLE_REFS : READ_COPY};
   int kind = protect(v, read_field_body, a);
   if (kind != CLUA_OK)

@@ -43,5 +43,15 @@ void push_value(lua_State *L, const clua_value **node, const char *bytes, int de
 void push_values(lua_State *L, const clua_values *values) {
   const clua_value *node = values->nodes;
   if (values->count > LUA_MINSTACK / 2) luaL_checkstack(L, (int)values->count + 4, "too many values");
-  for (size_t i = 0; i < values->count; i++) push_value(L, &node, values->bytes, 0);
+  for (size_t i = 0; i < values->count; i++) {
+    if (node->type == CLUA_REF) {  // the kinds a message is delivered with go first
+      lua_rawgeti(L, LUA_REGISTRYINDEX, (lua_Integer)node->bits);
+      node++;
+    } else if (node->type == CLUA_STRING && node->length) {
+      lua_pushlstring(L, (const char *)(uintptr_t)node->bits, node->length);
+      node++;
+    } else {
+      push_value(L, &node, values->bytes, 0);
+    }
+  }
 }

@@ -189,7 +189,7 @@ clua_vm *clua_open(const clua_limits *limits, const clua_host *host, bool sandbo
   v->opened = true;
   lua_atpanic(v->L, panic);
   *extra_of(v->L) = (uintptr_t)v;        // inherited by every coroutine
-  lua_gc(v->L, LUA_GCINC, 150, 200, 0);  // not generational: its full collections cost 66 ms where steps cost 14
+  lua_gc(v->L, LUA_GCINC, 200, 200, 0);  // not generational: its full collections cost 66 ms where steps cost 14
   if (protect(v, open_body, v) != CLUA_OK) {
     clua_close(v);
     return NULL;

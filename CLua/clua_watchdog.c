@@ -120,7 +120,7 @@ static void note_kill(lua_State *L, clua_vm *v, enum kill_reason why) {
   text_set(&v->trace, "stack traceback:", 16);
   add_traceback(&v->trace, L, 0);
   for (int i = v->depth - 2; i >= 0; i--) {
-    text_add(&v->trace, "\n\t-- the coroutine was resumed by:", 33);
+    text_addf(&v->trace, "\n\t-- the coroutine was resumed by:");
     add_traceback(&v->trace, v->chain[i], 0);
   }
 }

@@ -16,6 +16,11 @@ extension LuaVMDelegate {
 }
 
 /// One Lua VM. Confined to one thread at a time: the one that made it or last called `attachToCurrentThread`.
+///
+/// Objects given to Lua are released by its collector, at any allocation: their `deinit` may call `release`, not start tasks.
+/// What the limits do not reach: blocking calls (`os.execute`, `io.read`), and C modules that run Lua code on coroutines of
+/// their own making.
+///
 /// Never re-entered: while Lua runs (`isRunning`) tasks can be resumed, cancelled and spawned (they run in `runReady`), not started.
 public final class LuaVM: @unchecked Sendable {
   let raw: OpaquePointer

@@ -103,7 +103,9 @@ public struct LuaArg {
   public static func literal(_ s: StaticString) -> LuaArg {
     bytes(UnsafeRawBufferPointer(start: s.utf8Start, count: s.utf8CodeUnitCount))
   }
-  public static func ref(_ r: LuaRef) -> LuaArg { LuaArg(type: CLUA_REF, bits: UInt64(r.id)) }
+  public static func ref(_ r: LuaRef) -> LuaArg { LuaArg(type: CLUA_REF, bits: UInt64(bitPattern: Int64(r.id))) }
   /// A reference the push gives back: for results of host functions.
-  public static func taken(_ r: LuaRef) -> LuaArg { LuaArg(type: CLUA_REF, info: 1, bits: UInt64(r.id)) }
+  public static func taken(_ r: LuaRef) -> LuaArg {
+    LuaArg(type: CLUA_REF, info: 1, bits: UInt64(bitPattern: Int64(r.id)))
+  }
 }

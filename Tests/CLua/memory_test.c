@@ -223,14 +223,15 @@ static void leaks(void) {  // many failing and succeeding tasks leave nothing
   size_t before = 0;
   for (int i = 0; i < 20000; i++) {
     harness_start(h, f, i % 3 == 0 ? "abc" : i % 3 == 1 ? "a" : "ab");
-    if (i == 3000 || i == 19999) {
+    if (i % 4000 == 3999) {
       clua_gc_cycle(h->vm);
       clua_stats s;
       clua_get_stats(h->vm, &s);
-      if (i == 3000)
+      if (getenv("MEMORY_VERBOSE")) printf("   after %d: %zu bytes\n", i, s.memory_used);
+      if (i == 3999)
         before = s.memory_used;
       else
-        check(s.memory_used < before + 2000, "20 000 failures leave no memory behind", NULL);
+        check(s.memory_used < before + 16000, "20 000 failures leave no memory behind", NULL);
     }
   }
   clua_release(h->vm, f);
@@ -253,7 +254,7 @@ static void leaks(void) {  // many failing and succeeding tasks leave nothing
       if (i == 100)
         before = s.memory_used;
       else
-        check(s.memory_used < before + 4000, "environments that are let go leave nothing", NULL);
+        check(s.memory_used < before + 16000, "environments that are let go leave nothing", NULL);
     }
   }
   harness_close(h);

@@ -196,7 +196,8 @@ static void failures_and_traces(harness *h) {
   RUN("local function deep() error('deep') end\nlocal gen = coroutine.wrap(function()\n deep() end)\nlocal function "
       "use() gen() end\nuse()");
   check(strstr(harness_traceback(h), "main.lua:1: in ") && strstr(harness_traceback(h), "main.lua:3: in ") &&
-            strstr(harness_traceback(h), "main.lua:4: in ") && strstr(harness_traceback(h), "main.lua:5: in "),
+            strstr(harness_traceback(h), "main.lua:4: in ") && strstr(harness_traceback(h), "main.lua:5: in ") &&
+            strstr(harness_traceback(h), "\n\t-- the coroutine was resumed by:\n\t"),
         "a traceback goes through coroutines", harness_traceback(h));
 
   RUN("local function f(n) return 1 + f(n + 1) end f(1)");

@@ -100,6 +100,10 @@ import Testing
     let inner = try #require(try b.vm.field(table, "b", tablesAsRefs: true).ref)
     #expect(try b.vm.field(inner, .int(1)).int == 5)
     #expect(throws: LuaFailure.self) { try b.vm.setField(table, .nil, .int(1)) }
+    let nothing = try b.vm.reference(.nil)
+    #expect(try b.vm.value(nothing).isNil)
+    #expect(try b.vm.callNow(try b.load("return ... == nil"), [.ref(nothing)]).first?.bool == true)
+    b.vm.release(nothing)
     let notTable = try b.vm.reference(.int(1))
     #expect(throws: LuaFailure.self) { try b.vm.field(notTable, "x") }
   }
