@@ -76,6 +76,7 @@ import Testing
       #expect(host.view.ends == ["closed"])
       #expect(guest.view.ends == ["local"])
       _ = try await nodes[1].connect(nodes[0].address, protocol: "p", sink: guest)
+      await host.wait { $0.opened.count == 2 }
       await nodes[0].close()
       await guest.wait { $0.ends.count == 2 }
       #expect(guest.view.ends == ["local", "closed"])

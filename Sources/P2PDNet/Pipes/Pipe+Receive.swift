@@ -66,12 +66,11 @@ extension Pipe {
   private func decode(_ bytes: UnsafeRawBufferPointer) -> Int {
     guard let peer else { return bytes.count }
     isDecoding = true
+    var wasCorked = false
     defer {
       isDecoding = false
-      if corked {
-        corked = false
-        transport.uncork()
-      }
+      corked = false
+      if wasCorked { transport.uncork() }
     }
     var used = 0
     while used < bytes.count, phase == .open, !isFull {
@@ -79,6 +78,7 @@ extension Pipe {
       switch decoder.next(rest) {
       case .message(let start, let end, let next):
         corked = next < rest.count
+        if corked { wasCorked = true }
         used += next
         deliver(UnsafeRawBufferPointer(rebasing: rest[start..<end]), from: peer)
       case .control(let start, let end, let next):

@@ -83,19 +83,28 @@ import Testing
 
   @Test("close gives up at its deadline and counts what was lost")
   func deadline() async throws {
-    var conf = PipeConf()
-    conf.framing = .u32
-    let sink = SlowSink()
-    let server = try await kit.server(.tcp, sink, conf: conf)
+    let server = try await kit.server(.tcp, SlowSink())
     let client = try await kit.client(to: server)
     try await kit.on {
-      let bytes = [UInt8](repeating: 7, count: 8 << 20)
+      // More than the kernel's buffers of both sides hold.
+      let bytes = [UInt8](repeating: 7, count: 32 << 20)
       bytes.withUnsafeBytes { _ = client.send($0) }
       client.close(flush: .milliseconds(50))
     }
     #expect(try await ended(client) == "local")
     #expect(try await kit.on { client.lost } > 0)
     try await kit.close(server)
+  }
+
+  @Test("answers of one read leave together, also when the last message has none")
+  func corked() async throws {
+    var conf = PipeConf()
+    conf.framing = .line
+    let server = try await kit.server(.tcp, FirstOnlySink(), conf: conf)
+    let client = try await kit.client(to: server, conf: PipeConf())
+    try await kit.send("one\ntwo\nthree\n", on: client)
+    #expect(try await kit.receive(client) == "one\n")
+    try await kit.close(client, server)
   }
 
   @Test("half-close: answers still arrive after our side ended")
@@ -175,4 +184,14 @@ import Testing
     #expect(error.description.contains("too many pipes"))
     try await kit.close(server)
   }
+}
+
+/// Answers the message "one" and nothing else.
+final class FirstOnlySink: PipeSink, @unchecked Sendable {
+  func pipe(_ pipe: Pipe, message: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
+    if message.elementsEqual("one".utf8) { _ = pipe.send(message) }
+    return true
+  }
+
+  func pipeAccepted(_ pipe: Pipe, by server: Pipe) -> (any PipeSink)? { self }
 }
