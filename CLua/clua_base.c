@@ -1,5 +1,6 @@
-// Base functions that differ from stock Lua: protected calls a kill passes through, metatables without __gc (finalizers run
-// with hooks off, a loop there could not be stopped), print into the host, os.exit that ends the task and asks the host.
+// Base functions that differ from stock Lua: protected calls a kill passes through, metatables without __gc
+// (finalizers run with hooks off, a loop there could not be stopped), print into the host, os.exit that ends the task
+// and asks the host.
 #include "clua_private.h"
 
 // ---------------------------------------------------------------- pcall, xpcall
@@ -59,7 +60,8 @@ static int base_setmetatable(lua_State *L) {
   return 1;
 }
 
-// The metatable of a C module's object holds its __gc: scripts get a copy to look at, the same one while they keep it.
+// The metatable of a C module's object holds its __gc: scripts get a copy to look at, the same one while they keep
+// it.
 static int base_getmetatable(lua_State *L) {
   luaL_checkany(L, 1);
   if (!lua_getmetatable(L, 1)) {
@@ -88,7 +90,7 @@ static int base_getmetatable(lua_State *L) {
 // ---------------------------------------------------------------- the collector is the engine's
 
 static int base_collectgarbage(lua_State *L) {
-  static const char *const options[] = {"collect", "count", "step", "isrunning", "stop", "restart",
+  static const char *const options[] = {"collect",  "count",      "step",         "isrunning",   "stop", "restart",
                                         "setpause", "setstepmul", "generational", "incremental", NULL};
   switch (luaL_checkoption(L, 1, "collect", options)) {
     case 0: lua_pushinteger(L, lua_gc(L, LUA_GCCOLLECT)); break;
@@ -117,7 +119,8 @@ static int base_print(lua_State *L) {  // upvalue 1: tag, or nothing
   luaL_pushresult(&b);
   size_t n, tag_length = 0;
   const char *text = lua_tolstring(L, -1, &n);
-  const char *tag = lua_type(L, lua_upvalueindex(1)) == LUA_TSTRING ? lua_tolstring(L, lua_upvalueindex(1), &tag_length) : "";
+  const char *tag =
+      lua_type(L, lua_upvalueindex(1)) == LUA_TSTRING ? lua_tolstring(L, lua_upvalueindex(1), &tag_length) : "";
   v->host.print(v->host.context, tag, tag_length, text, n);
   return 0;
 }

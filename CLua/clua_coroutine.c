@@ -1,5 +1,5 @@
-// The script's own coroutines. resume and wrap let the engine's waits pass: when a child stopped because of the engine
-// (vm->op says so, beside the values), they yield themselves and go on with the same child afterwards.
+// The script's own coroutines. resume and wrap let the engine's waits pass: when a child stopped because of the
+// engine (vm->op says so, beside the values), they yield themselves and go on with the same child afterwards.
 #include "clua_private.h"
 
 static int resume_child(lua_State *L, lua_State *co, int arguments, bool wrap);
@@ -42,8 +42,10 @@ static int resume_child(lua_State *L, lua_State *co, int arguments, bool wrap) {
   v->chain_ok = chain_ok && L == parent && lua_isyieldable(L);
   v->running = co;
   v->chain[v->depth++] = co;
-  if (v->killing) watch_hook(co);
-  else if (lua_gethook(co)) lua_sethook(co, NULL, 0, 0);  // inherited, or left from an earlier run
+  if (v->killing)
+    watch_hook(co);
+  else if (lua_gethook(co))
+    lua_sethook(co, NULL, 0, 0);  // inherited, or left from an earlier run
   int status = lua_resume(co, L, arguments, &results);
   v->depth = depth;
   v->running = parent;
@@ -150,7 +152,8 @@ static int co_close(lua_State *L) {
   lua_State *co = check_coroutine(L);
   const char *status = status_of(L, co);
   if (*status != 's' && *status != 'd') return luaL_error(L, "cannot close a %s coroutine", status);
-  if (v->close_depth >= CLOSE_DEPTH_MAX) return luaL_error(L, "C stack overflow (coroutine.close inside <close> handlers)");
+  if (v->close_depth >= CLOSE_DEPTH_MAX)
+    return luaL_error(L, "C stack overflow (coroutine.close inside <close> handlers)");
   close_coroutine(v, co);
   if (v->armed || v->killing) watch_hook(L);
   // lua_resetthread leaves the error object alone on the stack, or nothing.
@@ -163,5 +166,6 @@ static int co_close(lua_State *L) {
   return 2;
 }
 
-const luaL_Reg coroutine_functions[] = {{"create", co_create}, {"resume", co_resume}, {"wrap", co_wrap}, {"yield", co_yield},
-                                        {"status", co_status}, {"close", co_close},   {NULL, NULL}};
+const luaL_Reg coroutine_functions[] = {{"create", co_create}, {"resume", co_resume}, {"wrap", co_wrap},
+                                        {"yield", co_yield},   {"status", co_status}, {"close", co_close},
+                                        {NULL, NULL}};

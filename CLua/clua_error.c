@@ -43,7 +43,8 @@ void text_addf(text *t, const char *format, ...) {
 
 // ---------------------------------------------------------------- where
 
-// Chunks of the engine itself (the boot chunk, preludes) are named "=[name]"; errors point at the script that called them.
+// Chunks of the engine itself (the boot chunk, preludes) are named "=[name]"; errors point at the script that called
+// them.
 static bool is_script_frame(const lua_Debug *ar) {
   return ar->currentline > 0 && !(ar->source[0] == '=' && ar->source[1] == '[');
 }
@@ -61,8 +62,10 @@ void add_where(lua_State *L, text *t) {
 
 void push_where(lua_State *L) {
   lua_Debug ar;
-  if (script_frame(L, 1, &ar)) lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
-  else lua_pushliteral(L, "");
+  if (script_frame(L, 1, &ar))
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+  else
+    lua_pushliteral(L, "");
 }
 
 // ---------------------------------------------------------------- tracebacks
@@ -79,19 +82,27 @@ static int count_levels(lua_State *co) {
   }
   while (low < high) {
     int middle = (low + high) / 2;
-    if (lua_getstack(co, middle, &ar)) low = middle + 1;
-    else high = middle;
+    if (lua_getstack(co, middle, &ar))
+      low = middle + 1;
+    else
+      high = middle;
   }
   return high;
 }
 
 static void add_frame(text *t, const lua_Debug *ar) {
-  if (ar->currentline > 0) text_addf(t, "\n\t%s:%d: in ", ar->short_src, ar->currentline);
-  else text_addf(t, "\n\t%s: in ", ar->short_src);
-  if (*ar->namewhat) text_addf(t, "%s '%s'", ar->namewhat, ar->name);
-  else if (*ar->what == 'm') text_addf(t, "main chunk");
-  else if (*ar->what != 'C') text_addf(t, "function <%s:%d>", ar->short_src, ar->linedefined);
-  else text_addf(t, "?");
+  if (ar->currentline > 0)
+    text_addf(t, "\n\t%s:%d: in ", ar->short_src, ar->currentline);
+  else
+    text_addf(t, "\n\t%s: in ", ar->short_src);
+  if (*ar->namewhat)
+    text_addf(t, "%s '%s'", ar->namewhat, ar->name);
+  else if (*ar->what == 'm')
+    text_addf(t, "main chunk");
+  else if (*ar->what != 'C')
+    text_addf(t, "function <%s:%d>", ar->short_src, ar->linedefined);
+  else
+    text_addf(t, "?");
 }
 
 // Like luaL_traceback, but into our own buffer: it allocates nothing of Lua's, so it works while memory is out.
@@ -136,8 +147,10 @@ int task_message_handler(lua_State *L) {
 int l_traceback(lua_State *L) {  // debug.traceback([thread,] [message [, level]])
   lua_State *co = lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
   int at = lua_isthread(L, 1) ? 2 : 1;
-  if (!lua_isnoneornil(L, at) && !lua_isstring(L, at)) lua_pushvalue(L, at);
-  else luaL_traceback(L, co, lua_tostring(L, at), (int)luaL_optinteger(L, at + 1, co == L));
+  if (!lua_isnoneornil(L, at) && !lua_isstring(L, at))
+    lua_pushvalue(L, at);
+  else
+    luaL_traceback(L, co, lua_tostring(L, at), (int)luaL_optinteger(L, at + 1, co == L));
   return 1;
 }
 
@@ -179,7 +192,8 @@ bool is_cancelled(lua_State *L, int index) {
   bool found = false;
   while (lua_next(L, index)) {
     const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-    if (strcmp(key, "code") == 0 && lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "cancelled") == 0) found = true;
+    if (strcmp(key, "code") == 0 && lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "cancelled") == 0)
+      found = true;
     lua_pop(L, 1);
   }
   return found;
@@ -217,7 +231,7 @@ static int coded_tostring(lua_State *L) {
 int error_open(lua_State *L) {  // the table `host` is on top
   clua_vm *v = vm_of(L);
   static const luaL_Reg functions[] = {
-    {"is_cancelled", l_is_cancelled}, {"cancelled", l_cancelled}, {"traceback", l_traceback}, {NULL, NULL}};
+      {"is_cancelled", l_is_cancelled}, {"cancelled", l_cancelled}, {"traceback", l_traceback}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 3);
   lua_pushcfunction(L, coded_tostring);
@@ -274,7 +288,8 @@ void describe_failure(clua_vm *v, task *t) {
     text_addf(&v->message, "(error object is a %s value)", lua_typename(t->co, lua_type(t->co, -1)));
   }
   v->killing = KILL_NO;
-  if (e.kind != CLUA_FAILED_TIME && lua_gettop(t->co) > 0) read_values(v, t->co, lua_gettop(t->co), 1, READ_NO_REFS, &e.values);
+  if (e.kind != CLUA_FAILED_TIME && lua_gettop(t->co) > 0)
+    read_values(v, t->co, lua_gettop(t->co), 1, READ_NO_REFS, &e.values);
   e.message = v->message.bytes;
   e.message_length = v->message.length;
   e.traceback = v->trace.bytes;

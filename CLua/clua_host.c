@@ -1,5 +1,5 @@
-// Calls from Lua into the host. Arguments are read onto the C stack without conversion or allocation, the host function
-// runs and returns; only then are results pushed, an error raised, or the task parked.
+// Calls from Lua into the host. Arguments are read onto the C stack without conversion or allocation, the host
+// function runs and returns; only then are results pushed, an error raised, or the task parked.
 #include "clua_private.h"
 #include <stdlib.h>
 
@@ -14,7 +14,8 @@ static int push_results(lua_State *L, clua_call *c) {
     forget_results(v);
     return count;
   }
-  for (int i = 0; i < count; i++) {  // first what cannot fail: a reference that is given back must not be lost to an error
+  for (int i = 0; i < count;
+       i++) {  // first what cannot fail: a reference that is given back must not be lost to an error
     clua_value *r = &c->results[i];
     if (r->type != CLUA_REF || r->info == 0) continue;
     int ref = (int)r->bits;
@@ -84,9 +85,7 @@ int call_host_function(lua_State *L, int function) {
   switch (code) {
     case CLUA_RETURN: return push_results(L, &c);
     case CLUA_RAISE: return raise_message(L, &c);
-    case CLUA_RAISE_VALUE:
-      push_results(L, &c);
-      return lua_error(L);
+    case CLUA_RAISE_VALUE: push_results(L, &c); return lua_error(L);
     case CLUA_BAD_ARGUMENT: return bad_argument(L, &c);
     default: return luaL_error(L, "not enough memory");
   }
@@ -98,7 +97,8 @@ int call_host(lua_State *L) { return call_host_function(L, (int)lua_tointeger(L,
 
 void forget_results(clua_vm *v) {
   for (size_t i = 0; i < v->result_count; i++)
-    if (v->result_nodes[i].type == CLUA_OBJECT) v->host.release(v->host.context, (void *)(uintptr_t)v->result_nodes[i].bits);
+    if (v->result_nodes[i].type == CLUA_OBJECT)
+      v->host.release(v->host.context, (void *)(uintptr_t)v->result_nodes[i].bits);
   v->result_count = 0;
   v->result_length = 0;
   if (v->result_bytes_capacity > 1 << 20) {  // one large answer does not stay for ever

@@ -1,5 +1,5 @@
-// Loading code: text only, never bytecode (a crafted chunk crashes any Lua), bounded in size because compiling cannot be
-// interrupted, with its environment as first upvalue.
+// Loading code: text only, never bytecode (a crafted chunk crashes any Lua), bounded in size because compiling cannot
+// be interrupted, with its environment as first upvalue.
 #include "clua_private.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -52,7 +52,8 @@ static int load_body(lua_State *L) {
   return 0;
 }
 
-int32_t clua_load(clua_vm *v, const char *source, size_t length, const char *name, size_t name_length, int32_t environment, int32_t *function) {
+int32_t clua_load(clua_vm *v, const char *source, size_t length, const char *name, size_t name_length,
+                  int32_t environment, int32_t *function) {
   if (environment == 0 && v->default_environment == LUA_NOREF) {
     clua_values none = {NULL, 0, NULL};
     int32_t made;
@@ -88,7 +89,8 @@ static int environment_body(lua_State *L) {
   return 0;
 }
 
-int32_t clua_make_environment(clua_vm *v, const clua_values *directories, const char *tag, size_t tag_length, int32_t *environment) {
+int32_t clua_make_environment(clua_vm *v, const clua_values *directories, const char *tag, size_t tag_length,
+                              int32_t *environment) {
   environment_arguments a = {.directories = directories, .tag = tag, .length = tag_length, .out = environment};
   return protect(v, environment_body, &a);
 }
@@ -181,10 +183,12 @@ static int l_load_file(lua_State *L) {  // load_file(path, env) -> function | ni
 
 static int l_realpath(lua_State *L) {
   char full[PATH_MAX];
-  if (realpath(luaL_checkstring(L, 1), full)) lua_pushstring(L, full);
-  else lua_pushnil(L);
+  if (realpath(luaL_checkstring(L, 1), full))
+    lua_pushstring(L, full);
+  else
+    lua_pushnil(L);
   return 1;
 }
 
 const luaL_Reg load_functions[] = {
-  {"loader", l_loader}, {"load_file", l_load_file}, {"realpath", l_realpath}, {"printer", l_printer}, {NULL, NULL}};
+    {"loader", l_loader}, {"load_file", l_load_file}, {"realpath", l_realpath}, {"printer", l_printer}, {NULL, NULL}};

@@ -1,4 +1,5 @@
-// The pattern matcher: backtracking like stock Lua's, results equal (a differential test runs both), but every step counts.
+// The pattern matcher: backtracking like stock Lua's, results equal (a differential test runs both), but every step
+// counts.
 #include "clua_match.h"
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -7,8 +8,8 @@
 #include <ctype.h>
 #include <string.h>
 
-#define DEPTH_MAX 200      // C recursion, as in stock Lua
-#define FUEL_CHUNK 16384   // steps between looks: about 30 microseconds
+#define DEPTH_MAX 200     // C recursion, as in stock Lua
+#define FUEL_CHUNK 16384  // steps between looks: about 30 microseconds
 
 static const char *fail(matcher *m, const char *message) {
   if (m->error == MATCH_FINE) {
@@ -279,7 +280,8 @@ const char *match_search(matcher *m, const char **s, const char *p, bool anchore
   }
 }
 
-void match_init(matcher *m, const char *subject, size_t subject_length, const char *pattern, size_t pattern_length, int64_t steps) {
+void match_init(matcher *m, const char *subject, size_t subject_length, const char *pattern, size_t pattern_length,
+                int64_t steps) {
   m->subject = subject;
   m->subject_end = subject + subject_length;
   m->pattern_end = pattern + pattern_length;
@@ -304,5 +306,7 @@ int32_t clua_match(const char *pattern, size_t pattern_length, const char *subje
       if (m.capture[i].length == CAPTURE_OPEN) return CLUA_MATCH_MALFORMED;
     return CLUA_MATCH_YES;
   }
-  return m.error == MATCH_FINE ? CLUA_MATCH_NO : m.error == MATCH_MALFORMED ? CLUA_MATCH_MALFORMED : CLUA_MATCH_TOO_COMPLEX;
+  return m.error == MATCH_FINE        ? CLUA_MATCH_NO
+         : m.error == MATCH_MALFORMED ? CLUA_MATCH_MALFORMED
+                                      : CLUA_MATCH_TOO_COMPLEX;
 }

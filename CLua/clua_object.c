@@ -1,11 +1,13 @@
-// Host objects in Lua: a userdata that retains the object until it is collected. Method tables, getters and setters, the
-// `data` slot, one userdata per object where the class asks for it. Also modules, made of host functions and a prelude.
+// Host objects in Lua: a userdata that retains the object until it is collected. Method tables, getters and setters,
+// the `data` slot, one userdata per object where the class asks for it. Also modules, made of host functions and a
+// prelude.
 #include "clua_private.h"
 #include <stdlib.h>
 
 object_box *to_object(lua_State *L, int index) {
   object_box *box = lua_touserdata(L, index);
-  if (box == NULL || lua_rawlen(L, index) != sizeof *box || box->magic != MAGIC_OBJECT || box->object == NULL) return NULL;
+  if (box == NULL || lua_rawlen(L, index) != sizeof *box || box->magic != MAGIC_OBJECT || box->object == NULL)
+    return NULL;
   return box;
 }
 
@@ -238,7 +240,8 @@ static int define_module_body(lua_State *L) {
 }
 
 int32_t clua_define_module(clua_vm *v, const char *name, const clua_named_function *functions, size_t count,
-                           const clua_named_function *hidden, size_t hidden_count, const char *prelude, size_t prelude_length) {
+                           const clua_named_function *hidden, size_t hidden_count, const char *prelude,
+                           size_t prelude_length) {
   module_arguments a = {name, prelude, prelude_length, count, hidden_count, functions, hidden};
   return protect(v, define_module_body, &a);
 }

@@ -30,13 +30,13 @@ struct task {
   uint32_t flags;
   uint8_t state;
   bool spawned, late, cancelled, failed, has_pending, pending_raise, joining, tainted;
-  int status;               // of the protected call, when failed
-  uint32_t spent_us;        // run time since the last wait
-  uint64_t serial;          // counts host calls; names the wait a call may start
-  uint64_t wait_serial;     // the wait it is parked in
-  int pending;              // reference to {values} that arrived while Lua was running
-  int handle;               // reference to the Lua-side handle of a spawned task
-  char *reason;             // why it was cancelled
+  int status;            // of the protected call, when failed
+  uint32_t spent_us;     // run time since the last wait
+  uint64_t serial;       // counts host calls; names the wait a call may start
+  uint64_t wait_serial;  // the wait it is parked in
+  int pending;           // reference to {values} that arrived while Lua was running
+  int handle;            // reference to the Lua-side handle of a spawned task
+  char *reason;          // why it was cancelled
   task *parent, *child, *sibling, *next_ready, *next_free;
 };
 
@@ -47,19 +47,20 @@ typedef struct join_handle {  // userdata behind host.spawn
   size_t count, capacity;
 } join_handle;
 
-typedef struct object_box {   // userdata behind a host object
+typedef struct object_box {  // userdata behind a host object
   uint64_t magic;
   void *object;
   int32_t class_id;
 } object_box;
 
-#define CHAIN_MAX 224       // deeper nesting of coroutines than Lua's own limit of 200 C calls
-#define CLOSE_DEPTH_MAX 8   // 5.4.4's lua_resetthread starts counting C calls anew: nested closes need a bound of their own
+#define CHAIN_MAX 224  // deeper nesting of coroutines than Lua's own limit of 200 C calls
+#define CLOSE_DEPTH_MAX \
+  8  // 5.4.4's lua_resetthread starts counting C calls anew: nested closes need a bound of their own
 #define MAGIC_OBJECT 0x6f626a6563743a31ull
 #define MAGIC_HANDLE 0x68616e646c653a31ull
-#define CO_WAITING 1u       // low bit of a coroutine's extra space: parked in the engine somewhere below a resume
+#define CO_WAITING 1u  // low bit of a coroutine's extra space: parked in the engine somewhere below a resume
 #define TEXT_MAX 65536
-#define FLAG_QUIET 0x100u       // a task of run_quick: it describes another's failure and leaves its traceback alone
+#define FLAG_QUIET 0x100u  // a task of run_quick: it describes another's failure and leaves its traceback alone
 
 struct clua_vm {
   lua_State *L;
@@ -69,15 +70,15 @@ struct clua_vm {
 
   // memory
   size_t used, peak;
-  bool user_mode;            // scripts run: the reserve is not theirs
+  bool user_mode;  // scripts run: the reserve is not theirs
   int64_t fail_after;
-  char refused_at[160];      // file:line of the last refusal
+  char refused_at[160];  // file:line of the last refusal
 
   // watchdog (clua_watchdog.c)
-  _Atomic uint64_t seq;      // odd while Lua runs
-  _Atomic uint64_t mark;     // by the watchdog: low 24 bits of seq, then microseconds this entry was seen running
+  _Atomic uint64_t seq;   // odd while Lua runs
+  _Atomic uint64_t mark;  // by the watchdog: low 24 bits of seq, then microseconds this entry was seen running
   _Atomic uint32_t budget_us;
-  uint64_t entered_us;       // when, if the clock was read: only for a run that goes on after a slice
+  uint64_t entered_us;  // when, if the clock was read: only for a run that goes on after a slice
   lua_State *volatile running;
   volatile int armed;
   _Atomic(pthread_t) thread;
@@ -87,12 +88,12 @@ struct clua_vm {
   task *cur;
   enum engine_op op;
   enum kill_reason killing;
-  bool chain_ok;             // every coroutine above the running one may yield
+  bool chain_ok;  // every coroutine above the running one may yield
   lua_State *chain[CHAIN_MAX];
   int depth;
   lua_State *closing;
   int close_depth;
-  const clua_values *in;     // values of the start or resume under way
+  const clua_values *in;  // values of the start or resume under way
   bool in_raise;
   int start_ref;
 
@@ -101,8 +102,9 @@ struct clua_vm {
   uint32_t task_count, task_capacity;
   uint32_t *free_index, free_count;
   uint64_t last_started;
-  task *pool;                // ended tasks with their coroutine, ready for use
-  uint32_t pooled, live;
+  task *pool;  // ended tasks with their coroutine, ready for use
+  uint32_t pooled, live, pool_target;
+  uint64_t frees;
   uint64_t next_serial;
   task *ready_head, *ready_tail;
   uint32_t ready;
@@ -122,8 +124,13 @@ struct clua_vm {
   char *result_bytes;
   size_t result_length, result_bytes_capacity;
 
-  int boot_ref, cancel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment, handle_meta_ref, method_tables_ref;
-  struct { bool has_data, identity; int meta_ref; char *name; } *classes;
+  int boot_ref, cancel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment,
+      handle_meta_ref, method_tables_ref;
+  struct {
+    bool has_data, identity;
+    int meta_ref;
+    char *name;
+  } *classes;
   int32_t class_count;
   clua_stats stats;
 };
@@ -135,7 +142,8 @@ static inline uintptr_t *extra_of(lua_State *L) { return (uintptr_t *)lua_getext
 static inline bool inside(const clua_vm *v) { return atomic_load_explicit(&v->seq, memory_order_relaxed) & 1; }
 
 // clua_vm.c
-int protect(clua_vm *v, lua_CFunction f, void *argument);  // runs f(lightuserdata) on the main thread; a CLUA_FAILED_... kind, message kept
+// runs f(lightuserdata) on the main thread; a CLUA_FAILED_... kind, message kept
+int protect(clua_vm *v, lua_CFunction f, void *argument);
 int protect_with(clua_vm *v, lua_CFunction f, void *argument, lua_State *from, int first, int count, int results);
 void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size);  // C memory of ours, counted by fail_allocations
 void unref(clua_vm *v, int *ref);
@@ -144,7 +152,7 @@ void object_retain(clua_vm *v, void *object);
 // clua_watchdog.c
 void watch_enter(clua_vm *v, lua_State *co);
 uint32_t watch_leave(clua_vm *v);
-void watch_hook(lua_State *L);              // fire before the next instruction
+void watch_hook(lua_State *L);  // fire before the next instruction
 void watch_poll(lua_State *L);  // C loops call this now and then; does not return when the time is up
 void watch_kill(lua_State *L, enum kill_reason why);  // stop the running task now: yields or raises
 
@@ -153,8 +161,8 @@ bool text_set(text *t, const char *s, size_t n);
 void text_add(text *t, const char *s, size_t n);
 void text_addf(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void add_traceback(text *t, lua_State *co, int level);
-void add_where(lua_State *L, text *t);       // "file:line: " of the innermost script frame
-void push_where(lua_State *L);               // the same on the Lua stack, for errors of host functions
+void add_where(lua_State *L, text *t);             // "file:line: " of the innermost script frame
+void push_where(lua_State *L);                     // the same on the Lua stack, for errors of host functions
 void remember_trail(clua_vm *v, lua_State *dead);  // a coroutine failed; its stack is told if the error reaches the top
 int task_message_handler(lua_State *L);
 void push_coded(lua_State *L, const char *code, const char *message, const char *reason);  // error value with fields
@@ -167,16 +175,17 @@ int l_is_cancelled(lua_State *L);
 int l_cancelled(lua_State *L);
 int l_traceback(lua_State *L);
 
-// clua_task.c
+// clua_task.c, clua_run.c
 task *task_find(const clua_vm *v, uint64_t id);
-task *task_take(clua_vm *v);                 // a fresh task with a coroutine, or NULL
+task *task_take(clua_vm *v);  // a fresh task with a coroutine, or NULL
 void task_free(clua_vm *v, task *t, bool clean);
 int task_run(clua_vm *v, task *t);
 void task_ready(clua_vm *v, task *t);
 void task_cancel(clua_vm *v, task *t, const char *reason, size_t length);
 int task_entry(lua_State *L);
 void close_coroutine(clua_vm *v, lua_State *co);  // its <close> variables, not able to wait
-int run_quick(clua_vm *v, lua_CFunction f, lua_State *from, int index, text *out);  // f(value) as a task that may be killed; its string result
+// f(value) as a task that may be killed; its string result
+int run_quick(clua_vm *v, lua_CFunction f, lua_State *from, int index, text *out);
 
 // clua_wait.c
 bool can_wait(lua_State *L);
@@ -199,7 +208,7 @@ bool wake_joiners(clua_vm *v, task *t);  // true: somebody waited
 // clua_coroutine.c
 extern const luaL_Reg coroutine_functions[];
 
-// clua_value.c
+// clua_value.c, clua_read.c
 void push_value(lua_State *L, const clua_value **node, const char *bytes, int depth);
 void push_values(lua_State *L, const clua_values *values);
 void read_argument(lua_State *L, int index, clua_value *out);
@@ -212,7 +221,7 @@ int object_open(lua_State *L);
 void push_object(lua_State *L, int32_t class_id, void *object);
 object_box *to_object(lua_State *L, int index);
 int l_class_methods(lua_State *L);
-int call_host(lua_State *L);                 // trampoline, upvalue 1: function
+int call_host(lua_State *L);  // trampoline, upvalue 1: function
 int call_host_function(lua_State *L, int function);
 
 // clua_string.c, clua_table.c, clua_base.c, clua_load.c

@@ -5,7 +5,8 @@
 
 static join_handle *to_handle(lua_State *L, int index) {
   join_handle *h = lua_touserdata(L, index);
-  if (h == NULL || lua_rawlen(L, index) != sizeof *h || h->magic != MAGIC_HANDLE) luaL_argerror(L, index, "task expected");
+  if (h == NULL || lua_rawlen(L, index) != sizeof *h || h->magic != MAGIC_HANDLE)
+    luaL_argerror(L, index, "task expected");
   return h;
 }
 
@@ -71,7 +72,8 @@ static int spawn_body(lua_State *L) {
   return 0;
 }
 
-int32_t clua_spawn(clua_vm *v, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags, uint64_t *id) {
+int32_t clua_spawn(clua_vm *v, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags,
+                   uint64_t *id) {
   task *t = task_take(v);
   if (t == NULL) return CLUA_FAILED_MEMORY;
   spawn_arguments a = {t, function, arguments};
@@ -262,10 +264,11 @@ static int l_task_ended(lua_State *L) {  // ended(task) -> boolean, and whether 
 
 int spawn_open(lua_State *L) {  // the table `host` is on top
   clua_vm *v = vm_of(L);
-  static const luaL_Reg functions[] = {{"spawn", l_spawn},   {"spawn_child", l_spawn_child}, {"join", l_join},
-                                       {"join_any", l_join_any}, {"cancel", l_cancel},       {"self", l_self},
-                                       {"task_id", l_task_id},   {"task_ended", l_task_ended}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"join", l_join}, {"cancel", l_cancel}, {"id", l_task_id}, {"ended", l_task_ended}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spawn", l_spawn},       {"spawn_child", l_spawn_child}, {"join", l_join},
+                                       {"join_any", l_join_any}, {"cancel", l_cancel},           {"self", l_self},
+                                       {"task_id", l_task_id},   {"task_ended", l_task_ended},   {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"join", l_join}, {"cancel", l_cancel}, {"id", l_task_id}, {"ended", l_task_ended}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   lua_createtable(L, 0, 4);
   lua_newtable(L);

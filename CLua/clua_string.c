@@ -60,8 +60,8 @@ static bool is_plain(const char *p, size_t n) {
   return true;
 }
 
-// First byte by memchr, the rest by memcmp: fastest for short needles. After some false starts memmem, which is linear in glibc
-// (stock Lua's way is quadratic).
+// First byte by memchr, the rest by memcmp: fastest for short needles. After some false starts memmem, which is
+// linear in glibc (stock Lua's way is quadratic).
 #define FALSE_STARTS 16
 
 static const char *find_bytes(const char *s, const char *end, const char *p, size_t lp) {
@@ -115,7 +115,8 @@ static int str_match(lua_State *L) { return find_or_match(L, false); }
 
 // ---------------------------------------------------------------- gmatch
 
-// upvalues: 1 subject, 2 pattern, 3 where to go on, 4 end of the last match (an empty match there does not count again)
+// upvalues: 1 subject, 2 pattern, 3 where to go on, 4 end of the last match (an empty match there does not count
+// again)
 static int gmatch_next(lua_State *L) {
   size_t ls, lp;
   const char *s = lua_tolstring(L, lua_upvalueindex(1), &ls), *p = lua_tolstring(L, lua_upvalueindex(2), &lp);
@@ -155,7 +156,8 @@ static int str_gmatch(lua_State *L) {
 
 // ---------------------------------------------------------------- gsub
 
-static void add_template(lua_State *L, matcher *m, luaL_Buffer *b, const char *r, size_t lr, const char *s, const char *end) {
+static void add_template(lua_State *L, matcher *m, luaL_Buffer *b, const char *r, size_t lr, const char *s,
+                         const char *end) {
   m->fuel -= (int64_t)(lr >> 4);
   for (const char *stop = r + lr; r < stop; r++) {
     if (*r != '%') {
@@ -200,8 +202,10 @@ static int str_gsub(lua_State *L) {
   size_t ls, lp, lr = 0;
   const char *s = luaL_checklstring(L, 1, &ls), *p = luaL_checklstring(L, 2, &lp), *r = NULL;
   int type = lua_type(L, 3);
-  if (type == LUA_TNUMBER || type == LUA_TSTRING) r = lua_tolstring(L, 3, &lr);
-  else luaL_argexpected(L, type == LUA_TTABLE || type == LUA_TFUNCTION, 3, "string/function/table");
+  if (type == LUA_TNUMBER || type == LUA_TSTRING)
+    r = lua_tolstring(L, 3, &lr);
+  else
+    luaL_argexpected(L, type == LUA_TTABLE || type == LUA_TFUNCTION, 3, "string/function/table");
   lua_Integer most = luaL_optinteger(L, 4, (lua_Integer)ls + 1), n = 0;
   bool anchored = lp && *p == '^';
   matcher m;
@@ -223,8 +227,10 @@ static int str_gsub(lua_State *L) {
     check(L, &m);
     if (end && end != last) {
       n++;
-      if (r) add_template(L, &m, &b, r, lr, q, end);
-      else add_looked_up(L, &m, &b, type, q, end);
+      if (r)
+        add_template(L, &m, &b, r, lr, q, end);
+      else
+        add_looked_up(L, &m, &b, type, q, end);
       q = last = end;
     } else if (q < m.subject_end) {
       luaL_addchar(&b, *q++);

@@ -1,5 +1,5 @@
-// Table functions whose C loop length the caller controls: a fake __len or a huge range must not hold the thread. Same
-// results as stock Lua's; they look at the clock every few thousand steps.
+// Table functions whose C loop length the caller controls: a fake __len or a huge range must not hold the thread.
+// Same results as stock Lua's; they look at the clock every few thousand steps.
 #include "clua_private.h"
 #include <limits.h>
 
@@ -41,7 +41,8 @@ static int tab_remove(lua_State *L) {
   check_table(L, 1);
   uint32_t turns = 0;
   lua_Integer size = luaL_len(L, 1), position = luaL_optinteger(L, 2, size);
-  if (position != size) luaL_argcheck(L, (lua_Unsigned)position - 1u <= (lua_Unsigned)size, 2, "position out of bounds");
+  if (position != size)
+    luaL_argcheck(L, (lua_Unsigned)position - 1u <= (lua_Unsigned)size, 2, "position out of bounds");
   lua_geti(L, 1, position);
   for (; position < size; position++) {
     turn(L, &turns);
@@ -87,7 +88,8 @@ static int tab_concat(lua_State *L) {
     turn(L, &turns);
     lua_geti(L, 1, i);
     if (!lua_isstring(L, -1))
-      return luaL_error(L, "invalid value (%s) at index %I in table for 'concat'", luaL_typename(L, -1), (LUAI_UACINT)i);
+      return luaL_error(L, "invalid value (%s) at index %I in table for 'concat'", luaL_typename(L, -1),
+                        (LUAI_UACINT)i);
     luaL_addvalue(&b);
     if (i == last) break;
     luaL_addlstring(&b, separator, ls);

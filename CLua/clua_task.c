@@ -1,11 +1,13 @@
-// Tasks: pooled coroutines. A task begins as a C function inside lua_resume, which pushes function and arguments and then
-// calls them protected: every allocation of a message's delivery fails into that frame. The coroutine ends normally even when
-// the script failed, so it goes back to the pool; <close> handlers run inside the task and may wait and be preempted.
+// Tasks: pooled coroutines. A task begins as a C function inside lua_resume, which pushes function and arguments and
+// then calls them protected: every allocation of a message's delivery fails into that frame. The coroutine ends
+// normally even when the script failed, so it goes back to the pool; <close> handlers run inside the task and may
+// wait and be preempted.
 #include "clua_private.h"
 #include <stdlib.h>
 
 #define INDEX_BITS 24
 #define POOL_MIN 256
+#define TRIM_EVERY 16  // tasks: so fast the pool shrinks after a burst
 
 // ---------------------------------------------------------------- the table of tasks
 
@@ -61,9 +63,17 @@ task *task_take(clua_vm *v) {
   uint32_t i = v->free_count ? v->free_index[--v->free_count] : v->task_count++;
   t->id = (++v->next_serial << INDEX_BITS) | i;
   v->tasks[i] = t;
-  v->live++;
+  if (++v->live > v->pool_target) v->pool_target = v->live;  // as many coroutines are kept as were in use at once
   v->stats.tasks_started++;
   return t;
+}
+
+static void drop_pooled(clua_vm *v) {
+  task *t = v->pool;
+  v->pool = t->next_free;
+  v->pooled--;
+  unref(v, &t->co_ref);
+  free(t);
 }
 
 void task_free(clua_vm *v, task *t, bool clean) {
@@ -77,7 +87,9 @@ void task_free(clua_vm *v, task *t, bool clean) {
   free(t->reason);
   t->reason = NULL;
   *extra_of(t->co) = (uintptr_t)v;
-  uint32_t keep = v->live > POOL_MIN ? v->live : POOL_MIN;  // follows what is in flight, so a burst is not made anew each time
+  if (++v->frees % TRIM_EVERY == 0 && v->pool_target > v->live) v->pool_target--;
+  uint32_t keep = v->pool_target > POOL_MIN ? v->pool_target : POOL_MIN;
+  if (v->pooled > keep) drop_pooled(v);
   if (clean && v->pooled < keep) {
     lua_settop(t->co, 0);
     if (lua_gethook(t->co)) lua_sethook(t->co, NULL, 0, 0);
@@ -98,22 +110,15 @@ void task_ready(clua_vm *v, task *t) {
   t->state = TASK_READY;
   t->late = true;
   t->next_ready = NULL;
-  if (v->ready_tail) v->ready_tail->next_ready = t;
-  else v->ready_head = t;
+  if (v->ready_tail)
+    v->ready_tail->next_ready = t;
+  else
+    v->ready_head = t;
   v->ready_tail = t;
   v->ready++;
   if (v->ready_told) return;
   v->ready_told = true;
   v->host.ready(v->host.context);
-}
-
-static task *next_ready(clua_vm *v) {
-  task *t = v->ready_head;
-  if (t == NULL) return NULL;
-  v->ready_head = t->next_ready;
-  if (v->ready_head == NULL) v->ready_tail = NULL;
-  v->ready--;
-  return t;
 }
 
 void clua_run_ready_begin(clua_vm *v) { v->ready_told = true; }
@@ -126,232 +131,7 @@ bool clua_run_ready_end(clua_vm *v) {
   return true;
 }
 
-// ---------------------------------------------------------------- first code of a task
-
-static int task_done(lua_State *L, int status, lua_KContext context) {
-  (void)context;
-  task *t = vm_of(L)->cur;
-  int count = lua_gettop(L) - 1;
-  t->failed = status != LUA_OK && status != LUA_YIELD;
-  t->status = status;
-  if (t->handle > 0 && !vm_of(L)->killing) keep_results(L, t, t->failed ? lua_gettop(L) : 2, t->failed ? 1 : count, !t->failed);
-  return t->failed ? 1 : count;
-}
-
-static int raise_cancelled_here(lua_State *L) { return raise_cancelled(L, vm_of(L)->cur); }
-
-int task_entry(lua_State *L) {
-  clua_vm *v = vm_of(L);
-  task *t = v->cur;
-  int count;
-  if (t->cancelled) {  // before it ever ran
-    lua_settop(L, 0);
-    lua_pushcfunction(L, task_message_handler);
-    lua_pushcfunction(L, raise_cancelled_here);
-    count = 0;
-  } else if (t->spawned) {  // function and arguments are on the stack already
-    count = lua_gettop(L) - 1;
-    lua_pushcfunction(L, task_message_handler);
-    lua_insert(L, 1);
-  } else {
-    const clua_values *in = v->in;
-    v->in = NULL;
-    lua_settop(L, 0);
-    lua_pushcfunction(L, task_message_handler);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, v->start_ref);
-    push_values(L, in);
-    count = (int)in->count;
-  }
-  int wanted = t->flags & CLUA_WANTS_RESULTS || t->handle > 0 ? LUA_MULTRET : 0;
-  return task_done(L, lua_pcallk(L, count, wanted, 1, 0, task_done), 0);
-}
-
-// ---------------------------------------------------------------- running
-
-// True when another task waits for this one and is given its end.
-static bool end_family(clua_vm *v, task *t) {
-  for (task *c = t->child, *next; c; c = next) {  // children never outlive their parent
-    next = c->sibling;
-    c->parent = c->sibling = NULL;
-    task_cancel(v, c, "the task that started it has ended", 34);
-  }
-  t->child = NULL;
-  if (t->parent)
-    for (task **link = &t->parent->child; *link; link = &(*link)->sibling)
-      if (*link == t) {
-        *link = t->sibling;
-        break;
-      }
-  t->parent = NULL;
-  return t->handle > 0 && wake_joiners(v, t);
-}
-
-static int end_well(clua_vm *v, task *t, int results) {
-  v->end = (clua_end){.task = t->id, .tag = t->tag, .kind = CLUA_OK, .late = t->late};
-  if (t->child || t->parent || t->handle > 0) v->end.joined = end_family(v, t);
-  if (!(t->flags & CLUA_WANTS_RESULTS)) {
-    task_free(v, t, true);
-    return CLUA_DONE;
-  }
-  t->state = TASK_ENDING;
-  v->ended = t;
-  enum read_mode mode = t->flags & CLUA_TABLES_AS_REFS ? READ_TABLE_REFS : READ_COPY;
-  int kind = read_values(v, t->co, lua_gettop(t->co) - results + 1, results, mode, &v->end.values);
-  if (kind == CLUA_OK) return CLUA_DONE;
-  v->end.kind = kind;  // the results cannot cross: too deep, a cycle, no memory
-  v->end.message = v->message.bytes;
-  v->end.message_length = v->message.length;
-  v->stats.errors++;
-  return CLUA_FAILED;
-}
-
-static int end_badly(clua_vm *v, task *t) {
-  t->state = TASK_ENDING;
-  t->failed = true;
-  if (v->killing) v->stats.kills++;
-  else v->stats.errors++;
-  describe_failure(v, t);
-  v->end.joined = end_family(v, t);
-  v->ended = t;
-  return CLUA_FAILED;
-}
-
-void close_coroutine(clua_vm *v, lua_State *co) {
-  if (v->close_depth >= CLOSE_DEPTH_MAX) return;
-  bool chain_ok = v->chain_ok;
-  lua_State *running = v->running, *closing = v->closing;
-  v->chain_ok = false;
-  v->running = v->closing = co;
-  v->close_depth++;
-  lua_resetthread(co);
-  v->close_depth--;
-  v->closing = closing;
-  v->running = running;
-  v->chain_ok = chain_ok;
-}
-
-// The task yielded out of the hook and is never resumed. Its <close> handlers get a short time of their own.
-static int end_killed(clua_vm *v, task *t) {
-  enum kill_reason why = v->killing;
-  text trace = v->trace;  // handlers may fail and overwrite it
-  v->trace = (text){0};
-  v->killing = KILL_NO;
-  lua_sethook(t->co, NULL, 0, 0);
-  atomic_store_explicit(&v->budget_us, v->limits.close_us, memory_order_relaxed);
-  text killed_by = v->killed_by;
-  v->killed_by = (text){0};
-  t->spent_us = 0;
-  v->cur = t;
-  watch_enter(v, t->co);
-  close_coroutine(v, t->co);
-  watch_leave(v);
-  v->cur = NULL;
-  free(v->killed_by.bytes);
-  free(v->trace.bytes);
-  v->killed_by = killed_by;
-  v->trace = trace;
-  v->killing = why;
-  lua_settop(t->co, 0);
-  t->status = LUA_ERRRUN;
-  t->tainted = true;
-  return end_badly(v, t);
-}
-
-int task_run(clua_vm *v, task *t) {
-  lua_State *co = t->co;
-  int arguments = 0, results = 0;
-  v->cur = t;
-  v->op = OP_NONE;
-  v->killing = KILL_NO;
-  v->chain_ok = true;
-  v->chain[0] = co;
-  v->depth = 1;
-  v->closing = NULL;
-  v->close_depth = 0;
-  atomic_store_explicit(&v->budget_us, v->limits.run_us, memory_order_relaxed);
-  if (t->state == TASK_NEW || (t->state == TASK_READY && lua_status(co) == LUA_OK)) {
-    if (t->spawned) arguments = lua_gettop(co) - 1;
-    else lua_pushcfunction(co, task_entry);
-  }
-  if (lua_gethook(co)) lua_sethook(co, NULL, 0, 0);
-  t->state = TASK_RUNNING;
-
-  watch_enter(v, co);
-  int status = lua_resume(co, v->L, arguments, &results);
-  uint32_t ran = watch_leave(v);
-  v->cur = NULL;
-  v->depth = 0;
-  if (v->result_count || v->result_length) forget_results(v);  // of a host call whose push failed
-
-  if (status == LUA_OK) return t->failed ? end_badly(v, t) : end_well(v, t, results);
-  if (status != LUA_YIELD) {  // the entry frame itself: no memory before the script ran
-    t->status = status;
-    t->tainted = true;
-    text_set(&v->trace, "", 0);
-    return end_badly(v, t);
-  }
-  enum engine_op op = v->op;
-  v->op = OP_NONE;
-  t->late = true;
-  switch (op) {
-    case OP_PARK:
-      t->state = TASK_WAITING;
-      t->spent_us = 0;
-      if (t->cancelled || t->has_pending) task_ready(v, t);
-      break;
-    case OP_SLICE:
-      t->spent_us += ran;
-      v->stats.slices++;
-      task_ready(v, t);
-      break;
-    case OP_KILL:
-      return end_killed(v, t);
-    case OP_NONE:
-      if (t->flags & CLUA_NO_WAIT) {  // a C module's own yield; ours refuses
-        text_set(&v->killed_by, "attempt to yield where nothing can wait", 39);
-        v->killing = KILL_EXIT;
-        return end_killed(v, t);
-      }
-      // a bare coroutine.yield() in the task's body: let others run
-      lua_pop(co, results);
-      t->spent_us = 0;
-      task_ready(v, t);
-      break;
-  }
-  return CLUA_WAITING;
-}
-
-// ---------------------------------------------------------------- doors
-
-int32_t clua_start(clua_vm *v, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags) {
-  task *t = inside(v) ? NULL : task_take(v);
-  if (t == NULL) {
-    v->end = (clua_end){.tag = tag, .kind = CLUA_FAILED_MEMORY, .message = "not enough memory", .message_length = 17};
-    return CLUA_FAILED;
-  }
-  t->tag = tag;
-  t->flags = flags;
-  v->last_started = t->id;
-  v->start_ref = function;
-  v->in = arguments;
-  v->in_raise = false;
-  return task_run(v, t);
-}
-
-int32_t clua_run_one(clua_vm *v) {
-  task *t = next_ready(v);
-  return t ? task_run(v, t) : CLUA_NO_TASK;
-}
-
-uint64_t clua_last_started(const clua_vm *v) { return v->last_started; }
-
-const clua_end *clua_last_end(const clua_vm *v) { return &v->end; }
-
-void clua_end_taken(clua_vm *v) {
-  task *t = v->ended;
-  v->ended = NULL;
-  if (t) task_free(v, t, !t->tainted);
-}
+// ---------------------------------------------------------------- cancelling
 
 void task_cancel(clua_vm *v, task *t, const char *reason, size_t length) {
   if (t->cancelled || t->state == TASK_ENDING) return;
@@ -374,38 +154,4 @@ bool clua_cancel(clua_vm *v, uint64_t id, const char *reason, size_t length) {
   if (t == NULL) return false;
   task_cancel(v, t, reason, length);
   return true;
-}
-
-// ---------------------------------------------------------------- the engine's own small runs
-
-int run_quick(clua_vm *v, lua_CFunction f, lua_State *from, int index, text *out) {
-  task *t = task_take(v);
-  if (t == NULL) return CLUA_FAILED_MEMORY;
-  if (!lua_checkstack(t->co, 8) || !lua_checkstack(from, 2)) {
-    task_free(v, t, true);
-    return CLUA_FAILED_MEMORY;
-  }
-  t->spawned = true;
-  t->flags = CLUA_NO_WAIT | CLUA_WANTS_RESULTS | FLAG_QUIET;
-  lua_pushcfunction(t->co, task_entry);
-  lua_pushcfunction(t->co, f);
-  lua_pushvalue(from, index);
-  lua_xmove(from, t->co, 1);
-  enum kill_reason killing = v->killing;
-  uint32_t run_us = v->limits.run_us;
-  text trace = v->trace;
-  v->trace = (text){0};
-  v->limits.run_us = v->limits.close_us;
-  int kind = CLUA_FAILED_ERROR;
-  if (task_run(v, t) == CLUA_DONE && v->end.values.count == 1 && v->end.values.nodes[0].type == CLUA_STRING) {
-    const clua_value *s = v->end.values.nodes;
-    text_set(out, (const char *)(uintptr_t)s->bits, s->length);
-    kind = CLUA_OK;
-  }
-  clua_end_taken(v);
-  v->limits.run_us = run_us;
-  free(v->trace.bytes);
-  v->trace = trace;
-  v->killing = killing;
-  return kind;
 }

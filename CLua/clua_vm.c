@@ -64,7 +64,8 @@ void clua_fail_allocations(clua_vm *v, int64_t after) { v->fail_after = after < 
 
 int protect(clua_vm *v, lua_CFunction f, void *argument) { return protect_with(v, f, argument, NULL, 0, 0, 0); }
 
-// The same with values of another stack as further arguments. That stack may be the main one itself: a prelude calls the host.
+// The same with values of another stack as further arguments. That stack may be the main one itself: a prelude calls
+// the host.
 int protect_with(clua_vm *v, lua_CFunction f, void *argument, lua_State *from, int first, int count, int results) {
   lua_State *L = v->L;
   int top = lua_gettop(L);
@@ -89,7 +90,8 @@ int protect_with(clua_vm *v, lua_CFunction f, void *argument, lua_State *from, i
 }
 
 void unref(clua_vm *v, int *ref) {
-  if (*ref > 0 && lua_checkstack(v->L, 4)) luaL_unref(v->L, LUA_REGISTRYINDEX, *ref);  // writes slots that exist: no allocation
+  if (*ref > 0 && lua_checkstack(v->L, 4))
+    luaL_unref(v->L, LUA_REGISTRYINDEX, *ref);  // writes slots that exist: no allocation
   *ref = LUA_NOREF;
 }
 
@@ -113,8 +115,8 @@ static void set_functions(lua_State *L, const char *library, const luaL_Reg *fun
   lua_pop(L, 1);
 }
 
-// luaL_Buffer registers the metatable of its box before filling it: if memory ends in between, every later large buffer of the VM
-// fails ("got a non-closable value"). Have it made while there is memory.
+// luaL_Buffer registers the metatable of its box before filling it: if memory ends in between, every later large
+// buffer of the VM fails ("got a non-closable value"). Have it made while there is memory.
 static void make_buffer_box(lua_State *L) {
   luaL_Buffer b;
   luaL_buffinitsize(L, &b, 2 * LUAL_BUFFERSIZE);
@@ -126,9 +128,9 @@ static int open_body(lua_State *L) {
   clua_vm *v = lua_touserdata(L, 1);
   make_buffer_box(L);
   static const luaL_Reg libraries[] = {
-    {LUA_GNAME, luaopen_base},        {LUA_LOADLIBNAME, luaopen_package}, {LUA_COLIBNAME, luaopen_coroutine},
-    {LUA_TABLIBNAME, luaopen_table},  {LUA_STRLIBNAME, luaopen_string},   {LUA_MATHLIBNAME, luaopen_math},
-    {LUA_UTF8LIBNAME, luaopen_utf8},  {LUA_OSLIBNAME, luaopen_os},        {LUA_IOLIBNAME, luaopen_io},
+      {LUA_GNAME, luaopen_base},       {LUA_LOADLIBNAME, luaopen_package}, {LUA_COLIBNAME, luaopen_coroutine},
+      {LUA_TABLIBNAME, luaopen_table}, {LUA_STRLIBNAME, luaopen_string},   {LUA_MATHLIBNAME, luaopen_math},
+      {LUA_UTF8LIBNAME, luaopen_utf8}, {LUA_OSLIBNAME, luaopen_os},        {LUA_IOLIBNAME, luaopen_io},
   };
   for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
     luaL_requiref(L, libraries[i].name, libraries[i].func, 1);
@@ -186,7 +188,7 @@ clua_vm *clua_open(const clua_limits *limits, const clua_host *host, bool sandbo
   }
   v->opened = true;
   lua_atpanic(v->L, panic);
-  *extra_of(v->L) = (uintptr_t)v;  // inherited by every coroutine
+  *extra_of(v->L) = (uintptr_t)v;        // inherited by every coroutine
   lua_gc(v->L, LUA_GCINC, 150, 200, 0);  // not generational: its full collections cost 66 ms where steps cost 14
   if (protect(v, open_body, v) != CLUA_OK) {
     clua_close(v);

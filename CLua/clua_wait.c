@@ -5,8 +5,8 @@
 
 bool can_wait(lua_State *L) {
   clua_vm *v = vm_of(L);
-  return v->cur && !(v->cur->flags & CLUA_NO_WAIT) && v->chain_ok && L == v->running && L != v->closing && !v->killing &&
-         lua_isyieldable(L);
+  return v->cur && !(v->cur->flags & CLUA_NO_WAIT) && v->chain_ok && L == v->running && L != v->closing &&
+         !v->killing && lua_isyieldable(L);
 }
 
 // "table.sort" for the C function on top of the stack, pushed; nothing for one that is in no library.
@@ -97,7 +97,8 @@ static int give_pending(lua_State *L, task *t) {
   return raise ? lua_error(L) : count;
 }
 
-// The first code after a wait. Nothing was pushed before the resume: what came is taken here, where a failure is caught.
+// The first code after a wait. Nothing was pushed before the resume: what came is taken here, where a failure is
+// caught.
 int continue_wait(lua_State *L, int status, lua_KContext context) {
   (void)status;
   (void)context;

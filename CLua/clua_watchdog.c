@@ -1,9 +1,11 @@
-// Run time without a permanent hook (a count hook doubles the cost of everything, LUA 5.4 checks it at every instruction).
+// Run time without a permanent hook (a count hook doubles the cost of everything: 5.4 checks it at every
+// instruction).
 //
-// A thread looks every few milliseconds. Only when one entry into Lua is still running does it send a signal to that VM's
-// thread, and the handler there arms lua_sethook: on the same thread, as lua.c does for SIGINT; from another thread it would
-// race with the interpreter. A run that ends in time pays two relaxed stores. The hook yields where it can, because pcall
-// cannot catch a yield; where it cannot (a callback of sort or gsub) it raises, at every instruction until it is out.
+// A thread looks every few milliseconds. Only when one entry into Lua is still running does it send a signal to that
+// VM's thread, and the handler there arms lua_sethook: on the same thread, as lua.c does for SIGINT; from another
+// thread it would race with the interpreter. A run that ends in time pays two relaxed stores. The hook yields where
+// it can, because pcall cannot catch a yield; where it cannot (a callback of sort or gsub) it raises, at every
+// instruction until it is out.
 #include "clua_private.h"
 #include <errno.h>
 #include <semaphore.h>
@@ -15,16 +17,18 @@
 #define WATCH_SLOTS 256
 #define TICK_MAX_US 5000
 #define TICK_MIN_US 200
-#define IDLE_TICKS 20                   // looks without any entry before the thread goes to sleep
-#define IDLE_SLEEP_NS 200000000L        // bounds what a lost wake-up costs: the store and load in watch_enter may be reordered
+#define IDLE_TICKS 20             // looks without any entry before the thread goes to sleep
+#define IDLE_SLEEP_NS 200000000L  // bounds what a lost wake-up costs: watch_enter's store and load may be reordered
 #define MARK_SHIFT 40
 #define MARK_US (((uint64_t)1 << MARK_SHIFT) - 1)
 
 static struct {
-  pthread_mutex_t life;                 // starting and stopping the thread
-  pthread_mutex_t lock;                 // the slots
-  _Atomic(clua_vm *) vm[WATCH_SLOTS];   // a queued signal may outlive its VM: it carries the slot, not the pointer
-  struct { uint64_t seq, since_us; } seen[WATCH_SLOTS];
+  pthread_mutex_t life;                // starting and stopping the thread
+  pthread_mutex_t lock;                // the slots
+  _Atomic(clua_vm *) vm[WATCH_SLOTS];  // a queued signal may outlive its VM: it carries the slot, not the pointer
+  struct {
+    uint64_t seq, since_us;
+  } seen[WATCH_SLOTS];
   int count;
   uint32_t tick_us;
   pthread_t thread;
@@ -40,8 +44,8 @@ static uint64_t now_us(void) {
   return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-// How long this entry was seen running: exact for a run that goes on after a slice, otherwise by the watchdog's looks. The mark
-// carries the entry's number, or a late look would charge the next one.
+// How long this entry was seen running: exact for a run that goes on after a slice, otherwise by the watchdog's
+// looks. The mark carries the entry's number, or a late look would charge the next one.
 static inline uint32_t ran_us(const clua_vm *v) {
   if (v->entered_us) {
     uint64_t us = now_us() - v->entered_us;
@@ -108,9 +112,11 @@ void watch_hook(lua_State *L) { lua_sethook(L, hook, LUA_MASKCOUNT, 1); }
 static void note_kill(lua_State *L, clua_vm *v, enum kill_reason why) {
   text_set(&v->killed_by, "", 0);
   add_where(L, &v->killed_by);
-  if (why == KILL_EXIT) text_addf(&v->killed_by, "os.exit");
-  else text_addf(&v->killed_by, "stopped: it ran for %g s without a wait",
-                 atomic_load_explicit(&v->budget_us, memory_order_relaxed) / 1e6);
+  if (why == KILL_EXIT)
+    text_addf(&v->killed_by, "os.exit");
+  else
+    text_addf(&v->killed_by, "stopped: it ran for %g s without a wait",
+              atomic_load_explicit(&v->budget_us, memory_order_relaxed) / 1e6);
   text_set(&v->trace, "stack traceback:", 16);
   add_traceback(&v->trace, L, 0);
   for (int i = v->depth - 2; i >= 0; i--) {
@@ -140,7 +146,8 @@ void watch_poll(lua_State *L) {
   clua_vm *v = vm_of(L);
   if (v->killing) watch_kill(L, v->killing);
   uint32_t ran = ran_us(v), spent = v->cur ? v->cur->spent_us : 0;
-  if (ran && (uint64_t)spent + ran >= atomic_load_explicit(&v->budget_us, memory_order_relaxed)) watch_kill(L, KILL_TIME);
+  if (ran && (uint64_t)spent + ran >= atomic_load_explicit(&v->budget_us, memory_order_relaxed))
+    watch_kill(L, KILL_TIME);
 }
 
 // ---------------------------------------------------------------- the signal, on the VM's thread
@@ -278,5 +285,6 @@ void clua_detach(clua_vm *v) {
 }
 
 bool clua_is_attached_here(const clua_vm *v) {
-  return v->slot >= 0 && pthread_equal(atomic_load(&((clua_vm *)v)->thread), pthread_self());
+  return v->slot >= 0 &&
+         pthread_equal(atomic_load_explicit(&((clua_vm *)v)->thread, memory_order_relaxed), pthread_self());
 }

@@ -19,7 +19,8 @@ final class LuaBridge {
 
   func callbacks() -> clua_host {
     clua_host(
-      context: Unmanaged.passUnretained(self).toOpaque(), call: hostCall, retain: hostRetain, release: hostRelease, ready: hostReady,
+      context: Unmanaged.passUnretained(self).toOpaque(), call: hostCall, retain: hostRetain, release: hostRelease,
+      ready: hostReady,
       abandoned: hostAbandoned, print: hostPrint, exit: hostExit)
   }
 }
@@ -68,7 +69,9 @@ private func answerText(_ text: String, _ call: UnsafeMutablePointer<clua_call>,
   return kind == CLUA_OK ? code : CLUA_NO_MEMORY
 }
 
-private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM, _ code: Int32) -> Int32 {
+private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM, _ code: Int32)
+  -> Int32
+{
   var encoder = LuaEncoder(vm)
   do {
     for value in values { try encoder.add(value) }
@@ -100,7 +103,8 @@ private func hostAbandoned(_ context: UnsafeMutableRawPointer?, _ task: UInt64, 
 }
 
 private func hostPrint(
-  _ context: UnsafeMutableRawPointer?, _ tag: UnsafePointer<CChar>?, _ tagLength: Int, _ text: UnsafePointer<CChar>?, _ length: Int
+  _ context: UnsafeMutableRawPointer?, _ tag: UnsafePointer<CChar>?, _ tagLength: Int, _ text: UnsafePointer<CChar>?,
+  _ length: Int
 ) {
   guard let bridge = bridge(context) else { return }
   bridge.onPrint?(LuaDecoder.text(tag, tagLength), UnsafeRawBufferPointer(start: text, count: length))

@@ -29,7 +29,9 @@ public struct LuaCall: ~Copyable {
   func raw(_ i: Int) -> clua_value {
     if i < 0 || i >= count { return clua_value(type: CLUA_NONE, info: 0, bits: 0, length: 0) }
     if i < Int(CLUA_INLINE_ARGS) {
-      return withUnsafeBytes(of: &call.pointee.args) { $0.loadUnaligned(fromByteOffset: i * MemoryLayout<clua_value>.stride, as: clua_value.self) }
+      return withUnsafeBytes(of: &call.pointee.args) {
+        $0.loadUnaligned(fromByteOffset: i * MemoryLayout<clua_value>.stride, as: clua_value.self)
+      }
     }
     var value = clua_value()
     _ = clua_call_argument(call, Int32(i), &value)
@@ -38,7 +40,9 @@ public struct LuaCall: ~Copyable {
 
   public func kind(_ i: Int) -> LuaKind { LuaKind(raw(i).type) }
   /// For messages: "number", "p2pd.pipe", "no value".
-  public func kindName(_ i: Int) -> String { clua_call_type_name(call, Int32(clamping: i)).map { String(cString: $0) } ?? "?" }
+  public func kindName(_ i: Int) -> String {
+    clua_call_type_name(call, Int32(clamping: i)).map { String(cString: $0) } ?? "?"
+  }
   /// Missing or nil.
   public func isNil(_ i: Int) -> Bool { raw(i).type <= CLUA_NIL }
   /// The bytes of a string, valid until the host function returns.

@@ -14,7 +14,8 @@ public struct LuaLimits: Sendable {
   public var patternSteps: Int
 
   public init(
-    memory: Int = 64 << 20, reserve: Int = 1 << 20, runTime: Double = 1.0, slice: Double = 0.010, closeTime: Double = 0.020,
+    memory: Int = 64 << 20, reserve: Int = 1 << 20, runTime: Double = 1.0, slice: Double = 0.010,
+    closeTime: Double = 0.020,
     patternSteps: Int = 10_000_000
   ) {
     self.memory = memory

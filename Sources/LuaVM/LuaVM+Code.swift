@@ -10,7 +10,9 @@ extension LuaVM {
     let kind = source.withUnsafeBytes { s in
       name.withUTF8 { n in
         n.withMemoryRebound(to: CChar.self) {
-          clua_load(raw, s.baseAddress?.assumingMemoryBound(to: CChar.self), s.count, $0.baseAddress, $0.count, environment?.id ?? 0, &id)
+          clua_load(
+            raw, s.baseAddress?.assumingMemoryBound(to: CChar.self), s.count, $0.baseAddress, $0.count,
+            environment?.id ?? 0, &id)
         }
       }
     }
@@ -25,7 +27,9 @@ extension LuaVM {
   /// A globals table of its own, with its own copies of the libraries and its own `require` cache. Modules are looked for beside the
   /// script (`directory`), then in `moduleDirectories`, then in the system's `package.path`; C modules in `package.cpath`.
   /// `print` goes to `onPrint` with `printTag`.
-  public func makeEnvironment(directory: String, moduleDirectories: [String] = [], printTag: String = "") throws(LuaFailure) -> LuaRef {
+  public func makeEnvironment(directory: String, moduleDirectories: [String] = [], printTag: String = "")
+    throws(LuaFailure) -> LuaRef
+  {
     var encoder = LuaEncoder(self)
     encoder.addString(directory.utf8)
     for d in moduleDirectories { encoder.addString(d.utf8) }
@@ -33,7 +37,9 @@ extension LuaVM {
     var id: Int32 = 0
     let kind = tag.withUTF8 { tag in
       tag.withMemoryRebound(to: CChar.self) { tag in
-        encoder.withValues(moduleDirectories.count + 1) { clua_make_environment(raw, $0, tag.baseAddress, tag.count, &id) }
+        encoder.withValues(moduleDirectories.count + 1) {
+          clua_make_environment(raw, $0, tag.baseAddress, tag.count, &id)
+        }
       }
     }
     if kind != CLUA_OK { throw lastFailure(kind) }
@@ -45,7 +51,9 @@ extension LuaVM {
     var name = name
     var id: Int32 = 0
     let kind = name.withUTF8 { n in
-      n.withMemoryRebound(to: CChar.self) { clua_environment_module(raw, environment.id, $0.baseAddress, $0.count, &id) }
+      n.withMemoryRebound(to: CChar.self) {
+        clua_environment_module(raw, environment.id, $0.baseAddress, $0.count, &id)
+      }
     }
     if kind != CLUA_OK { throw lastFailure(kind) }
     return LuaRef(id: id)

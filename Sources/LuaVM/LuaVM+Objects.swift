@@ -26,7 +26,8 @@ public struct LuaClass {
   public var type: AnyClass?
 
   public init(
-    name: String, type: AnyClass? = nil, methods: [(String, HostFunction)] = [], getter: HostFunction? = nil, setter: HostFunction? = nil,
+    name: String, type: AnyClass? = nil, methods: [(String, HostFunction)] = [], getter: HostFunction? = nil,
+    setter: HostFunction? = nil,
     length: HostFunction? = nil, toString: HostFunction? = nil, close: HostFunction? = nil, call: HostFunction? = nil,
     equals: HostFunction? = nil, hasData: Bool = false, identity: Bool = true
   ) {
@@ -58,7 +59,9 @@ extension LuaVM {
     var prelude = prelude
     let kind = withExtendedLifetime(names) {
       let name = names.pointer(name)
-      guard var text = prelude.take() else { return clua_define_module(raw, name, visible, visible.count, unseen, unseen.count, nil, 0) }
+      guard var text = prelude.take() else {
+        return clua_define_module(raw, name, visible, visible.count, unseen, unseen.count, nil, 0)
+      }
       return text.withUTF8 { p in
         p.withMemoryRebound(to: CChar.self) {
           clua_define_module(raw, name, visible, visible.count, unseen, unseen.count, $0.baseAddress, $0.count)
@@ -76,8 +79,10 @@ extension LuaVM {
     let kind = withExtendedLifetime(names) {
       methods.withUnsafeBufferPointer { methods in
         var description = clua_class(
-          name: names.pointer(c.name), methods: methods.baseAddress, method_count: methods.count, getter: bridge.add(c.getter),
-          setter: bridge.add(c.setter), length: bridge.add(c.length), to_string: bridge.add(c.toString), close: bridge.add(c.close),
+          name: names.pointer(c.name), methods: methods.baseAddress, method_count: methods.count,
+          getter: bridge.add(c.getter),
+          setter: bridge.add(c.setter), length: bridge.add(c.length), to_string: bridge.add(c.toString),
+          close: bridge.add(c.close),
           call: bridge.add(c.call), equals: bridge.add(c.equals), has_data: c.hasData, identity: c.identity)
         return clua_define_class(raw, &description, &id)
       }

@@ -28,7 +28,9 @@ extension LuaVM {
   }
 
   @discardableResult
-  public func start(_ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, tag: UInt64 = 0, wantsResults: Bool = false) -> LuaStatus {
+  public func start(_ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, tag: UInt64 = 0, wantsResults: Bool = false)
+    -> LuaStatus
+  {
     withArguments((a.raw, b.raw, c.raw)) { start(f, $0, 3, tag, wantsResults) }
   }
 
@@ -67,7 +69,9 @@ extension LuaVM {
     }
   }
 
-  private func start(_ f: LuaRef, _ nodes: UnsafePointer<clua_value>?, _ count: Int, _ tag: UInt64, _ wantsResults: Bool) -> LuaStatus {
+  private func start(
+    _ f: LuaRef, _ nodes: UnsafePointer<clua_value>?, _ count: Int, _ tag: UInt64, _ wantsResults: Bool
+  ) -> LuaStatus {
     precondition(!isRunning, "the VM is never re-entered: queue the start")
     var values = clua_values(nodes: nodes, count: count, bytes: nil)
     return finish(clua_start(raw, f.id, &values, tag, wantsResults ? CLUA_WANTS_RESULTS : 0))
@@ -75,7 +79,9 @@ extension LuaVM {
 
   /// Calls `f` here and now, as a task that cannot wait: for the top level of files, checks, `tostring`. Stopped like any other
   /// when it runs too long. `tablesAsRefs`: tables among the results come as references.
-  public func callNow(_ f: LuaRef, _ arguments: [LuaValue] = [], tablesAsRefs: Bool = false) throws(LuaFailure) -> [LuaValue] {
+  public func callNow(_ f: LuaRef, _ arguments: [LuaValue] = [], tablesAsRefs: Bool = false) throws(LuaFailure)
+    -> [LuaValue]
+  {
     precondition(!isRunning, "the VM is never re-entered")
     let flags = CLUA_WANTS_RESULTS | CLUA_NO_WAIT | (tablesAsRefs ? CLUA_TABLES_AS_REFS : 0)
     let status = try withEncoded(arguments) { clua_start(raw, f.id, $0, 0, flags) }
@@ -85,7 +91,9 @@ extension LuaVM {
 
   /// A new task that runs in `runReady`; may be called while Lua runs.
   @discardableResult
-  public func spawn(_ f: LuaRef, _ arguments: [LuaValue] = [], tag: UInt64 = 0, wantsResults: Bool = false) throws(LuaFailure) -> LuaTask {
+  public func spawn(_ f: LuaRef, _ arguments: [LuaValue] = [], tag: UInt64 = 0, wantsResults: Bool = false)
+    throws(LuaFailure) -> LuaTask
+  {
     var id: LuaTask = 0
     let flags = wantsResults ? CLUA_WANTS_RESULTS : 0
     let kind = try withEncoded(arguments) { clua_spawn(raw, f.id, $0, tag, flags, &id) }
@@ -109,7 +117,9 @@ extension LuaVM {
     withArguments((a.raw, b.raw)) { resume(wait.task, wait.serial, $0, 2) }
   }
   @discardableResult
-  public func resume(_ wait: LuaWait, values: [LuaValue]) -> Bool { resume(wait.task, wait.serial, values, raising: false) }
+  public func resume(_ wait: LuaWait, values: [LuaValue]) -> Bool {
+    resume(wait.task, wait.serial, values, raising: false)
+  }
 
   /// The same for whatever the task waits for now.
   @discardableResult
@@ -130,14 +140,18 @@ extension LuaVM {
   @discardableResult
   public func raise(in task: LuaTask, _ value: LuaValue) -> Bool { resume(task, 0, [value], raising: true) }
   @discardableResult
-  public func raise(in wait: LuaWait, _ value: LuaValue) -> Bool { resume(wait.task, wait.serial, [value], raising: true) }
+  public func raise(in wait: LuaWait, _ value: LuaValue) -> Bool {
+    resume(wait.task, wait.serial, [value], raising: true)
+  }
 
   /// The task's present wait, or its next one, raises "cancelled: reason"; so does every later one. Host functions that do not wait
   /// still work, for `<close>` handlers. The task goes on in `runReady`. False: no such task.
   @discardableResult
   public func cancel(_ task: LuaTask, reason: String) -> Bool {
     var reason = reason
-    return reason.withUTF8 { r in r.withMemoryRebound(to: CChar.self) { clua_cancel(raw, task, $0.baseAddress, $0.count) } }
+    return reason.withUTF8 { r in
+      r.withMemoryRebound(to: CChar.self) { clua_cancel(raw, task, $0.baseAddress, $0.count) }
+    }
   }
 
   /// The task the last `start` made: after `.waiting`, the one to cancel.

@@ -27,7 +27,8 @@ public final class LuaVM: @unchecked Sendable {
     self.limits = limits
     var bounds = clua_limits(
       memory: max(0, limits.memory), reserve: max(0, limits.reserve), run_us: microseconds(limits.runTime),
-      slice_us: microseconds(limits.slice), close_us: microseconds(limits.closeTime), pattern_steps: Int64(limits.patternSteps))
+      slice_us: microseconds(limits.slice), close_us: microseconds(limits.closeTime),
+      pattern_steps: Int64(limits.patternSteps))
     var callbacks = bridge.callbacks()
     guard let raw = clua_open(&bounds, &callbacks, sandbox) else {
       throw LuaFailure(kind: .memory, message: "a Lua VM does not fit into \(limits.memory) bytes")
@@ -81,7 +82,8 @@ public final class LuaVM: @unchecked Sendable {
     var s = clua_stats()
     clua_get_stats(raw, &s)
     return LuaStats(
-      memoryUsed: s.memory_used, memoryPeak: s.memory_peak, tasksStarted: Int(s.tasks_started), tasksLive: Int(s.tasks_live),
+      memoryUsed: s.memory_used, memoryPeak: s.memory_peak, tasksStarted: Int(s.tasks_started),
+      tasksLive: Int(s.tasks_live),
       tasksReady: Int(s.tasks_ready), coroutinesMade: Int(s.coroutines_made), coroutinesIdle: Int(s.coroutines_idle),
       slices: Int(s.slices), kills: Int(s.kills), errors: Int(s.errors), refusedAllocations: Int(s.refused_allocations))
   }
@@ -95,10 +97,13 @@ public final class LuaVM: @unchecked Sendable {
   func failAllocations(after n: Int?) { clua_fail_allocations(raw, n.map { Int64($0) } ?? -1) }
 
   /// Whether a Lua pattern matches anywhere in `subject`. Throws for a malformed pattern and when `steps` do not suffice.
-  public static func patternMatches(_ pattern: [UInt8], _ subject: UnsafeRawBufferPointer, steps: Int) throws(LuaFailure) -> Bool {
+  public static func patternMatches(_ pattern: [UInt8], _ subject: UnsafeRawBufferPointer, steps: Int)
+    throws(LuaFailure) -> Bool
+  {
     let code = pattern.withUnsafeBytes { p in
       clua_match(
-        p.baseAddress?.assumingMemoryBound(to: CChar.self), p.count, subject.baseAddress?.assumingMemoryBound(to: CChar.self),
+        p.baseAddress?.assumingMemoryBound(to: CChar.self), p.count,
+        subject.baseAddress?.assumingMemoryBound(to: CChar.self),
         subject.count, Int64(steps))
     }
     switch code {

@@ -79,7 +79,11 @@ extension Node {
   /// On the default protocol a message `ECHO x` comes back as `x`; no handler sees it.
   static func echo(_ message: UnsafeRawBufferPointer, _ pipe: Pipe) -> Bool {
     guard message.count >= echoMark.count, message.prefix(echoMark.count).elementsEqual(echoMark) else { return false }
-    _ = pipe.send(UnsafeRawBufferPointer(rebasing: message.dropFirst(echoMark.count)))
+    if case .full = pipe.send(UnsafeRawBufferPointer(rebasing: message.dropFirst(echoMark.count))) {
+      // Who does not read its echoes sends no more of them.
+      pipe.pause()
+      pipe.whenWritable { _ in pipe.resume() }
+    }
     return true
   }
 

@@ -3,8 +3,12 @@
 #include <string.h>
 #include <time.h>
 
-const clua_limits default_limits = {
-  .memory = 64u << 20, .reserve = 1u << 20, .run_us = 1000000, .slice_us = 10000, .close_us = 20000, .pattern_steps = 10000000};
+const clua_limits default_limits = {.memory = 64u << 20,
+                                    .reserve = 1u << 20,
+                                    .run_us = 1000000,
+                                    .slice_us = 10000,
+                                    .close_us = 20000,
+                                    .pattern_steps = 10000000};
 
 static int checks, failures;
 static char last_error[8192], last_trace[16384];
@@ -63,7 +67,26 @@ static clua_value string(const char *s) {
   return (clua_value){.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)s, .length = strlen(s)};
 }
 
-enum { F_LOG, F_SLEEP, F_RECV, F_FAIL, F_THING, F_TWICE, F_AT_ONCE, F_TREE, F_CANCEL, F_GET, F_SET, F_LEN, F_STR, F_CLOSE, F_BAD, F_MAKE, F_RAISE_THING, F_SPAWN };
+enum {
+  F_LOG,
+  F_SLEEP,
+  F_RECV,
+  F_FAIL,
+  F_THING,
+  F_TWICE,
+  F_AT_ONCE,
+  F_TREE,
+  F_CANCEL,
+  F_GET,
+  F_SET,
+  F_LEN,
+  F_STR,
+  F_CLOSE,
+  F_BAD,
+  F_MAKE,
+  F_RAISE_THING,
+  F_SPAWN
+};
 
 static int32_t at_once(harness *h, clua_call *c) {  // the answer comes before the wait begins
   clua_values values = {c->args, (size_t)(c->count < 8 ? c->count : 8), NULL};
@@ -108,9 +131,12 @@ static int32_t make_thing(harness *h, clua_call *c) {  // by a reference that th
 static int32_t thing_field(harness *h, clua_call *c, thing *t) {
   (void)h;
   c->result_count = 1;
-  if (c->args[1].type == CLUA_INT) c->results[0] = (clua_value){.type = CLUA_INT, .bits = c->args[1].bits * 10};
-  else if (c->args[1].length == 6) c->results[0] = (clua_value){.type = CLUA_INT, .bits = (uint64_t)t->number};
-  else c->result_count = 0;
+  if (c->args[1].type == CLUA_INT)
+    c->results[0] = (clua_value){.type = CLUA_INT, .bits = c->args[1].bits * 10};
+  else if (c->args[1].length == 6)
+    c->results[0] = (clua_value){.type = CLUA_INT, .bits = (uint64_t)t->number};
+  else
+    c->result_count = 0;
   return CLUA_RETURN;
 }
 
@@ -119,7 +145,8 @@ static thing *self(clua_call *c) {
 }
 
 static int32_t sleeps(harness *h, clua_call *c) {
-  if (c->can_wait && h->sleeping < 4096) h->sleepers[h->sleeping++] = (sleeper){h->now + number(&c->args[0]), c->task, c->wait};
+  if (c->can_wait && h->sleeping < 4096)
+    h->sleepers[h->sleeping++] = (sleeper){h->now + number(&c->args[0]), c->task, c->wait};
   return CLUA_WAIT;
 }
 
@@ -130,8 +157,12 @@ static int32_t host_call(void *context, clua_call *c) {
     case F_LOG:
       for (int i = 0; i < c->count && i < 8; i++) {
         char text[64];
-        if (c->args[i].type == CLUA_STRING) add_log(h, (const char *)(uintptr_t)c->args[i].bits, c->args[i].length);
-        else add_log(h, text, (size_t)snprintf(text, sizeof text, "%.14g", c->args[i].type == CLUA_BOOL ? (double)c->args[i].bits : number(&c->args[i])));
+        if (c->args[i].type == CLUA_STRING)
+          add_log(h, (const char *)(uintptr_t)c->args[i].bits, c->args[i].length);
+        else
+          add_log(h, text,
+                  (size_t)snprintf(text, sizeof text, "%.14g",
+                                   c->args[i].type == CLUA_BOOL ? (double)c->args[i].bits : number(&c->args[i])));
       }
       return CLUA_RETURN;
     case F_SLEEP: return sleeps(h, c);
@@ -150,7 +181,8 @@ static int32_t host_call(void *context, clua_call *c) {
       t = calloc(1, sizeof *t);
       t->references = 1;
       h->live_things++;
-      clua_value nodes[2] = {{.type = CLUA_NIL}, {.type = CLUA_OBJECT, .info = h->thing_class, .bits = (uint64_t)(uintptr_t)t}};
+      clua_value nodes[2] = {{.type = CLUA_NIL},
+                             {.type = CLUA_OBJECT, .info = h->thing_class, .bits = (uint64_t)(uintptr_t)t}};
       clua_values values = {nodes, 2, NULL};
       int32_t kind = clua_call_results(c, &values);
       if (--t->references == 0) {
@@ -211,10 +243,16 @@ static int32_t host_call(void *context, clua_call *c) {
   c->result_count = 1;
   switch (c->function) {
     case F_GET: return thing_field(h, c, t);
-    case F_SET: t->number = (int)number(&c->args[2]); c->result_count = 0; return CLUA_RETURN;
+    case F_SET:
+      t->number = (int)number(&c->args[2]);
+      c->result_count = 0;
+      return CLUA_RETURN;
     case F_LEN: c->results[0] = (clua_value){.type = CLUA_INT, .bits = 5}; return CLUA_RETURN;
     case F_STR: c->results[0] = string("a thing"); return CLUA_RETURN;
-    case F_CLOSE: add_log(h, "closed", 6); c->result_count = 0; return CLUA_RETURN;
+    case F_CLOSE:
+      add_log(h, "closed", 6);
+      c->result_count = 0;
+      return CLUA_RETURN;
     default: return CLUA_NO_MEMORY;
   }
 }
@@ -251,46 +289,73 @@ static void exits(void *context, int32_t code) {
 // ---------------------------------------------------------------- the harness
 
 static const char prelude[] =
-  "local module, host = ...\n"
-  "for _, k in ipairs{'spawn', 'spawn_child', 'join', 'join_any', 'cancel', 'is_cancelled', 'can_wait', 'task_id', 'self'} do module[k] = host[k] end\n"
-  "local C = host.class_methods('test.thing')\n"
-  "function C:double() return self.number * 2 end\n"
-  "function module.fail_in_prelude() host.fail() end\n"
-  "function module.gather(...)\n"
-  "  local tasks, out = {}, {}\n"
-  "  for i = 1, select('#', ...) do tasks[i] = host.spawn_child((select(i, ...))) end\n"
-  "  local left = {table.unpack(tasks)}\n"
-  "  while #left > 0 do\n"
-  "    local i = host.join_any(table.unpack(left))\n"
-  "    local ok, e = host.join(table.remove(left, i))\n"
-  "    if not ok then for _, t in ipairs(left) do host.cancel(t, 'sibling failed') end\n"
-  "      for _, t in ipairs(left) do host.join(t) end error(e, 0) end\n"
-  "  end\n"
-  "  for i, t in ipairs(tasks) do out[i] = select(2, host.join(t)) end\n"
-  "  return table.unpack(out, 1, #tasks)\n"
-  "end\n";
+    "local module, host = ...\n"
+    "for _, k in ipairs{'spawn', 'spawn_child', 'join', 'join_any', 'cancel', 'is_cancelled', 'can_wait', 'task_id', "
+    "'self'} do module[k] = host[k] end\n"
+    "local C = host.class_methods('test.thing')\n"
+    "function C:double() return self.number * 2 end\n"
+    "function module.fail_in_prelude() host.fail() end\n"
+    "function module.gather(...)\n"
+    "  local tasks, out = {}, {}\n"
+    "  for i = 1, select('#', ...) do tasks[i] = host.spawn_child((select(i, ...))) end\n"
+    "  local left = {table.unpack(tasks)}\n"
+    "  while #left > 0 do\n"
+    "    local i = host.join_any(table.unpack(left))\n"
+    "    local ok, e = host.join(table.remove(left, i))\n"
+    "    if not ok then for _, t in ipairs(left) do host.cancel(t, 'sibling failed') end\n"
+    "      for _, t in ipairs(left) do host.join(t) end error(e, 0) end\n"
+    "  end\n"
+    "  for i, t in ipairs(tasks) do out[i] = select(2, host.join(t)) end\n"
+    "  return table.unpack(out, 1, #tasks)\n"
+    "end\n";
 
-static const clua_named_function functions[] = {
-  {"log", F_LOG},   {"sleep", F_SLEEP},     {"recv", F_RECV},     {"thing", F_THING}, {"twice", F_TWICE}, {"at_once", F_AT_ONCE},
-  {"tree", F_TREE}, {"cancel_id", F_CANCEL}, {"fail", F_FAIL},    {"make", F_MAKE},   {"raise_thing", F_RAISE_THING}, {"host_spawn", F_SPAWN}};
+static const clua_named_function functions[] = {{"log", F_LOG},
+                                                {"sleep", F_SLEEP},
+                                                {"recv", F_RECV},
+                                                {"thing", F_THING},
+                                                {"twice", F_TWICE},
+                                                {"at_once", F_AT_ONCE},
+                                                {"tree", F_TREE},
+                                                {"cancel_id", F_CANCEL},
+                                                {"fail", F_FAIL},
+                                                {"make", F_MAKE},
+                                                {"raise_thing", F_RAISE_THING},
+                                                {"host_spawn", F_SPAWN}};
 static const clua_named_function hidden[] = {{"fail", F_FAIL}};
 static const clua_named_function methods[] = {{"nap", F_SLEEP}, {"bad", F_BAD}};
 
 harness *harness_open(const clua_limits *limits, bool sandbox) {
   harness *h = calloc(1, sizeof *h);
-  clua_host host = {.context = h, .call = host_call, .retain = retain, .release = release, .ready = ready, .abandoned = abandoned,
-                    .print = print, .exit = exits};
+  clua_host host = {.context = h,
+                    .call = host_call,
+                    .retain = retain,
+                    .release = release,
+                    .ready = ready,
+                    .abandoned = abandoned,
+                    .print = print,
+                    .exit = exits};
   h->vm = clua_open(limits, &host, sandbox);
   if (h->vm == NULL || !clua_attach(h->vm)) {
     if (h->vm) clua_close(h->vm);
     free(h);
     return NULL;
   }
-  clua_class c = {.name = "test.thing", .methods = methods, .method_count = 2, .getter = F_GET, .setter = F_SET, .length = F_LEN,
-                  .to_string = F_STR, .close = F_CLOSE, .call = -1, .equals = -1, .has_data = true, .identity = true};
+  clua_class c = {.name = "test.thing",
+                  .methods = methods,
+                  .method_count = 2,
+                  .getter = F_GET,
+                  .setter = F_SET,
+                  .length = F_LEN,
+                  .to_string = F_STR,
+                  .close = F_CLOSE,
+                  .call = -1,
+                  .equals = -1,
+                  .has_data = true,
+                  .identity = true};
   int32_t kind = clua_define_class(h->vm, &c, &h->thing_class);
   if (kind == CLUA_OK)
-    kind = clua_define_module(h->vm, "host", functions, sizeof functions / sizeof *functions, hidden, 1, prelude, sizeof prelude - 1);
+    kind = clua_define_module(h->vm, "host", functions, sizeof functions / sizeof *functions, hidden, 1, prelude,
+                              sizeof prelude - 1);
   if (kind != CLUA_OK) {
     size_t n;
     printf("harness: %s\n", clua_message(h->vm, &n));
@@ -317,7 +382,9 @@ void harness_settle(harness *h, int32_t status) {
 int32_t harness_load(harness *h, const char *source, const char *name) {
   int32_t f = 0;
   char text[20000];
-  int n = snprintf(text, sizeof text, "local host = require 'host' local log, sleep, recv = host.log, host.sleep, host.recv local m = ... %s", source);
+  int n = snprintf(
+      text, sizeof text,
+      "local host = require 'host' local log, sleep, recv = host.log, host.sleep, host.recv local m = ... %s", source);
   if (clua_load(h->vm, text, (size_t)n, name, strlen(name), 0, &f) != CLUA_OK) {
     size_t length;
     check(false, "load", clua_message(h->vm, &length));

@@ -35,7 +35,7 @@ extern const clua_limits default_limits;
 int32_t harness_load(harness *h, const char *source, const char *name);  // a function; prints and counts a failure
 int32_t harness_start(harness *h, int32_t f, const char *message);       // f(message), the task's status
 int32_t harness_run(harness *h, const char *source, const char *message);
-const char *harness_error(harness *h);       // message of the last end, or ""
+const char *harness_error(harness *h);  // message of the last end, or ""
 const char *harness_traceback(harness *h);
 void harness_deliver(harness *h, const char *text);  // to recv()
 void harness_ready(harness *h);

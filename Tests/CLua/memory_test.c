@@ -1,12 +1,14 @@
-// Failing allocations: the 0th, 1st, 2nd, ... through every door, until the door succeeds. Afterwards no host object may be
-// left that was not there before, no task, and the VM must work. Also the memory cap seen by scripts.
+// Failing allocations: the 0th, 1st, 2nd, ... through every door, until the door succeeds. Afterwards no host object
+// may be left that was not there before, no task, and the VM must work. Also the memory cap seen by scripts.
 #include "harness.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef bool (*door)(harness *h);  // true: it succeeded
 
-static clua_value text(const char *s) { return (clua_value){.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)s, .length = strlen(s)}; }
+static clua_value text(const char *s) {
+  return (clua_value){.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)s, .length = strlen(s)};
+}
 static int32_t script, waiting;
 
 static bool settled(harness *h, int32_t status) {
@@ -52,8 +54,18 @@ static bool door_module(harness *h) {
 static bool door_class(harness *h) {
   int32_t id;
   clua_named_function methods[] = {{"m", 0}};
-  clua_class c = {.name = "some.class", .methods = methods, .method_count = 1, .getter = 1, .setter = 2, .length = -1, .to_string = 3, .close = -1,
-                  .call = -1, .equals = -1, .has_data = true, .identity = true};
+  clua_class c = {.name = "some.class",
+                  .methods = methods,
+                  .method_count = 1,
+                  .getter = 1,
+                  .setter = 2,
+                  .length = -1,
+                  .to_string = 3,
+                  .close = -1,
+                  .call = -1,
+                  .equals = -1,
+                  .has_data = true,
+                  .identity = true};
   return clua_define_class(h->vm, &c, &id) == CLUA_OK;
 }
 
@@ -72,9 +84,15 @@ static bool door_object(harness *h) {
 }
 
 static bool door_reference(harness *h) {
-  clua_value nodes[] = {{.type = CLUA_TABLE, .length = 2}, text("key"), text("a value that is longer than forty characters, so that it is not interned"),
-                        {.type = CLUA_INT, .bits = 1}, {.type = CLUA_TABLE, .length = 1}, text("x"), text("y")};
-  clua_values tree = {nodes, 1, NULL}, pair = {(clua_value[]){text("new key"), text("new value")}, 2, NULL}, key = {(clua_value[]){text("key")}, 1, NULL}, out;
+  clua_value nodes[] = {{.type = CLUA_TABLE, .length = 2},
+                        text("key"),
+                        text("a value that is longer than forty characters, so that it is not interned"),
+                        {.type = CLUA_INT, .bits = 1},
+                        {.type = CLUA_TABLE, .length = 1},
+                        text("x"),
+                        text("y")};
+  clua_values tree = {nodes, 1, NULL}, pair = {(clua_value[]){text("new key"), text("new value")}, 2, NULL},
+              key = {(clua_value[]){text("key")}, 1, NULL}, out;
   int32_t ref = 0, copy = 0;
   if (clua_make_reference(h->vm, &tree, &ref) != CLUA_OK) return false;
   bool ok = clua_retain(h->vm, ref, &copy) == CLUA_OK;
@@ -99,7 +117,9 @@ static bool door_resume(harness *h) {  // and its wait is always ended: with val
   if (status != CLUA_WAITING) return settled(h, status);
   char big[5000];
   memset(big, 'b', sizeof big);
-  clua_value nodes[] = {{.type = CLUA_TABLE, .length = 1}, text("k"), {.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)big, .length = sizeof big}};
+  clua_value nodes[] = {{.type = CLUA_TABLE, .length = 1},
+                        text("k"),
+                        {.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)big, .length = sizeof big}};
   clua_values values = {nodes, 1, NULL};
   status = clua_resume(h->vm, h->receiver, h->receiver_wait, &values, false);
   check(status != CLUA_IGNORED, "a resume without memory still reaches the task", NULL);
@@ -124,9 +144,10 @@ static bool door_spawn(harness *h) {
 static const struct {
   const char *name;
   door run;
-} doors[] = {{"nothing", door_open},     {"load", door_load},           {"environment", door_environment}, {"module", door_module},
-             {"class", door_class},      {"object", door_object},       {"reference", door_reference},     {"start", door_start},
-             {"resume", door_resume},    {"spawn", door_spawn}};
+} doors[] = {{"nothing", door_open},        {"load", door_load},   {"environment", door_environment},
+             {"module", door_module},       {"class", door_class}, {"object", door_object},
+             {"reference", door_reference}, {"start", door_start}, {"resume", door_resume},
+             {"spawn", door_spawn}};
 
 static void works(harness *h, const char *after, int n) {
   char what[100];
@@ -142,13 +163,14 @@ static void every_door(void) {
   clua_limits limits = default_limits;
   for (size_t d = 0; d < sizeof doors / sizeof *doors; d++) {
     harness *h = harness_open(&limits, false);
-    script = harness_load(h, "local a = host.thing(1) local _, b = host.make() a.data = b "
-                             "local co = coroutine.wrap(function() return host.thing(2) end) local c = co() "
-                             "local t = host.tree({x = {1, 2, 3}, f = print, s = ('s'):rep(100)}) "
-                             "local u = host.spawn(function() return host.thing(4) end) u:cancel() "
-                             "local ok, e = pcall(host.raise_thing) "
-                             "if not ok and type(e) == 'string' then error(e, 0) end "
-                             "local s = host.twice(('y'):rep(1500)) .. #m return s, t.x[1], c, function() return a end",
+    script = harness_load(h,
+                          "local a = host.thing(1) local _, b = host.make() a.data = b "
+                          "local co = coroutine.wrap(function() return host.thing(2) end) local c = co() "
+                          "local t = host.tree({x = {1, 2, 3}, f = print, s = ('s'):rep(100)}) "
+                          "local u = host.spawn(function() return host.thing(4) end) u:cancel() "
+                          "local ok, e = pcall(host.raise_thing) "
+                          "if not ok and type(e) == 'string' then error(e, 0) end "
+                          "local s = host.twice(('y'):rep(1500)) .. #m return s, t.x[1], c, function() return a end",
                           "door.lua");
     waiting = harness_load(h, "local t = recv() local a = host.thing(5) return #t.k, host.at_once({})", "wait.lua");
     clua_gc_cycle(h->vm);
@@ -195,7 +217,9 @@ static void opening(void) {  // memory that does not suffice for a VM, in steps
 static void leaks(void) {  // many failing and succeeding tasks leave nothing
   clua_limits limits = default_limits;
   harness *h = harness_open(&limits, false);
-  int32_t f = harness_load(h, "if #m % 3 == 0 then error({f = print}) elseif #m % 3 == 1 then error(host.thing(1)) end return m", "leak.lua");
+  int32_t f = harness_load(
+      h, "if #m % 3 == 0 then error({f = print}) elseif #m % 3 == 1 then error(host.thing(1)) end return m",
+      "leak.lua");
   size_t before = 0;
   for (int i = 0; i < 20000; i++) {
     harness_start(h, f, i % 3 == 0 ? "abc" : i % 3 == 1 ? "a" : "ab");
@@ -203,10 +227,58 @@ static void leaks(void) {  // many failing and succeeding tasks leave nothing
       clua_gc_cycle(h->vm);
       clua_stats s;
       clua_get_stats(h->vm, &s);
-      if (i == 3000) before = s.memory_used;
-      else check(s.memory_used < before + 2000, "20 000 failures leave no memory behind", NULL);
+      if (i == 3000)
+        before = s.memory_used;
+      else
+        check(s.memory_used < before + 2000, "20 000 failures leave no memory behind", NULL);
     }
   }
+  clua_release(h->vm, f);
+
+  for (int i = 0; i < 400; i++) {
+    clua_value directory = text("/tmp");
+    clua_values values = {&directory, 1, NULL};
+    int32_t e, g;
+    const char *source = "x = {} for i = 1, 100 do x[i] = function() return x end end require('host')";
+    check(clua_make_environment(h->vm, &values, "t", 1, &e) == CLUA_OK, "environment", NULL);
+    check(clua_load(h->vm, source, strlen(source), "e", 1, e, &g) == CLUA_OK, "load", NULL);
+    clua_values none = {NULL, 0, NULL};
+    harness_settle(h, clua_start(h->vm, g, &none, 0, 0));
+    clua_release(h->vm, g);
+    clua_release(h->vm, e);
+    if (i == 100 || i == 399) {
+      clua_gc_cycle(h->vm);
+      clua_stats s;
+      clua_get_stats(h->vm, &s);
+      if (i == 100)
+        before = s.memory_used;
+      else
+        check(s.memory_used < before + 4000, "environments that are let go leave nothing", NULL);
+    }
+  }
+  harness_close(h);
+}
+
+static void bursts(void) {  // many tasks at once: their coroutines are kept for the next burst, then given up slowly
+  clua_limits limits = default_limits;
+  harness *h = harness_open(&limits, false);
+  int32_t f = harness_load(h, "sleep(1) return m", "burst.lua");
+  for (int i = 0; i < 3000; i++) harness_start(h, f, "x");
+  harness_advance(h, 2);
+  clua_stats s;
+  clua_get_stats(h->vm, &s);
+  check(s.tasks_live == 0 && s.coroutines_made <= 3001 && s.coroutines_idle > 2500, "a burst of tasks", NULL);
+  uint32_t idle = s.coroutines_idle;
+  for (int i = 0; i < 3000; i++) harness_start(h, f, "x");
+  harness_advance(h, 2);
+  clua_get_stats(h->vm, &s);
+  check(s.coroutines_made < 3300, "the next burst finds them", NULL);
+  int32_t quick = harness_load(h, "local x = 1", "quick.lua");
+  for (int i = 0; i < 50000; i++) harness_start(h, quick, "x");
+  clua_release(h->vm, quick);
+  clua_get_stats(h->vm, &s);
+  check(s.coroutines_idle < idle && s.coroutines_idle <= 300, "then they go", NULL);
+  if (getenv("MEMORY_VERBOSE")) printf("   idle %u, then %u\n", idle, s.coroutines_idle);
   clua_release(h->vm, f);
   harness_close(h);
 }
@@ -219,7 +291,8 @@ static void the_cap(void) {
   harness_run(h, "\nlocal t = {}\nwhile true do\n t[#t + 1] = ('x'):rep(1000) end", "");
   harness_ready(h);
   expect_text("running into the cap is an error with its line", harness_error(h), "main.lua:4: not enough memory");
-  harness_run(h, "local ok, e = pcall(function() local t = {} while true do t[#t + 1] = {} end end) log(tostring(ok), e)", "");
+  harness_run(
+      h, "local ok, e = pcall(function() local t = {} while true do t[#t + 1] = {} end end) log(tostring(ok), e)", "");
   harness_ready(h);
   expect_log(h, "which pcall catches", "false|not enough memory|");
   harness_run(h, "log(tostring(pcall(string.rep, 'x', 1e8)))", "");
@@ -236,6 +309,7 @@ int main(void) {
   opening();
   every_door();
   leaks();
+  bursts();
   the_cap();
   return finish("memory");
 }

@@ -11,7 +11,9 @@ import Testing
       path = NSTemporaryDirectory() + "luavm-" + UUID().uuidString
       try FileManager.default.createDirectory(atPath: path + "/sub", withIntermediateDirectories: true)
     }
-    func write(_ name: String, _ text: String) throws { try text.write(toFile: path + "/" + name, atomically: true, encoding: .utf8) }
+    func write(_ name: String, _ text: String) throws {
+      try text.write(toFile: path + "/" + name, atomically: true, encoding: .utf8)
+    }
     deinit { try? FileManager.default.removeItem(atPath: path) }
   }
 
@@ -25,9 +27,16 @@ import Testing
     let b = try Bench()
     let one = try b.vm.makeEnvironment(directory: "/tmp", printTag: "one")
     let two = try b.vm.makeEnvironment(directory: "/tmp", printTag: "two")
-    _ = try run(b, one, "x = 1 string.upper = nil table.extra = 1 require('host').extra = 1 package.loaded.mine = 2 print('a', nil, 3)")
-    let seen = try run(b, two, "print(x) return x, string.upper ~= nil, table.extra, require('host').extra, package.loaded.mine, _G.x, ('a'):upper()")
-    #expect(seen[0].isNil && seen[1].bool == true && seen[2].isNil && seen[3].isNil && seen[4].isNil && seen[5].isNil && seen[6].text == "A")
+    _ = try run(
+      b, one,
+      "x = 1 string.upper = nil table.extra = 1 require('host').extra = 1 package.loaded.mine = 2 print('a', nil, 3)")
+    let seen = try run(
+      b, two,
+      "print(x) return x, string.upper ~= nil, table.extra, require('host').extra, package.loaded.mine, _G.x, ('a'):upper()"
+    )
+    #expect(
+      seen[0].isNil && seen[1].bool == true && seen[2].isNil && seen[3].isNil && seen[4].isNil && seen[5].isNil
+        && seen[6].text == "A")
     #expect(b.printed == ["one:a\tnil\t3", "two:nil"])
     let module = try b.vm.module("host", in: two)
     try b.vm.setField(module, "state", .table([]))
@@ -38,7 +47,8 @@ import Testing
 
   @Test func requireLooksBesideTheScriptFirst() throws {
     let folder = try Folder()
-    try folder.write("near.lua", "loads = (loads or 0) + 1 return {where = 'beside', name = ..., file = select(2, ...)}")
+    try folder.write(
+      "near.lua", "loads = (loads or 0) + 1 return {where = 'beside', name = ..., file = select(2, ...)}")
     try folder.write("sub/near.lua", "return {where = 'library'}")
     try folder.write("sub/far.lua", "return {where = 'library'}")
     try folder.write("bad.lua", "local x = 1 +")
@@ -46,7 +56,9 @@ import Testing
     try folder.write("loop.lua", "return require 'loop'")
     let b = try Bench()
     let e = try b.vm.makeEnvironment(directory: folder.path, moduleDirectories: [folder.path + "/sub"])
-    let values = try run(b, e, "local n = require 'near' return n.where, n.name, n.file, require('far').where, require('near') == n, loads")
+    let values = try run(
+      b, e, "local n = require 'near' return n.where, n.name, n.file, require('far').where, require('near') == n, loads"
+    )
     #expect(values[0].text == "beside" && values[1].text == "near" && values[2].text == folder.path + "/near.lua")
     #expect(values[3].text == "library" && values[4].bool == true && values[5].int == 1)
     func message(_ source: String) -> String {
@@ -61,7 +73,9 @@ import Testing
     #expect(message("require 'fails'").hasSuffix("fails.lua:2: at load"))
     #expect(message("require 'fails'").hasSuffix("fails.lua:2: at load"))
     #expect(message("require 'loop'").contains("loop in require"))
-    #expect(try run(b, e, "package.preload.made = function(n) return n .. '!' end return require 'made'").first?.text == "made!")
+    #expect(
+      try run(b, e, "package.preload.made = function(n) return n .. '!' end return require 'made'").first?.text
+        == "made!")
     #expect(try run(b, e, "return dofile('\(folder.path)/near.lua').where").first?.text == "beside")
   }
 
@@ -83,7 +97,9 @@ import Testing
     #expect(path.contains("/usr/local/lib/lua/5.4/?.so"))
     guard FileManager.default.fileExists(atPath: "/usr/lib/x86_64-linux-gnu/lua/5.4/lfs.so") else { return }
     #expect(try run(b, e, "return type(require('lfs').currentdir)").first?.text == "function")
-    #expect(try run(b, e, "local d = getmetatable(select(2, require('lfs').dir('/'))) d.__gc = nil return type(d)").first?.text == "table")
+    #expect(
+      try run(b, e, "local d = getmetatable(select(2, require('lfs').dir('/'))) d.__gc = nil return type(d)").first?
+        .text == "table")
   }
 
   @Test func theSandbox() throws {
@@ -102,7 +118,9 @@ import Testing
     #expect(try run(b, e, "return dofile('ok.lua'), (require('ok'))").map(\.text) == ["inside", "inside"])
     #expect(try run(b, e, "return loadfile('/etc/passwd')").last?.text == "cannot open '/etc/passwd' in the sandbox")
     #expect(try run(b, e, "return loadfile('../../etc/passwd')").first?.isNil == true)
-    #expect(throws: LuaFailure.self) { try run(b, e, "package.cpath = '/usr/lib/x86_64-linux-gnu/lua/5.4/?.so' require 'lfs'") }
+    #expect(throws: LuaFailure.self) {
+      try run(b, e, "package.cpath = '/usr/lib/x86_64-linux-gnu/lua/5.4/?.so' require 'lfs'")
+    }
     #expect(throws: LuaFailure.self) { try run(b, e, "package.path = '/etc/?' require 'hostname'") }
   }
 

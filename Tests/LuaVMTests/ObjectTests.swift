@@ -7,7 +7,9 @@ import Testing
   @Test func objectsLiveAsLongAsLuaHoldsThem() throws {
     let before = Thing.live
     let b = try Bench()
-    try b.run("local t = host.thing(4) log(t.number, t:add(3), t[7], tostring(t)) t.data = {9} log(t.data[1]) host.things() held = host.thing(1)")
+    try b.run(
+      "local t = host.thing(4) log(t.number, t:add(3), t[7], tostring(t)) t.data = {9} log(t.data[1]) host.things() held = host.thing(1)"
+    )
     #expect(b.log == ["4", "7", "70", "thing 4", "9"])
     b.vm.collectAll()
     #expect(Thing.live == before + 1)
@@ -40,7 +42,9 @@ import Testing
     let b = try Bench()
     try b.vm.defineModule(
       "more", functions: [], hidden: [("secret", { _ in .one(.int(40)) })],
-      prelude: "local m, host = ... local C = host.class_methods('test.thing') function C:twice() return self.number * 2 + host.secret() end m.v = 1")
+      prelude:
+        "local m, host = ... local C = host.class_methods('test.thing') function C:twice() return self.number * 2 + host.secret() end m.v = 1"
+    )
     try b.run("log(host.thing(1):twice(), require('more').v, tostring(require('more').secret))")
     #expect(b.log == ["42", "1", "nil"])
     #expect(throws: LuaFailure.self) { try b.vm.defineModule("bad", functions: [], prelude: "error('in prelude')") }
@@ -97,24 +101,32 @@ import Testing
       return b.results()?.count == 4
     case "resume":
       guard b.vm.start(waiting, .nil, wantsResults: true) == .waiting, let wait = b.waits.last else { return false }
-      #expect(b.vm.resume(wait, values: [.object(Thing(6)), .table([(key: .string("list"), value: .list([.string("x")]))])]))
+      #expect(
+        b.vm.resume(wait, values: [.object(Thing(6)), .table([(key: .string("list"), value: .list([.string("x")]))])]))
       return b.results()?.last?.text == "x"
     case "object":
       guard let ref = try? b.vm.makeObject(b.thingClass, Thing(7)) else { return false }
       b.vm.release(ref)
       return true
     case "environment":
-      guard let e = try? b.vm.makeEnvironment(directory: "/tmp", moduleDirectories: ["/usr"], printTag: "t") else { return false }
+      guard let e = try? b.vm.makeEnvironment(directory: "/tmp", moduleDirectories: ["/usr"], printTag: "t") else {
+        return false
+      }
       defer { b.vm.release(e) }
       return (try? b.vm.module("host", in: e)).map { b.vm.release($0) } != nil
     case "module":
       return (try? b.vm.defineModule("m", functions: [("f", { _ in .none })], prelude: "local m = ... m.x = {}")) != nil
     case "class":
-      return (try? b.vm.defineClass(LuaClass(name: "c", methods: [("f", { _ in .none })], getter: { _ in .none }))) != nil
+      return (try? b.vm.defineClass(LuaClass(name: "c", methods: [("f", { _ in .none })], getter: { _ in .none })))
+        != nil
     case "values":
-      guard let ref = try? b.vm.reference(.list([.object(Thing(8)), .string("some string of a length that is not interned, forty and more")])) else { return false }
+      guard
+        let ref = try? b.vm.reference(
+          .list([.object(Thing(8)), .string("some string of a length that is not interned, forty and more")]))
+      else { return false }
       defer { b.vm.release(ref) }
-      return (try? b.vm.value(ref)) != nil && (try? b.vm.setField(ref, "k", .object(Thing(9)))) != nil && (try? b.vm.field(ref, "k")) != nil
+      return (try? b.vm.value(ref)) != nil && (try? b.vm.setField(ref, "k", .object(Thing(9)))) != nil
+        && (try? b.vm.field(ref, "k")) != nil
     case "spawn":
       guard let task = try? b.vm.spawn(script, [.object(Thing(1))], wantsResults: true) else { return false }
       b.settle()
@@ -136,15 +148,23 @@ import Testing
     try b.vm.defineModule(
       "keeper", functions: [],
       hidden: [
-        ("keep", { c in
-          guard let name = c.string(0), let f = c.function(1) else { return .badArgument(1, "function expected, got " + c.kindName(1)) }
-          kept[name] = f
-          return .none
-        }),
-        ("table", { c in
-          table = (try? c.value(0)) ?? .nil
-          return [UInt8](repeating: 66, count: 5000).withUnsafeBytes { c.copy($0) }.map { .one($0) } ?? .none
-        }),
+        (
+          "keep",
+          { c in
+            guard let name = c.string(0), let f = c.function(1) else {
+              return .badArgument(1, "function expected, got " + c.kindName(1))
+            }
+            kept[name] = f
+            return .none
+          }
+        ),
+        (
+          "table",
+          { c in
+            table = (try? c.value(0)) ?? .nil
+            return [UInt8](repeating: 66, count: 5000).withUnsafeBytes { c.copy($0) }.map { .one($0) } ?? .none
+          }
+        ),
       ],
       prelude: """
         local m, host = ...
@@ -166,12 +186,25 @@ import Testing
   @Test func callsKnowTheirTagAndKinds() throws {
     let b = try Bench()
     var seen: [String] = []
-    try b.vm.defineModule("probe", functions: [("kinds", { c in
-      seen = (0...c.count).map { c.kindName($0) } + ["\(c.tag)"]
-      return .none
-    })])
-    try b.run("require('probe').kinds(nil, 1, 2.5, 'x', {}, print, host.thing(1), io.stdout, coroutine.create(print), true)", tag: 17)
-    #expect(seen == ["nil", "number", "number", "string", "table", "function", "test.thing", "userdata", "thread", "boolean", "no value", "17"])
+    try b.vm.defineModule(
+      "probe",
+      functions: [
+        (
+          "kinds",
+          { c in
+            seen = (0...c.count).map { c.kindName($0) } + ["\(c.tag)"]
+            return .none
+          }
+        )
+      ])
+    try b.run(
+      "require('probe').kinds(nil, 1, 2.5, 'x', {}, print, host.thing(1), io.stdout, coroutine.create(print), true)",
+      tag: 17)
+    #expect(
+      seen == [
+        "nil", "number", "number", "string", "table", "function", "test.thing", "userdata", "thread", "boolean",
+        "no value", "17",
+      ])
   }
 
   @Test func aQuietStartReportsOnlyWhatIsNotPlain() throws {
@@ -183,8 +216,8 @@ import Testing
     }
     #expect(try quietly("local x = 1") == .done)
     #expect(b.ends.isEmpty)
-    #expect(try quietly("recv()") == .waiting)
-    b.vm.resume(b.waits[0])
+    #expect(try quietly("coroutine.yield()") == .waiting)
+    b.vm.runReady()
     #expect(try quietly("error('x')") == .failed)
     #expect(b.ends.count == 2)
   }

@@ -3,7 +3,8 @@ import Testing
 
 /// No Swift module may reach Lua itself: a longjmp would then be able to cross a Swift frame.
 @Suite struct SeamTests {
-  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
 
   @Test func thePublicHeaderNamesNoLuaType() throws {
     let folder = Self.root.appendingPathComponent("CLua/include")
@@ -38,7 +39,9 @@ import Testing
     var looked = 0
     for module in ["LuaVM", "P2PDScript"] {
       let folder = build.appendingPathComponent("\(module).build")
-      let objects = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { $0.hasSuffix(".o") }
+      let objects = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter {
+        $0.hasSuffix(".o")
+      }
       for object in objects {
         guard let symbols = undefinedSymbols(folder.appendingPathComponent(object)) else { continue }
         looked += 1
@@ -58,6 +61,8 @@ import Testing
     guard (try? process.run()) != nil else { return nil }
     let data = pipe.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
-    return String(decoding: data, as: UTF8.self).split(separator: "\n").compactMap { $0.split(separator: " ").last.map(String.init) }
+    return String(decoding: data, as: UTF8.self).split(separator: "\n").compactMap {
+      $0.split(separator: " ").last.map(String.init)
+    }
   }
 }

@@ -37,7 +37,15 @@ final class Bench: LuaVMDelegate {
     thingClass = try vm.defineClass(
       LuaClass(
         name: "test.thing", type: Thing.self,
-        methods: [("add", { c in c.object(0, as: Thing.self).map { .one(.int($0.number + (c.int(1) ?? 0))) } ?? .badArgument(0, "thing expected") })],
+        methods: [
+          (
+            "add",
+            { c in
+              c.object(0, as: Thing.self).map { .one(.int($0.number + (c.int(1) ?? 0))) }
+                ?? .badArgument(0, "thing expected")
+            }
+          )
+        ],
         getter: { c in
           if let i = c.int(1) { return .one(.int(i * 10)) }
           return c.string(1) == "number" ? .one(.int(c.object(0, as: Thing.self)?.number ?? -1)) : .none
@@ -51,43 +59,67 @@ final class Bench: LuaVMDelegate {
     vm.delegate = self
     vm.onPrint = { [unowned self] tag, line in printed.append(tag + ":" + String(decoding: line, as: UTF8.self)) }
     vm.onExit = { [unowned self] code in exits.append(code) }
-    try vm.defineModule("host", functions: functions(), prelude: "local m, host = ... m.spawn, m.join, m.cancel = host.spawn, host.join, host.cancel")
+    try vm.defineModule(
+      "host", functions: functions(),
+      prelude: "local m, host = ... m.spawn, m.join, m.cancel = host.spawn, host.join, host.cancel")
   }
 
   deinit { vm.close() }
 
   private func functions() -> [(String, HostFunction)] {
     [
-      ("log", { [unowned self] c in
-        for i in 0..<c.count { log.append(c.string(i) ?? c.int(i).map { "\($0)" } ?? c.number(i).map { "\($0)" } ?? c.bool(i).map { "\($0)" } ?? "\(c.kind(i))") }
-        return .none
-      }),
-      ("recv", { [unowned self] c in
-        if c.canWait { waits.append(c.wait) }
-        return .wait
-      }),
+      (
+        "log",
+        { [unowned self] c in
+          for i in 0..<c.count {
+            log.append(
+              c.string(i) ?? c.int(i).map { "\($0)" } ?? c.number(i).map { "\($0)" } ?? c.bool(i).map { "\($0)" }
+                ?? "\(c.kind(i))")
+          }
+          return .none
+        }
+      ),
+      (
+        "recv",
+        { [unowned self] c in
+          if c.canWait { waits.append(c.wait) }
+          return .wait
+        }
+      ),
       ("thing", { c in .object(Thing(c.int(0) ?? 0)) }),
       ("things", { c in .values([.nil, .object(Thing(1)), .table([(key: .string("t"), value: .object(Thing(2)))])]) }),
       ("fail", { c in .failure(CodedError("timeout")) }),
       ("throw", { c in .raiseValue(.object(CodedError("closed"))) }),
       ("raise", { c in .raise("raised") }),
-      ("echo", { c in
-        do throws(LuaFailure) { return .values([try c.value(0)]) } catch { return .raise(error.message) }
-      }),
-      ("copy", { c in
-        let bytes = [UInt8](repeating: 65, count: Int(c.int(0) ?? 0))
-        return bytes.withUnsafeBytes { c.copy($0) }.map { .one($0) } ?? .raise("no memory")
-      }),
-      ("reenter", { [unowned self] c in
-        let f = c.function(0)
-        defer { f.map(vm.release) }
-        guard let f, let task = try? vm.spawn(f, [.int(7)], tag: 3) else { return .raise("no") }
-        return .one(.int(Int64(bitPattern: task)))
-      }),
-      ("answer_first", { [unowned self] c in
-        vm.resume(c.wait, .int(11))
-        return .wait
-      }),
+      (
+        "echo",
+        { c in
+          do throws(LuaFailure) { return .values([try c.value(0)]) } catch { return .raise(error.message) }
+        }
+      ),
+      (
+        "copy",
+        { c in
+          let bytes = [UInt8](repeating: 65, count: Int(c.int(0) ?? 0))
+          return bytes.withUnsafeBytes { c.copy($0) }.map { .one($0) } ?? .raise("no memory")
+        }
+      ),
+      (
+        "reenter",
+        { [unowned self] c in
+          let f = c.function(0)
+          defer { f.map(vm.release) }
+          guard let f, let task = try? vm.spawn(f, [.int(7)], tag: 3) else { return .raise("no") }
+          return .one(.int(Int64(bitPattern: task)))
+        }
+      ),
+      (
+        "answer_first",
+        { [unowned self] c in
+          vm.resume(c.wait, .int(11))
+          return .wait
+        }
+      ),
     ]
   }
 
@@ -102,7 +134,8 @@ final class Bench: LuaVMDelegate {
   }
 
   @discardableResult
-  func run(_ source: String, _ argument: LuaArg = .nil, tag: UInt64 = 0, wantsResults: Bool = false) throws -> LuaStatus {
+  func run(_ source: String, _ argument: LuaArg = .nil, tag: UInt64 = 0, wantsResults: Bool = false) throws -> LuaStatus
+  {
     let f = try load(source)
     defer { vm.release(f) }
     return vm.start(f, argument, tag: tag, wantsResults: wantsResults)

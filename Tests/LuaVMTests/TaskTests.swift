@@ -67,7 +67,9 @@ import Testing
     let b = try Bench()
     try b.vm.defineModule(
       "bus",
-      functions: [("wake", { [unowned b] c in .one(.bool(b.vm.resume(b.waits[0], values: [.string("woken"), .table([])]))) })])
+      functions: [
+        ("wake", { [unowned b] c in .one(.bool(b.vm.resume(b.waits[0], values: [.string("woken"), .table([])]))) })
+      ])
     try b.run("local a, t = recv() log(a, type(t))")
     try b.run("log(require('bus').wake()) log('after')")
     #expect(b.log == ["true", "after"])
@@ -127,11 +129,14 @@ import Testing
 
   @Test func failuresCarryTracebackAndValue() throws {
     let b = try Bench()
-    try b.run("local function inner() local x = nil + 1 end\nlocal gen = coroutine.wrap(function()\n inner() end)\ngen()")
+    try b.run(
+      "local function inner() local x = nil + 1 end\nlocal gen = coroutine.wrap(function()\n inner() end)\ngen()")
     let failure = try #require(b.failure())
     #expect(failure.kind == .error)
     #expect(failure.message.contains("main.lua:1: attempt to perform arithmetic"))
-    for line in ["main.lua:1: in", "main.lua:3: in", "main.lua:4: in", "resumed by"] { #expect(failure.traceback.contains(line)) }
+    for line in ["main.lua:1: in", "main.lua:3: in", "main.lua:4: in", "resumed by"] {
+      #expect(failure.traceback.contains(line))
+    }
     try b.run("assert(host.fail())")
     #expect(b.failure()?.message == "it went wrong: timeout")
     #expect((b.failure()?.value.object as? CodedError)?.code == "timeout")

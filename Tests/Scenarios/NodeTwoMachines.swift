@@ -115,7 +115,8 @@ final class TwoMachines: @unchecked Sendable {
     func machine() async throws -> Machine {
       Machine(group: try await ask { MultiThreadedEventLoopGroup(numberOfThreads: 1) }) { words in
         let done = DispatchSemaphore(value: 0)
-        nonisolated(unsafe) var result: Result<Void, any Error> = .success(())  // written before the signal, read after it
+        // Written before the signal, read after it.
+        nonisolated(unsafe) var result: Result<Void, any Error> = .success(())
         self.condition.withLock {
           self.jobs.append {
             result = Result { _ = try InterfaceNamespace.ip(words) }

@@ -10,7 +10,9 @@ extension Pipe {
     guard phase == .open, !outputClosed else { return .failed(sendRefusal()) }
     let error: NetError?
     if proto == .tcp {
-      if isServer { return .failed(NetError(.unsupported, "send", cause: "a TCP server pipe has no peer; send on a client's pipe")) }
+      if isServer {
+        return .failed(NetError(.unsupported, "send", cause: "a TCP server pipe has no peer; send on a client's pipe"))
+      }
       guard bytes.count <= decoder.limit || decoder.framing == .raw else { return .failed(tooLong(bytes.count)) }
       if bytes.isEmpty, decoder.framing == .raw { return .sent }
       guard transport.unsent &+ bytes.count <= conf.sendHighWater &+ max(conf.maxMessage, bytes.count) else {
@@ -130,20 +132,13 @@ extension Pipe {
     case .open:
       outputClosed = true
       if case .closed = reason, inputEnd == nil, proto == .udp { return finish(reason) }
-      if inputEnd == nil || !inputEnd.isOrderly { inputEnd = reason }
+      inputEnd = inputEnd ?? reason
       transportIsGone = true
       // A handler that waits to send keeps its sink busy: told now, or the pipe never ends.
       while let waiter = writableWaiters.popFirst() { waiter(reason.netError("send")) }
       endIfDone()
-      // A busy sink gets the rest; then `ready()` ends the pipe.
+    // A busy sink gets the rest; then `ready()` ends the pipe.
     }
-  }
-}
-
-extension EndReason? {
-  fileprivate var isOrderly: Bool {
-    if case .closed = self { return true }
-    return false
   }
 }
 

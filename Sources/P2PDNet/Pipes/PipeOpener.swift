@@ -147,7 +147,7 @@ final class OpenRequest: @unchecked Sendable {
       fail(NetError(.timeout, what, cause: "no answer in \(Double(timeout.nanoseconds) / 1e9) s"))
     }
     let bootstrap = ClientBootstrap(group: loop)
-      .channelOption(.allowRemoteHalfClosure, value: true)
+      .channelOption(.allowRemoteHalfClosure, value: allowsHalfClosure)
       .channelOption(.recvAllocator, value: Self.streamBuffers)
       .connectTimeout(timeout)
       .channelInitializer { channel in
@@ -180,7 +180,7 @@ final class OpenRequest: @unchecked Sendable {
           try channel.pipeline.syncOperations.addHandler(transport)
         }
       }
-      .childChannelOption(.allowRemoteHalfClosure, value: true)
+      .childChannelOption(.allowRemoteHalfClosure, value: allowsHalfClosure)
       .childChannelOption(.recvAllocator, value: Self.streamBuffers)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture { try self.accept(channel, server: server) }
@@ -286,6 +286,9 @@ final class OpenRequest: @unchecked Sendable {
       }
     }
   }
+
+  /// With TLS only on demand: swift-nio-ssl then waits for its whole shutdown timeout when this side closes first.
+  private var allowsHalfClosure: Bool { conf.tls == nil || conf.allowHalfOpen }
 
   /// Options that must be set before the socket binds or connects.
   private func prepare(_ channel: any Channel, pipe: Pipe, stream: Bool) throws {

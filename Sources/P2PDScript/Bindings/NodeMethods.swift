@@ -36,6 +36,7 @@ enum NodeMethods {
     try host.refuseAtTopLevel("connect")
     let text = try call.string(1, 1, "connect")
     let options = try call.options(2, 2, "connect", API.connectOptions)
+    let strategies = try strategies(options)
     guard call.canWait else { return .wait }
     guard !face.isClosed else { return host.failure(.closed, "connect", cause: "the node is closed") }
     let address: NodeAddress
@@ -44,7 +45,6 @@ enum NodeMethods {
     } catch {
       return host.failure(error.netError)
     }
-    let strategies = try strategies(options)
     guard !strategies.isEmpty else {
       return host.failure(.unsupported, "connect", cause: "none of the strategies asked for exists in this version")
     }

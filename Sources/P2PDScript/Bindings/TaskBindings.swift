@@ -137,12 +137,12 @@ extension ScriptHost {
     return handle
   }
 
-  /// true, or nil and a timeout; a failure of the task is raised.
+  /// true; nil and a timeout; false and the message of a failure, which the prelude raises.
   private func join(_ call: borrowing LuaCall) throws -> LuaReturn {
     try refuseAtTopLevel("join")
     let handle = try handle(call, 0)
     let timeout = try call.seconds(1, 2, "join")
-    if let failure = handle.failure { return .raiseValue(failure.raised) }
+    if let failure = handle.failure { return .values([.bool(false), .string(failure.message)]) }
     if handle.isOver { return .one(.bool(true)) }
     guard call.canWait else { return .wait }
     let waiter = wait(call.wait)
@@ -158,28 +158,32 @@ extension ScriptHost {
     }
     handle.whenOver(isJoin: true) {
       timer?.cancel()
-      if let failure = handle.failure { waiter.fail(failure.raised) } else { waiter.finish([.bool(true)]) }
+      waiter.finish(handle.failure.map { [.bool(false), .string($0.message)] } ?? [.bool(true)])
     }
     return .wait
   }
 
-  /// true when all have ended well; the first failure is raised at once.
+  /// Nothing when all have ended well; the place and the message of the first failure, at once.
   private func joinAll(_ call: borrowing LuaCall) throws -> LuaReturn {
     try refuseAtTopLevel("gather")
     var handles: [TaskHandle] = []
     for index in 0..<call.count { handles.append(try handle(call, index)) }
-    if let failure = handles.lazy.compactMap(\.failure).first { return .raiseValue(failure.raised) }
+    if let index = handles.firstIndex(where: { $0.failure != nil }) { return .values(failed(handles, index)) }
     var missing = handles.filter { !$0.isOver }.count
-    if missing == 0 { return .one(.bool(true)) }
+    if missing == 0 { return .none }
     guard call.canWait else { return .wait }
     let waiter = wait(call.wait)
-    for handle in handles where !handle.isOver {
+    for (index, handle) in handles.enumerated() where !handle.isOver {
       handle.whenOver(isJoin: true) {
         missing -= 1
-        if let failure = handle.failure { waiter.fail(failure.raised) } else if missing == 0 { waiter.finish([.bool(true)]) }
+        if handle.failure != nil { waiter.finish(self.failed(handles, index)) } else if missing == 0 { waiter.finish([]) }
       }
     }
     return .wait
+  }
+
+  private func failed(_ handles: [TaskHandle], _ index: Int) -> [LuaValue] {
+    [.int(Int64(index + 1)), .string(handles[index].failure?.message ?? "")]
   }
 
   /// Waits for a cancelled task to be through with its `<close>` variables.
@@ -219,9 +223,6 @@ extension ScriptHost {
 }
 
 extension LuaFailure {
-  /// What the error is where it is raised again.
-  var raised: LuaValue { value.isNil ? .string(message) : value }
-
   static func cancelled(_ reason: String) -> LuaFailure {
     LuaFailure(kind: .cancelled, message: "cancelled: \(reason)", traceback: "", value: .nil)
   }

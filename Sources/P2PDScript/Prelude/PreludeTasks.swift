@@ -19,8 +19,17 @@ extension Prelude {
       local args = pack(...)
       local task = setmetatable({ host.task(generation, quiet) }, Task)
       kinds[task] = "p2pd.task"
-      host.run(task[1], function() task.results = pack(f(unpack(args, 1, args.n))) end)
+      host.run(task[1], function()
+        -- The error value itself, for who joins; the engine keeps the traceback.
+        local guard <close> = setmetatable({}, { __close = function(_, err) task.error = err end })
+        task.results = pack(f(unpack(args, 1, args.n)))
+      end)
       return task
+    end
+
+    local function raise(task, message)
+      if task.error ~= nil then error(task.error, 0) end
+      error(message, 0)
     end
 
     function engine.spawn(generation, f, ...)
@@ -30,6 +39,7 @@ extension Prelude {
 
     local function join(task, timeout)
       local ok, err = host.join(task[1], timeout)
+      if ok == false then raise(task, err) end
       if not ok then return nil, err end
       local results = task.results
       return unpack(results, 1, results.n)
@@ -66,6 +76,7 @@ extension Prelude {
       local child = start(generation, true, f, ...)
       local guard <close> = setmetatable({ child, reason = "timeout" }, Children)
       local ok, err = host.join(child[1], seconds)
+      if ok == false then raise(child, err) end
       if not ok then
         host.cancel(child[1], "timeout")
         host.wait_end(child[1])
@@ -90,7 +101,12 @@ extension Prelude {
         tasks[i] = is_task(f) and f or start(generation, true, f)
         handles[i] = tasks[i][1]
       end
-      host.join_all(unpack(handles, 1, count))
+      local failed, message = host.join_all(unpack(handles, 1, count))
+      if failed then
+        for i = 1, count do host.cancel(handles[i], tasks.reason) end
+        for i = 1, count do host.wait_end(handles[i]) end
+        raise(tasks[failed], message)
+      end
       local results = {}
       for i = 1, count do results[i] = tasks[i].results[1] end
       return unpack(results, 1, count)
