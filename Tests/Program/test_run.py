@@ -166,6 +166,14 @@ return M
             self.assertEqual(process.wait(PATIENCE), 0)
         self.assertEqual(seen[0], seen[1])
 
+    def test_addr_gives_the_running_nodes_address(self):
+        process = self.start_program("run", "--listen", "127.0.0.1", self.write("a.lua", ECHO))
+        self.assertTrue(read_line(process.stdout).startswith("p2pd1"), Left(process))
+        done = self.run_program("addr", "--listen", "127.0.0.1")
+        self.assertEqual((done.status, done.err), (0, ""), done)
+        talked = self.run_program("connect", done.out.strip(), stdin="x")
+        self.assertEqual(talked.out, "<x>\n", talked)
+
     def test_json_log(self):
         process, address = self.host(ECHO, "--log-format", "json", "--log-level", "debug", "--quiet")
         self.run_program("connect", address, stdin="x")

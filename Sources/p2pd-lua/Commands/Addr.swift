@@ -22,7 +22,7 @@ struct Addr: AsyncParsableCommand {
     @OptionGroup(title: "Log options") var log: LogOptions
 
     func run() async throws {
-      let address = try await NodeStart.address(node.configuration(state), log.logger(defaultLevel: .warning))
+      let address = try await NodeStart.address(node.configuration(state), log.logger(defaultLevel: .error))
       Console.shared.out("\(address)\n")
     }
   }

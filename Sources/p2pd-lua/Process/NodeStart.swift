@@ -13,11 +13,29 @@ enum NodeStart {
     }
   }
 
-  /// The address of this machine's node: what it would print if it were started now.
+  /// The address of this machine's node, whether it is running or not: what it has, or would have if it started now.
   static func address(_ configuration: NodeConfiguration, _ logger: Logger) async throws -> NodeAddress {
+    // A running node has its port, so another one is opened for the moment and the kept one is put in its place.
+    let kept = configuration.port ?? keptPort(configuration)
+    var configuration = configuration
+    if kept != nil { configuration.port = 0 }
     let node = try await start(configuration, on: Engine.loop, logger: logger)
-    defer { Task { await node.close(flush: .zero) } }
-    return node.address
+    let address = try await Engine.loop.submit { node.address }.get()
+    await node.close(flush: .zero)
+    guard let kept, kept != 0 else { return address }
+    let routes = address.routes.map {
+      NodeRoute(interface: $0.interface, nic: $0.nic, port: kept, external: $0.external, nat: $0.nat)
+    }
+    return try NodeAddress.make(
+      by: node.identity, issued: address.issued, routes: routes, signalling: address.signalling)
+  }
+
+  /// The port of the node's last start, which the next one takes too.
+  private static func keptPort(_ configuration: NodeConfiguration) -> UInt16? {
+    guard !configuration.ephemeral, let folder = configuration.stateDirectory ?? StateFolder.defaultPath,
+      let text = Files.read(folder + "/port", atMost: 64)
+    else { return nil }
+    return UInt16(String(decoding: text, as: UTF8.self).filter { !$0.isWhitespace })
   }
 
   static func remedy(_ error: NetError, _ configuration: NodeConfiguration) -> String? {
