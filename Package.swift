@@ -80,15 +80,22 @@ let package = Package(
       ], swiftSettings: strict),
     .executableTarget(
       name: "p2pd-example",
-      dependencies: ["P2PDNode", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"), .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "P2PDNode", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
       path: "Sources/Example", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet"] + nioTests, swiftSettings: strict),
     .testTarget(
       name: "P2PDNodeTests",
-      dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests, swiftSettings: strict),
-    .testTarget(name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests, swiftSettings: strict),
-    .testTarget(name: "CommandLineTests", dependencies: ["p2pd-lua"] + nioTests, path: "Tests/CommandLine", swiftSettings: strict),
+      dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "CommandLineTests", dependencies: ["p2pd-lua"] + nioTests, path: "Tests/CommandLine", swiftSettings: strict),
     .testTarget(
       name: "ScenarioTests", dependencies: ["P2PDScript", "P2PDNode", "P2PDNet"] + nioTests, path: "Tests/Scenarios",
       swiftSettings: strict),

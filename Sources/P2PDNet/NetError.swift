@@ -68,8 +68,10 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
     case let error as IOError: self.init(errno: error.errnoCode, what)
     case let error as ChannelError:
       switch error {
-      case .connectTimeout(let amount): self.init(.timeout, what, cause: "no answer in \(Double(amount.nanoseconds) / 1e9) s")
-      case .ioOnClosedChannel, .alreadyClosed, .outputClosed, .inputClosed: self.init(.closed, what, cause: "the pipe is closed")
+      case .connectTimeout(let amount):
+        self.init(.timeout, what, cause: "no answer in \(Double(amount.nanoseconds) / 1e9) s")
+      case .ioOnClosedChannel, .alreadyClosed, .outputClosed, .inputClosed:
+        self.init(.closed, what, cause: "the pipe is closed")
       case .writeMessageTooLarge: self.init(.tooLong, what, cause: "the datagram is too long")
       default: self.init(.io, what, cause: "\(error)")
       }

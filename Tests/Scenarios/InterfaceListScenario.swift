@@ -1,3 +1,5 @@
+import Glibc
+import NIOCore
 import P2PDNet
 import Testing
 
@@ -40,6 +42,9 @@ struct InterfaceListScenario {
       let down = try NetworkInterface.named("a0")
       #expect(down.flags.contains(.up) && !down.isUp, "its other end is down")
       try InterfaceNamespace.ip("link set a1 up")
+      // The kernel notices a carrier in its own time.
+      let deadline = NIODeadline.now() + .seconds(10)
+      while try !NetworkInterface.named("a0").isUp, NIODeadline.now() < deadline { usleep(1000) }
       let nic = try NetworkInterface.named("a0")
       #expect(nic.isUp && !nic.isLoopback)
       #expect(nic.mac == "02:00:00:00:00:aa")

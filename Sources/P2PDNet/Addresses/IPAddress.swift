@@ -35,7 +35,11 @@ public struct IPAddress: Hashable, Sendable {
     var high: UInt64 = 0
     var low: UInt64 = 0
     for (index, byte) in bytes.enumerated() {
-      if index < 8 { high |= UInt64(byte) << (56 - 8 * UInt64(index)) } else { low |= UInt64(byte) << (120 - 8 * UInt64(index)) }
+      if index < 8 {
+        high |= UInt64(byte) << (56 - 8 * UInt64(index))
+      } else {
+        low |= UInt64(byte) << (120 - 8 * UInt64(index))
+      }
     }
     self.init(family: bytes.count == 4 ? .v4 : .v6, high: high, low: low, scopeID: scopeID)
   }
@@ -62,7 +66,10 @@ public struct IPAddress: Hashable, Sendable {
 
   public init(_ address: in6_addr, scopeID: UInt32 = 0) {
     let (high, low) = withUnsafeBytes(of: address) {
-      (UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)), UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+      (
+        UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
+        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+      )
     }
     self.init(family: .v6, high: high, low: low, scopeID: scopeID)
   }

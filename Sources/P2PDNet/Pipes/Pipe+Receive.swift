@@ -15,7 +15,8 @@ extension Pipe {
   var hasConsumer: Bool { sink != nil && sinkTakesMessages }
 
   func updateFastPath() {
-    fastPath = hasConsumer && !sinkBusy && subscriptions.isEmpty && waiters.isEmpty && inbox.isEmpty && relays.isEmpty
+    fastPath =
+      hasConsumer && !sinkBusy && subscriptions.isEmpty && waiters.isEmpty && inbox.isEmpty && relays.isEmpty
       && duplicates == nil
   }
 

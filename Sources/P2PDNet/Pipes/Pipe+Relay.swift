@@ -8,7 +8,9 @@ extension Pipe {
   /// - Throws: `badAddress` for the pipe itself, `closed` for one that has ended.
   public func addPipe(_ other: Pipe) throws(NetError) {
     guard other !== self else { throw NetError(.badAddress, "add_pipe", cause: "a pipe cannot relay to itself") }
-    guard other.phase != .ended, phase != .ended else { throw NetError(.closed, "add_pipe", cause: "the pipe is closed") }
+    guard other.phase != .ended, phase != .ended else {
+      throw NetError(.closed, "add_pipe", cause: "the pipe is closed")
+    }
     guard !relays.contains(where: { $0 === other }) else { return }
     relays.append(other)
     other.feeders.append(WeakPipe(self))

@@ -51,7 +51,8 @@ final class OpenRequest: @unchecked Sendable {
   private var hold: InterfaceBinding.Hold?
 
   init(
-    proto: PipeProto, bind: Endpoint?, family: AddressFamily?, conf: PipeConf, sink: (any PipeSink)?, loop: any EventLoop
+    proto: PipeProto, bind: Endpoint?, family: AddressFamily?, conf: PipeConf, sink: (any PipeSink)?,
+    loop: any EventLoop
   ) {
     self.proto = proto
     self.bind = bind
@@ -101,7 +102,8 @@ final class OpenRequest: @unchecked Sendable {
   }
 
   /// One attempt over TCP: a connected pipe that is not opened yet. Cancelled by ending the pipe it makes (`made`).
-  func connect(to endpoint: Endpoint, name: String?, made: @escaping (Pipe) -> Void, _ promise: EventLoopPromise<Pipe>) {
+  func connect(to endpoint: Endpoint, name: String?, made: @escaping (Pipe) -> Void, _ promise: EventLoopPromise<Pipe>)
+  {
     stream(peer: Peer(endpoint), name: name, made: made, promise) { bootstrap in
       var bootstrap = bootstrap
       if let local = self.localEndpoint(for: endpoint.ip.family) { bootstrap = bootstrap.bind(to: local.socketAddress) }
@@ -175,7 +177,8 @@ final class OpenRequest: @unchecked Sendable {
         channel.eventLoop.makeCompletedFuture {
           try self.prepare(channel, pipe: server, stream: false)
           if endpoint.ip.family == .v6 {
-            try SocketOptions.set(channel, Int(IPPROTO_IPV6), Int(IPV6_V6ONLY), self.conf.dualStack ? 0 : 1, "set IPV6_V6ONLY")
+            try SocketOptions.set(
+              channel, Int(IPPROTO_IPV6), Int(IPV6_V6ONLY), self.conf.dualStack ? 0 : 1, "set IPV6_V6ONLY")
           }
           try channel.pipeline.syncOperations.addHandler(transport)
         }
@@ -263,7 +266,8 @@ final class OpenRequest: @unchecked Sendable {
         channel.eventLoop.makeCompletedFuture {
           try self.prepare(channel, pipe: pipe, stream: false)
           if family == .v6 {
-            try SocketOptions.set(channel, Int(IPPROTO_IPV6), Int(IPV6_V6ONLY), self.conf.dualStack ? 0 : 1, "set IPV6_V6ONLY")
+            try SocketOptions.set(
+              channel, Int(IPPROTO_IPV6), Int(IPV6_V6ONLY), self.conf.dualStack ? 0 : 1, "set IPV6_V6ONLY")
           }
           try DatagramOptions.apply(self.conf, family: family, to: channel)
           try channel.pipeline.syncOperations.addHandler(transport)

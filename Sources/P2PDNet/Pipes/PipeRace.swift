@@ -43,7 +43,9 @@ private final class PipeRace: @unchecked Sendable {
         promise.succeed(pipe)
       case .fail(let errors):
         finish()
-        if errors.count == 1, let only = errors.first { promise.fail(only) } else {
+        if errors.count == 1, let only = errors.first {
+          promise.fail(only)
+        } else {
           promise.fail(NetError("connect to \(name ?? "the peer")", attempts: errors))
         }
       }

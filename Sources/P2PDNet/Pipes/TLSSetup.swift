@@ -47,7 +47,8 @@ public struct TLSSetup: Sendable {
     do {
       let chain = try NIOSSLCertificate.fromPEMFile(certificateFile).map { NIOSSLCertificateSource.certificate($0) }
       let key = try NIOSSLPrivateKey(file: keyFile, format: .pem)
-      var configuration = TLSConfiguration.makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key))
+      var configuration = TLSConfiguration.makeServerConfiguration(
+        certificateChain: chain, privateKey: .privateKey(key))
       configuration.minimumTLSVersion = .tlsv12
       configuration.applicationProtocols = applicationProtocols
       if let caFile {

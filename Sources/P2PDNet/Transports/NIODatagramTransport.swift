@@ -28,7 +28,8 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
     guard descriptor >= 0, let peer else { return NetError(.closed, "send", cause: "the pipe is closed") }
     guard body.count <= Self.longest else {
-      return NetError(.tooLong, "send to \(peer)", cause: "a datagram carries at most \(Self.longest) bytes, this has \(body.count)")
+      return NetError(
+        .tooLong, "send to \(peer)", cause: "a datagram carries at most \(Self.longest) bytes, this has \(body.count)")
     }
     if queued > 0 { return enqueue(body, to: peer) }
     var written = write(body, to: peer)
@@ -52,7 +53,9 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   }
 
   private func enqueue(_ body: UnsafeRawBufferPointer, to peer: Peer) -> NetError? {
-    guard let channel, let endpoint = peer.endpoint else { return NetError(.closed, "send", cause: "the pipe is closed") }
+    guard let channel, let endpoint = peer.endpoint else {
+      return NetError(.closed, "send", cause: "the pipe is closed")
+    }
     let target = isDualStack ? endpoint.mapped : endpoint
     let size = body.count
     guard queued &+ size <= Self.queueLimit else {

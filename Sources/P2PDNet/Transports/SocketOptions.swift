@@ -8,7 +8,9 @@ public enum SocketOptions {
   }
 
   static func setLinger(_ channel: any Channel, seconds: Int) throws(NetError) {
-    try set(channel, Int(SOL_SOCKET), Int(SO_LINGER), raw: linger(l_onoff: 1, l_linger: CInt(clamping: seconds)), "set SO_LINGER")
+    try set(
+      channel, Int(SOL_SOCKET), Int(SO_LINGER), raw: linger(l_onoff: 1, l_linger: CInt(clamping: seconds)),
+      "set SO_LINGER")
   }
 
   /// swift-nio opens and accepts sockets that a child process (`os.execute`, `io.popen`) would inherit: a closed port
@@ -18,7 +20,9 @@ public enum SocketOptions {
     if fd >= 0 { _ = fcntl(fd, F_SETFD, FD_CLOEXEC) }
   }
 
-  private static func set<T: BitwiseCopyable>(_ channel: any Channel, _ level: Int, _ name: Int, raw: T, _ what: String) throws(NetError) {
+  private static func set<T: BitwiseCopyable>(_ channel: any Channel, _ level: Int, _ name: Int, raw: T, _ what: String)
+    throws(NetError)
+  {
     let fd = NIOStreamTransport.descriptor(of: channel)
     var value = raw
     guard setsockopt(fd, CInt(level), CInt(name), &value, socklen_t(MemoryLayout<T>.size)) == 0 else {

@@ -5,7 +5,9 @@ import Testing
 
 @Suite struct FramingTests {
   /// Decodes a stream given in pieces, keeping the rest as a pipe does.
-  private func decode(_ pieces: [[UInt8]], _ framing: Framing, limit: Int = 1 << 20) -> (messages: [[UInt8]], failed: Int?) {
+  private func decode(_ pieces: [[UInt8]], _ framing: Framing, limit: Int = 1 << 20) -> (
+    messages: [[UInt8]], failed: Int?
+  ) {
     var decoder = FrameDecoder(framing, limit: limit)
     var kept: [UInt8] = []
     var found: [[UInt8]] = []
@@ -67,7 +69,9 @@ import Testing
     var generator = SystemRandomNumberGenerator()
     for framing in Framing.allCases {
       for _ in 0..<2000 {
-        let bytes = (0..<Int.random(in: 0...40, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        let bytes = (0..<Int.random(in: 0...40, using: &generator)).map { _ in
+          UInt8.random(in: 0...255, using: &generator)
+        }
         _ = decode([bytes], framing, limit: 16)
       }
     }

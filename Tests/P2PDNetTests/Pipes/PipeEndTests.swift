@@ -161,7 +161,9 @@ import Testing
     let server = try await kit.server(.tcp, EchoSink(), conf: conf)
     let alive = try await kit.client(to: server)
     // Speaks no frames at all, as a peer whose machine is gone.
-    let silent = try await PipeOpener.open(.tcp, bind: Endpoint(ip: .loopback(.v4), port: 0), sink: SlowSink(), on: kit.loop).get()
+    let silent = try await PipeOpener.open(
+      .tcp, bind: Endpoint(ip: .loopback(.v4), port: 0), sink: SlowSink(), on: kit.loop
+    ).get()
     let dead = try await kit.client(to: silent, conf: conf)
     #expect(try await ended(dead) == "timeout")
     #expect(try await kit.on { alive.isOpen })

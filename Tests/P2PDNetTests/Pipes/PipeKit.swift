@@ -27,18 +27,27 @@ struct PipeKit {
     to server: Pipe, conf: PipeConf? = nil, sink: (any PipeSink)? = nil
   ) async throws -> Pipe {
     let endpoint = try #require(server.localEndpoint)
-    return try await PipeOpener.open(server.proto, to: .endpoint(endpoint), conf: conf ?? server.conf, sink: sink, on: loop).get()
+    return try await PipeOpener.open(
+      server.proto, to: .endpoint(endpoint), conf: conf ?? server.conf, sink: sink, on: loop
+    ).get()
   }
 
   @discardableResult
   func send(_ text: String, on pipe: Pipe, to peer: Peer? = nil) async throws -> String {
-    try await on { outcomeName(text.utf8CString.withUnsafeBytes { pipe.send(UnsafeRawBufferPointer(rebasing: $0.dropLast()), to: peer) }) }
+    try await on {
+      outcomeName(
+        text.utf8CString.withUnsafeBytes { pipe.send(UnsafeRawBufferPointer(rebasing: $0.dropLast()), to: peer) })
+    }
   }
 
   /// The next message as text; fails the test after a hang guard of ten seconds.
-  func receive(_ pipe: Pipe, _ subscription: Subscription? = nil, timeout: TimeAmount = .seconds(10)) async throws -> String {
+  func receive(_ pipe: Pipe, _ subscription: Subscription? = nil, timeout: TimeAmount = .seconds(10)) async throws
+    -> String
+  {
     let promise = loop.makePromise(of: Message.self)
-    try await on { _ = pipe.receive(from: subscription, timeout: timeout) { promise.completeWith($0.mapError { $0 as any Error }) } }
+    try await on {
+      _ = pipe.receive(from: subscription, timeout: timeout) { promise.completeWith($0.mapError { $0 as any Error }) }
+    }
     return String(buffer: try await promise.futureResult.get().bytes)
   }
 

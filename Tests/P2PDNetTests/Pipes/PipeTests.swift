@@ -110,7 +110,9 @@ import Testing
     let client = try await kit.client(to: server)
     let error = await kit.failure { try await kit.receive(client, timeout: .milliseconds(20)) }
     #expect(error?.code == .timeout)
-    let ticket = try await kit.on { client.receive(timeout: nil) { _ in Issue.record("cancelled tickets stay silent") } }
+    let ticket = try await kit.on {
+      client.receive(timeout: nil) { _ in Issue.record("cancelled tickets stay silent") }
+    }
     try await kit.on { ticket?.cancel() }
     try await kit.send("after", on: client)
     #expect(try await kit.receive(client) == "after")
@@ -143,7 +145,9 @@ import Testing
     let foreign = Endpoint(ip: try #require(IPAddress("192.0.2.1")), port: 0)
     let notOurs = await kit.failure { try await PipeOpener.open(.udp, bind: foreign, on: kit.loop).get() }
     #expect(notOurs?.code == .badAddress)
-    let missing = await kit.failure { try await PipeOpener.open(.tcp, to: .unix("/nonexistent/socket"), on: kit.loop).get() }
+    let missing = await kit.failure {
+      try await PipeOpener.open(.tcp, to: .unix("/nonexistent/socket"), on: kit.loop).get()
+    }
     #expect(missing?.code == .badAddress)
     let udp = try await kit.server(.udp, EchoSink())
     let client = try await kit.client(to: udp)

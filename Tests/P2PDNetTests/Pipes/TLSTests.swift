@@ -16,7 +16,8 @@ import Testing
     return conf
   }
 
-  private func clientConf(ca: String? = "/ca.pem", name: String? = "localhost", verify: Bool = true) throws -> PipeConf {
+  private func clientConf(ca: String? = "/ca.pem", name: String? = "localhost", verify: Bool = true) throws -> PipeConf
+  {
     var conf = PipeConf()
     conf.framing = .u32
     conf.tls = try .client(serverName: name, caFile: ca.map { Self.folder + $0 }, verify: verify)
