@@ -60,6 +60,8 @@ typedef struct object_box {  // userdata behind a host object
 #define MAGIC_HANDLE 0x68616e646c653a31ull
 #define CO_WAITING 1u  // low bit of a coroutine's extra space: parked in the engine somewhere below a resume
 #define TEXT_MAX 65536
+#define TUNE_EVERY 256u           // starts between two looks at the collector
+#define GARBAGE_MAX (4u << 20)    // bytes of garbage a small heap may gather
 #define FLAG_QUIET 0x100u  // a task of run_quick: it describes another's failure and leaves its traceback alone
 
 struct clua_vm {
@@ -70,6 +72,8 @@ struct clua_vm {
 
   // memory
   size_t used, peak;
+  size_t low;       // least memory in use lately: about what is alive
+  uint32_t starts;  // counts towards the next look at it
   bool user_mode;  // scripts run: the reserve is not theirs
   int64_t fail_after;
   char refused_at[160];  // file:line of the last refusal

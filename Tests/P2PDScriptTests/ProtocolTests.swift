@@ -112,6 +112,18 @@ import Testing
     }
   }
 
+  @Test func anErrorOfTheEngineReachesErrorCbWithItsCode() async throws {
+    try await withHandler(
+      """
+      function M.msg_cb(msg, tup, pipe) string.find(("a"):rep(50000), (".-"):rep(20) .. "b") end
+      function M.error_cb(err, pipe) pipe:send(err.code .. ": " .. tostring(err)) end
+      """
+    ) { _, pipe in
+      let answer = try await ask(pipe, "x")
+      #expect(answer.hasPrefix("too_complex: ") && answer.contains("pattern too complex"))
+    }
+  }
+
   @Test func manyErrorsFillNoLog() async throws {
     try await withHandler(
       """

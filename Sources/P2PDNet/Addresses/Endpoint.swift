@@ -40,6 +40,20 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
+  /// What recvfrom(2) filled in; nil for other families.
+  init?(_ storage: sockaddr_storage) {
+    switch CInt(storage.ss_family) {
+    case AF_INET:
+      let raw = withUnsafeBytes(of: storage) { $0.loadUnaligned(as: sockaddr_in.self) }
+      self.init(ip: IPAddress(raw.sin_addr), port: UInt16(bigEndian: raw.sin_port))
+    case AF_INET6:
+      let raw = withUnsafeBytes(of: storage) { $0.loadUnaligned(as: sockaddr_in6.self) }
+      self.init(
+        ip: IPAddress(raw.sin6_addr, scopeID: raw.sin6_scope_id).unmapped, port: UInt16(bigEndian: raw.sin6_port))
+    default: return nil
+    }
+  }
+
   /// NIO's form of the endpoint.
   public var socketAddress: SocketAddress {
     switch ip.family {

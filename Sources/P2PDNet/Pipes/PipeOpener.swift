@@ -258,10 +258,10 @@ final class OpenRequest: @unchecked Sendable {
     pipe.sink = sink
     pipe.peer = remote.map { Peer($0) }
     pipe.family = family
-    let reads = remote == nil ? Self.datagramsPerRead : 4
     let bootstrap = DatagramBootstrap(group: loop)
-      .channelOption(.datagramVectorReadMessageCount, value: reads)
-      .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: reads << 16))
+      // The transport reads the datagrams that came with the first one itself.
+      .channelOption(.maxMessagesPerRead, value: 1)
+      .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64 << 10))
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           try self.prepare(channel, pipe: pipe, stream: false)
@@ -345,6 +345,4 @@ final class OpenRequest: @unchecked Sendable {
 
   /// Small messages touch little of it, large ones need it whole.
   private static let streamBuffers = AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 4096, maximum: 256 << 10)
-  /// Vector reads shorten swift-nio's own path; more than this gained nothing more.
-  private static let datagramsPerRead = 16
 }

@@ -2,7 +2,7 @@ import Glibc
 import NIOCore
 import NIOPosix
 
-/// UDP over a swift-nio channel: several datagrams a read, answers written directly on the descriptor.
+/// UDP over a swift-nio channel, which waits for datagrams; most are read, and answers written, directly on its descriptor.
 final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked Sendable {
   typealias InboundIn = AddressedEnvelope<ByteBuffer>
   typealias OutboundOut = AddressedEnvelope<ByteBuffer>
@@ -15,7 +15,7 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   /// An IPv6 socket that takes IPv4 too.
   private let isDualStack: Bool
   private var senders: [Endpoint: Peer] = [:]
-  private var last: (address: SocketAddress, peer: Peer)?
+  private var recent: Peer?
   private var failure: EndReason?
 
   init(isConnected: Bool, isDualStack: Bool) {
@@ -107,15 +107,45 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
     let sender: Peer
     if isConnected, let peer = pipe.peer {
       sender = peer
-    } else if let last, last.address == envelope.remoteAddress {
-      sender = last.peer
     } else if let endpoint = Endpoint(envelope.remoteAddress) {
-      sender = peer(for: endpoint)
-      last = (envelope.remoteAddress, sender)
+      sender = known(endpoint)
     } else {
       return
     }
     envelope.data.withUnsafeReadableBytes { pipe.received(datagram: $0, from: sender) }
+    drain(pipe)
+  }
+
+  /// swift-nio makes an object and a text of every datagram's sender. So it reads the first datagram of a wake-up, and
+  /// those that came with it are read here.
+  private func drain(_ pipe: Pipe) {
+    withUnsafeTemporaryAllocation(byteCount: Self.buffer, alignment: 16) { buffer in
+      for _ in 1..<Self.datagramsPerWake {
+        guard descriptor >= 0, !isDetached else { return }
+        var from = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let fd = descriptor
+        let count = withUnsafeMutablePointer(to: &from) {
+          $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            recvfrom(fd, buffer.baseAddress, buffer.count, CInt(MSG_DONTWAIT), $0, &length)
+          }
+        }
+        if count < 0 {
+          // The kernel reports the ICMP answer to an earlier datagram here, once; what else is wrong swift-nio will see.
+          if errno == ECONNREFUSED || errno == EINTR { continue }
+          return
+        }
+        guard let sender = isConnected ? pipe.peer : Endpoint(from).map(known) else { continue }
+        pipe.received(datagram: UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: sender)
+      }
+    }
+  }
+
+  private func known(_ endpoint: Endpoint) -> Peer {
+    if let recent, recent.endpoint == endpoint { return recent }
+    let peer = peer(for: endpoint)
+    recent = peer
+    return peer
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -139,6 +169,10 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   private static let flags = CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL)
   /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
   static let longest = 65507
+  /// Room for the longest datagram there can be.
+  private static let buffer = 65_536
+  /// Datagrams read before other sockets get their turn.
+  private static let datagramsPerWake = 64
   /// Bytes that may wait for the network before `send` refuses more.
   private static let queueLimit = 4 << 20
   /// Senders remembered with their objects; over it all are forgotten, since any can be made anew.

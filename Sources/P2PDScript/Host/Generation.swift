@@ -122,10 +122,19 @@ final class Generation {
       logger.error("\(text)", metadata: metadata)
     }
     guard let errorCallback, place != Self.errorPlace else { return }
-    let value = failure.value.isNil ? LuaValue.string(failure.message) : failure.value
+    let value = Self.errorValue(failure)
     var arguments = [value]
     if let ref = pipe?.pipeRef { arguments.append(.ref(ref)) }
     host.startCallback(errorCallback, arguments: arguments, generation: self, place: Self.errorPlace)
+  }
+
+  /// What `error_cb` gets. The engine's own error values left their metatable behind on the way out of the VM.
+  private static func errorValue(_ failure: LuaFailure) -> LuaValue {
+    if failure.value.isNil { return .string(failure.message) }
+    if case .table = failure.value, let code = failure.value["code"].text {
+      return .object(ErrorObject(code: code, message: failure.value["message"].text ?? failure.message))
+    }
+    return failure.value
   }
 
   static let errorPlace = "error_cb"

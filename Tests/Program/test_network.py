@@ -1,0 +1,86 @@
+"""What needs a network of its own, and what needs numbers: namespaces, vanished peers, floods."""
+
+import os
+import resource
+import signal
+import subprocess
+import time
+import unittest
+
+from program import BINARY, PATIENCE, ROOT, ProgramTest, read_line
+
+
+def can_unshare():
+    try:
+        return subprocess.run(["unshare", "-n", "ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+class Network(ProgramTest):
+    @unittest.skipUnless(can_unshare(), "needs root or a user namespace, and ip(8)")
+    def test_multicast_and_broadcast(self):
+        """In a namespace whose only interface is lo: no datagram leaves it."""
+        setup = "ip link set lo up && ip addr add 10.77.0.1/24 brd 10.77.0.255 dev lo && ip route add 239.0.0.0/8 dev lo"
+        script = os.path.join(ROOT, "Tests/Program/lua/multicast.lua")
+        done = subprocess.run(
+            ["unshare", "-n", "sh", "-c", f'{setup} && exec "$0" exec "$1"', BINARY, script],
+            capture_output=True, text=True, timeout=PATIENCE, env=self.environment())
+        self.assertEqual((done.returncode, done.stdout), (0, "heard\n"), done.stderr)
+
+    def test_a_gibibyte_pushed_at_a_peer_that_does_not_read(self):
+        """`send` waits, and the pusher stays small."""
+        script = self.write("push.lua", """
+          local p2pd = require "p2pd"
+          local server = assert(p2pd.pipe_open("tcp", { bind = { "127.0.0.1", 0 } }))
+          local _, port = table.unpack(server:getsockname())
+          local client = assert(p2pd.pipe_open("tcp", { dest = { "127.0.0.1", port } }))
+          local peer = assert(server:accept(5))
+          local piece = ("x"):rep(1 << 20)
+          local sent = 0
+          p2pd.spawn(function()
+            for _ = 1, 1024 do assert(client:send(piece)) sent = sent + 1 end
+          end)
+          io.write("ready\\n") io.flush()
+          local before = -1
+          repeat before = sent p2pd.sleep(0.3) until sent == before and sent > 0
+          io.write(sent, "\\n") io.flush()
+          p2pd.sleep(60)
+        """)
+        process = self.start_program("exec", script)
+        self.assertEqual(read_line(process.stdout), "ready\n")
+        before = resident(process.pid)
+        sent = int(read_line(process.stdout))
+        self.assertLess(sent, 100, "the pusher was not stopped")
+        self.assertLess(resident(process.pid) - before, 16 << 20)
+
+    def test_a_killed_peer_is_told_to_the_script(self):
+        script = self.write("watch.lua", """
+          local M = {}
+          function M.up_cb(pipe) io.stderr:write("UP\\n") end
+          function M.end_cb(pipe, reason) io.stderr:write("END ", reason, "\\n") end
+          function M.msg_cb(msg, tup, pipe) pipe:send(msg) end
+          return M
+        """)
+        node, address = self.start_node(script)
+        guest = self.start_program("connect", address)
+        guest.stdin.write(b"hello\n")
+        guest.stdin.flush()
+        self.assertEqual(read_line(guest.stdout), "hello\n")
+        guest.send_signal(signal.SIGKILL)
+        guest.wait()
+        deadline = time.monotonic() + PATIENCE
+        seen = ""
+        while "END" not in seen and time.monotonic() < deadline:
+            seen = read_line(node.stderr)
+        self.assertRegex(seen, "END (reset|closed)")
+        self.assertIsNone(node.poll(), "the node serves on")
+
+
+if __name__ == "__main__":
+    unittest.main()
