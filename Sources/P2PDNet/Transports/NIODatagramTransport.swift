@@ -119,25 +119,21 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   /// swift-nio makes an object and a text of every datagram's sender. So it reads the first datagram of a wake-up, and
   /// those that came with it are read here.
   private func drain(_ pipe: Pipe) {
-    withUnsafeTemporaryAllocation(byteCount: Self.buffer, alignment: 16) { buffer in
-      for _ in 1..<Self.datagramsPerWake {
-        guard descriptor >= 0, !isDetached else { return }
-        var from = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let fd = descriptor
-        let count = withUnsafeMutablePointer(to: &from) {
-          $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-            recvfrom(fd, buffer.baseAddress, buffer.count, CInt(MSG_DONTWAIT), $0, &length)
-          }
-        }
-        if count < 0 {
-          // The kernel reports the ICMP answer to an earlier datagram here, once; what else is wrong swift-nio will see.
-          if errno == ECONNREFUSED || errno == EINTR { continue }
-          return
-        }
-        guard let sender = isConnected ? pipe.peer : Endpoint(from).map(known) else { continue }
-        pipe.received(datagram: UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: sender)
+    guard let batch = DatagramBatch.current else { return }
+    for _ in 0..<Self.batchesPerWake {
+      guard descriptor >= 0, !isDetached else { return }
+      let count = batch.receive(descriptor)
+      guard count > 0 else {
+        // An ICMP answer to an earlier datagram is reported once; what else is wrong swift-nio will see.
+        if count < 0, errno == ECONNREFUSED || errno == EINTR { continue }
+        return
       }
+      for index in 0..<count {
+        let (bytes, address) = batch[index]
+        guard let sender = isConnected ? pipe.peer : Endpoint(address).map(known) else { continue }
+        pipe.received(datagram: bytes, from: sender)
+      }
+      if count < DatagramBatch.room { return }
     }
   }
 
@@ -169,10 +165,8 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   private static let flags = CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL)
   /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
   static let longest = 65507
-  /// Room for the longest datagram there can be.
-  private static let buffer = 65_536
-  /// Datagrams read before other sockets get their turn.
-  private static let datagramsPerWake = 64
+  /// Batches read before other sockets get their turn.
+  private static let batchesPerWake = 4
   /// Bytes that may wait for the network before `send` refuses more.
   private static let queueLimit = 4 << 20
   /// Senders remembered with their objects; over it all are forgotten, since any can be made anew.
