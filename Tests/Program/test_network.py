@@ -3,7 +3,9 @@
 import os
 import resource
 import signal
+import socket
 import subprocess
+import threading
 import time
 import unittest
 
@@ -32,6 +34,34 @@ class Network(ProgramTest):
             ["unshare", "-n", "sh", "-c", f'{setup} && exec "$0" exec "$1"', BINARY, script],
             capture_output=True, text=True, timeout=PATIENCE, env=self.environment())
         self.assertEqual((done.returncode, done.stdout), (0, "heard\n"), done.stderr)
+
+    def test_pipes_of_a_script(self):
+        """TLS, a Unix-domain socket, duplicates, subscriptions and error codes, as a script meets them."""
+        path = os.path.join(self.folder, "echo.sock")
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(server.close)
+        server.bind(path)
+        server.listen()
+
+        def answer():
+            peer, _ = server.accept()
+            with peer:
+                while data := peer.recv(4096):
+                    peer.sendall(data)
+
+        threading.Thread(target=answer, daemon=True).start()
+        script = os.path.join(ROOT, "Tests/Program/lua/pipes.lua")
+        done = self.run_program("exec", script, os.path.join(ROOT, "Tests/Fixtures/tls"), path)
+        self.assertEqual((done.status, done.out), (0, "all held\n"), done)
+
+    def test_a_sandboxed_script_has_no_files_and_no_shell(self):
+        script = self.write("bare.lua", """
+          assert(io == nil and os.execute == nil and package.loadlib == nil and os.getenv == nil)
+          assert(not pcall(require, "no_such_module"))
+          print(os.time() > 0, string.rep("x", 3))
+        """)
+        done = self.run_program("exec", "--sandbox", script)
+        self.assertEqual((done.status, done.out), (0, "true\txxx\n"), done)
 
     def test_a_gibibyte_pushed_at_a_peer_that_does_not_read(self):
         """`send` waits, and the pusher stays small."""
