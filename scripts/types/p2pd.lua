@@ -123,6 +123,7 @@ local p2pd = {}
 ---@field peer (p2pd.client_tup|nil) The other side's address; nil for a server.
 ---@field route (p2pd.route|nil) The route it was opened on, where one was given.
 ---@field strategy string How a pipe between nodes came to be: `direct`, ...; empty for other pipes.
+---@field held_by string How it is held to the `interface` asked for: `device` (SO_BINDTODEVICE) or `source` (bound to its address); nil where it is not.
 ---@field path string Which way it takes: `same machine`, `LAN`, `public`, ...; empty where not known.
 ---@field protocol string The protocol chosen by the peer; empty for the default protocol and plain pipes.
 ---@field peer_id (string|nil) The verified node id of the other side; nil for plain pipes.

@@ -9,8 +9,6 @@ public struct TLSSetup: Sendable {
   /// In place of the usual check: is this peer's certificate chain (leaf first) the one wanted? Answers nil for yes,
   /// or why not. Runs on the pipe's loop before the pipe opens; it may note on the pipe who the peer is.
   public var verify: (@Sendable (_ chain: [NIOSSLCertificate], _ pipe: Pipe) -> NetError?)?
-  /// Certificates are not checked at all: no name is sent that the library would check.
-  public var isUnverified = false
 
   public init(context: NIOSSLContext, serverName: String? = nil) {
     self.context = context
@@ -32,9 +30,7 @@ public struct TLSSetup: Sendable {
       if let caFile { configuration.trustRoots = .file(caFile) }
       if !verify { configuration.certificateVerification = .none }
       try identify(&configuration, certificateFile, keyFile)
-      var setup = TLSSetup(context: try NIOSSLContext(configuration: configuration), serverName: serverName)
-      setup.isUnverified = !verify
-      return setup
+      return TLSSetup(context: try NIOSSLContext(configuration: configuration), serverName: serverName)
     } catch {
       throw NetError(.tls, "set up TLS", cause: explain(error))
     }

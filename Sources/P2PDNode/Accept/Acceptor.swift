@@ -39,7 +39,7 @@ final class Acceptor: @unchecked Sendable {
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .serverChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          channel.closeOnExec()
+          SocketOptions.closeOnExec(channel)
           // The same port is bound once per family.
           if endpoint.ip.family == .v6 {
             try channel.syncOptions?.setOption(

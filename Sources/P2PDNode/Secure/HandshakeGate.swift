@@ -42,7 +42,7 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
       isServer
       ? NIOSSLServerHandler(context: context, customVerificationCallback: verify)
       : try NIOSSLClientHandler(context: context, serverHostname: nil, customVerificationCallback: verify)
-    channel.closeOnExec()
+    SocketOptions.closeOnExec(channel)
     timer = channel.eventLoop.assumeIsolated().scheduleTask(in: time) {
       self.finish(.failure(NetError(.timeout, self.what, cause: "no TLS handshake within \(time.inSeconds) s")))
       channel.close(promise: nil)
@@ -129,15 +129,6 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
     ("UNEXPECTED_RECORD", "what answered does not speak TLS"),
     ("BAD_DECRYPT", "what answered does not speak TLS"),
   ]
-}
-
-extension Channel {
-  /// A process that a script starts must not inherit the socket: it would keep the connection, or the port, alive.
-  func closeOnExec() {
-    try? pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { descriptor in
-      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    }
-  }
 }
 
 extension TimeAmount {

@@ -137,6 +137,10 @@ extension API {
     field(
       "p2pd.pipe", "strategy", .string, "How a pipe between nodes came to be: `direct`, ...; empty for other pipes."),
     field(
+      "p2pd.pipe", "held_by", .string,
+      "How it is held to the `interface` asked for: `device` (SO_BINDTODEVICE) or `source` (bound to its address); nil where it is not."
+    ),
+    field(
       "p2pd.pipe", "path", .string, "Which way it takes: `same machine`, `LAN`, `public`, ...; empty where not known."),
     field(
       "p2pd.pipe", "protocol", .string,

@@ -29,6 +29,11 @@ local loud = assert(p2pd.pipe_open("udp", { dest = { "10.77.0.255", port }, broa
 assert(loud:send("to all"))
 assert(first:recv(5) == "to all")
 
+-- Held to an interface, and it says how.
+local held = assert(p2pd.pipe_open("udp", { bind = { "10.77.0.1", 0 }, interface = "lo" }))
+assert(held.held_by == "device", held.held_by)
+assert(first.held_by == nil)
+
 local fine, why = pcall(p2pd.pipe_open, "udp", { bind = { "0.0.0.0", 0 }, multicast = { "10.0.0.1" } })
 assert(not fine and tostring(why):find("no multicast group", 1, true), tostring(why))
 print("heard")
