@@ -48,6 +48,13 @@ let package = Package(
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ], swiftSettings: strict),
     .target(
+      name: "P2PDTraversal",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ], swiftSettings: strict),
+    .target(
       name: "P2PDNode",
       dependencies: [
         "P2PDNet",
@@ -72,7 +79,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDNet", "CNet",
+        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
@@ -87,6 +94,8 @@ let package = Package(
       path: "Sources/Example", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet"] + nioTests, swiftSettings: strict),
+    .testTarget(
+      name: "P2PDTraversalTests", dependencies: ["P2PDTraversal", "P2PDNet"] + nioTests, swiftSettings: strict),
     .testTarget(
       name: "P2PDNodeTests",
       dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
