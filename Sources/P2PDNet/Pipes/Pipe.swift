@@ -117,7 +117,7 @@ public final class Pipe: @unchecked Sendable {
     isRaw = framing == .raw
     decoder = FrameDecoder(framing, limit: min(conf.maxMessage, framing.ceiling))
     if conf.enableMsgIDs { duplicates = DuplicateFilter(size: conf.maxMsgIDs) }
-    transport.pipe = self
+    transport.owner = self
   }
 
   private static let nextID = Atomic<UInt64>(0)
@@ -171,3 +171,5 @@ public final class Pipe: @unchecked Sendable {
     endedPromise.succeed(reason)
   }
 }
+
+extension Pipe: TransportOwner {}

@@ -269,7 +269,7 @@ final class OpenRequest: @unchecked Sendable {
             try SocketOptions.set(
               channel, Int(IPPROTO_IPV6), Int(IPV6_V6ONLY), self.conf.dualStack ? 0 : 1, "set IPV6_V6ONLY")
           }
-          try DatagramOptions.apply(self.conf, family: family, to: channel)
+          try NIODatagramOptions.apply(self.conf, family: family, to: channel)
           try channel.pipeline.syncOperations.addHandler(transport)
         }
       }
@@ -277,7 +277,9 @@ final class OpenRequest: @unchecked Sendable {
       guard isConnected, let remote else { return channel.eventLoop.makeSucceededFuture(channel) }
       return channel.connect(to: remote.socketAddress).map { channel }
     }.flatMap { channel in
-      DatagramOptions.join(self.conf.multicastGroups, channel: channel, interface: self.conf.interface).map { channel }
+      NIODatagramOptions.join(self.conf.multicastGroups, channel: channel, interface: self.conf.interface).map {
+        channel
+      }
     }.assumeIsolated().whenComplete { result in
       switch result {
       case .success(let channel):

@@ -8,6 +8,7 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
   typealias OutboundOut = AddressedEnvelope<ByteBuffer>
 
   private var channel: (any Channel)?
+  private var isDetached = false
   private var descriptor: CInt = -1
   private var queued = 0
   /// A connected socket takes no address with a datagram.
@@ -75,7 +76,7 @@ final class NIODatagramTransport: Transport, ChannelInboundHandler, @unchecked S
     _ = channel.setOption(.autoRead, value: on)
   }
 
-  override func close(linger: Bool) {
+  override public func close(linger: Bool) {
     descriptor = -1
     isDetached = true
     if channel == nil { pipe = nil }

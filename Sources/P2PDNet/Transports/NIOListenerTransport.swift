@@ -11,7 +11,7 @@ final class NIOListenerTransport: Transport, ChannelInboundHandler, @unchecked S
 
   func handlerAdded(context: ChannelHandlerContext) { channel = context.channel }
 
-  override func close(linger: Bool) {
+  override public func close(linger: Bool) {
     pipe = nil
     channel?.close(promise: nil)
   }

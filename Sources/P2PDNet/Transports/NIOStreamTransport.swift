@@ -14,6 +14,7 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
   typealias OutboundOut = ByteBuffer
 
   private var channel: (any Channel)?
+  private var isDetached = false
   private let isTLS: Bool
   /// The channel's descriptor while writing on it directly is allowed; -1 otherwise.
   private var descriptor: CInt = -1
@@ -148,7 +149,7 @@ final class NIOStreamTransport: Transport, ChannelInboundHandler, @unchecked Sen
     flush()
   }
 
-  override func close(linger: Bool) {
+  override public func close(linger: Bool) {
     descriptor = -1
     guard let channel else {
       finishOpening(.failure(NetError(.cancelled, "open", cause: "the pipe was closed")))

@@ -2,7 +2,7 @@ import Glibc
 import NIOCore
 
 /// Broadcast and multicast settings of UDP sockets.
-enum DatagramOptions {
+enum NIODatagramOptions {
   static func apply(_ conf: PipeConf, family: AddressFamily, to channel: any Channel) throws {
     guard let options = channel.syncOptions else { return }
     // The kernel clamps to net.core.[rw]mem_max; a burst should not be lost for want of a buffer.
