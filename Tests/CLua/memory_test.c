@@ -130,7 +130,7 @@ static bool door_spawn(harness *h) {
   clua_value nodes[] = {text("an argument that is longer than forty characters for it to be allocated")};
   clua_values values = {nodes, 1, NULL};
   uint64_t id;
-  if (clua_spawn(h->vm, script, &values, 1, 0, &id) != CLUA_OK) return false;
+  if (clua_spawn(h->vm, script, &values, 1, 0, NULL, 0, &id) != CLUA_OK) return false;
   bool ok = true;
   for (int32_t status; (status = clua_run_one(h->vm)) != CLUA_NO_TASK;)
     if (status != CLUA_WAITING) {
