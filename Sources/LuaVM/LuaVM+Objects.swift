@@ -87,7 +87,8 @@ extension LuaVM {
           getter: bridge.add(c.getter),
           setter: bridge.add(c.setter), length: bridge.add(c.length), to_string: bridge.add(c.toString),
           close: bridge.add(c.close),
-          call: bridge.add(c.call), equals: bridge.add(c.equals), has_data: c.hasData, identity: c.identity, plain: c.plain)
+          call: bridge.add(c.call), equals: bridge.add(c.equals), has_data: c.hasData, identity: c.identity,
+          plain: c.plain)
         return clua_define_class(raw, &description, &id)
       }
     }

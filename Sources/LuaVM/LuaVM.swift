@@ -113,7 +113,8 @@ public final class LuaVM: @unchecked Sendable {
       memoryUsed: s.memory_used, memoryPeak: s.memory_peak, tasksStarted: Int(s.tasks_started),
       tasksLive: Int(s.tasks_live),
       tasksReady: Int(s.tasks_ready), coroutinesMade: Int(s.coroutines_made), coroutinesIdle: Int(s.coroutines_idle),
-      slices: Int(s.slices), kills: Int(s.kills), errors: Int(s.errors), refusedAllocations: Int(s.refused_allocations), references: Int(s.references))
+      slices: Int(s.slices), kills: Int(s.kills), errors: Int(s.errors), refusedAllocations: Int(s.refused_allocations),
+      references: Int(s.references))
   }
 
   /// A bounded piece of garbage collection, for idle moments.

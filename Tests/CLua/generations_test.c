@@ -68,7 +68,7 @@ static void kills(harness *h) {
          "local co = coroutine.wrap(function() " CLOSER("c") "while true do end end) pcall(co)", "c|",
          "main.lua:1: ended: enough");
   killed(h, "<close> handlers of a killed task cannot wait",
-         "local c <close> = setmetatable({}, {__close = function() log(tostring(select(2, pcall(recv)))) end}) recv()",
+         "local c <close> = setmetatable({}, {__close = function() log(tostring(select(2, pcall(function() recv() end)))) end}) recv()",
          "main.lua:1: cannot wait here: 'recv' in a <close> handler of a coroutine that is being closed|",
          "main.lua:1: ended: enough");
   double began = now_ms();
@@ -106,7 +106,8 @@ static void kills_of_the_running_task(harness *h) {
       CLOSER("c") "pcall(host.kill_id, host.self()) log('no')",
       CLOSER("c") "coroutine.wrap(host.kill_id)(host.self()) log('no')",
       CLOSER("c") "coroutine.wrap(function() pcall(function() host.kill_id(host.self()) log('no') end) end)() log('no')",
-      CLOSER("c") "table.sort({3, 2, 1}, function() host.kill_id(host.self()) log('no') end) log('no')",
+      // A callback of a C function is left by an error; the handler that meets it first is lost.
+      CLOSER("c") CLOSER("lost") "table.sort({3, 2, 1}, function() host.kill_id(host.self()) log('no') end) log('no')",
       CLOSER("c") "host.kill_id(host.self()) recv() log('no')",
       CLOSER("c") "return host.kill_id(host.self()), log('no')"};
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
@@ -150,8 +151,12 @@ static bool staged(harness *h, const char *source) {
   const char *text = "nothing can wait here: move it into start";
   check(clua_spawn(h->vm, f, &none, 3, CLUA_WANTS_RESULTS, text, strlen(text), &task) == CLUA_OK, "spawn", NULL);
   clua_release(h->vm, f);
-  harness_ready(h);
-  return clua_last_end(h->vm)->kind == CLUA_OK;
+  bool ok = false;
+  for (int32_t status; (status = clua_run_one(h->vm)) != CLUA_NO_TASK;) {
+    if (status != CLUA_WAITING && clua_last_end(h->vm)->task == task) ok = status == CLUA_DONE;
+    harness_settle(h, status);
+  }
+  return ok;
 }
 
 static void staged_runs(harness *h) {
@@ -205,7 +210,7 @@ static void modules_read_by_the_host(harness *h) {
   }
   expect_log(h, "modules come from the host",
              "b|1|error loading module 'bad' from file '/here/bad.lua':\n\t/here/bad.lua:2: unexpected symbol near '='|"
-             "/here/fails.lua:3: at load|it is forbidden||data|data|5|cannot open '/etc/passwd'|");
+             "/here/fails.lua:3: at load|reads.lua:1: it is forbidden||data|data|5|cannot open '/etc/passwd'|");
   check(strncmp(h->asked, "gen7 /here/a.lua|gen7 /here/sub/b.lua|gen7 /here/sub/b/init.lua|gen7 /li%1b/sub/b.lua|"
                           "gen7 /li%1b/sub/b/init.lua|gen7 /here/bad.lua|", 120) == 0,
         "asked in order, by tag and path", h->asked);
@@ -225,7 +230,7 @@ static void state(harness *h) {
   RUN("local s = {rooms = {{name = 'a', [1.5] = true, n = 7}}, empty = {}, list = {1, 2, 3}} "
       "s.me, s.again, s[s.list] = s, s.empty, s.rooms "
       "local c = host.copy_state(s) log(c ~= s, c.me == c, c.again == c.empty, c.empty ~= s.empty, c[c.list] == c.rooms, "
-      "c.rooms[1].name, c.rooms[1][1.5], c.rooms[1].n, #c.list, c[s.list] == nil) "
+      "c.rooms[1].name, c.rooms[1][1.5], c.rooms[1].n) log(#c.list, c[s.list] == nil) "
       "log(host.check_state(s)) log(host.copy_state(5), host.copy_state('x'), host.copy_state(false), "
       "host.copy_state(nil) == nil, host.check_state(nil), host.check_state(false))");
   expect_log(h, "a copy has the shape of the original", "1|1|1|1|1|a|1|7|3|1|1|5|x|0|1|1|1|");
@@ -259,7 +264,7 @@ static void collected(harness *h) {  // staged and dropped: nothing is left, and
   const char *source =
       "x = {} for i = 1, 20 do x[i] = function() return x end end local host = require 'host' "
       "x.t = host.spawn(function() local y = x host.recv() end) return {msg_cb = function() return x end}";
-  clua_stats first, s;
+  clua_stats first = {0}, s;
   uint64_t found[4];
   for (int i = 0; i < 10000; i++) {
     int32_t e, f;
