@@ -192,7 +192,8 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     // From here on `pipeEnded` is certain to follow, and gives all this back.
     guard tag == 0, !host.isClosed else { return }
     tag = host.register(self)
-    slot.add(self)
+    // A TCP server has no messages to move with.
+    if !(pipe.isServer && pipe.proto == .tcp) { slot.add(self) }
     if generation.hosted?.slot !== slot { generation.add(self) }
     guard generation.phase == .loading else { return announce() }
     // A server of the top level, bound before its script is live: what comes waits.

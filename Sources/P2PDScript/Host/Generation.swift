@@ -73,6 +73,10 @@ final class Generation {
   var listeners: [Listener] = []
   /// Servers the top level asked for.
   var listenRequests: [ListenRequest] = []
+  /// Slots some of whose pipes finish on it.
+  var drainingSlots: [HandlerSlot] = []
+  /// `M.start` was called, and `M.stop` was not.
+  var isStarted = false
   /// Pipes with a message callback of this generation that waits.
   var inFlight = 0
   /// What the top level registered before the script is live.
@@ -141,7 +145,7 @@ final class Generation {
 
   /// From here on timers run and tasks start.
   func activate() {
-    guard phase == .loading else { return }
+    guard phase != .retired else { return }
     phase = .live
     let starts = waitingStarts
     waitingStarts = []
@@ -192,7 +196,7 @@ final class Generation {
     for face in openPipes { _ = face.pipe.close(flush: .zero) }
     for box in sets.values { box.set?.empty() }
     (timers, tasks, pipes, nodes, runs, sessions) = ([:], [:], [:], [:], [:], [:])
-    (listeners, listenRequests, hostingNode, whenIdle) = ([], [], nil, nil)
+    (listeners, listenRequests, hostingNode, whenIdle, drainingSlots, succession) = ([], [], nil, nil, [], nil)
     let callbacks = [
       environment, stateHolder, cell, errorCallback, startCallback, stopCallback, checkCallback, migrateCallback,
       adoptCallback,
@@ -202,6 +206,47 @@ final class Generation {
     (startCallback, stopCallback, checkCallback, migrateCallback, adoptCallback) = (nil, nil, nil, nil, nil)
     ownHandlers = nil
   }
+
+  // MARK: Making way for another
+
+  /// The change to its successor, until nothing of this one is left.
+  var succession: Succession?
+
+  /// What `start` and the top level began, and nodes of its own: they end as soon as another generation serves.
+  func endService() {
+    let service = tasks.values.filter(\.isService)
+    for task in service { task.cancel(code: ReloadOptions.code, reason: ReloadOptions.reason) }
+    for node in openNodes { node.close(flush: Self.flush) }
+    guard !service.isEmpty else { return }
+    host.loop.assumeIsolated().scheduleTask(in: host.options.reload.grace) {
+      if !self.host.isClosed { for task in service { task.kill(ReloadOptions.reason) } }
+    }
+  }
+
+  /// The waits of whatever still runs fail with the code `reloaded`.
+  func cancelInFlight() {
+    for task in Array(tasks.values) { task.cancel(code: ReloadOptions.code, reason: ReloadOptions.reason) }
+    for session in Array(sessions.values) { session.unwind() }
+    for task in callbacksInFlight { host.vm.cancel(task, code: ReloadOptions.code, reason: ReloadOptions.reason) }
+  }
+
+  /// It had its time.
+  func killInFlight() {
+    for task in Array(tasks.values) { task.kill(ReloadOptions.reason) }
+    for task in callbacksInFlight { host.vm.kill(task, reason: ReloadOptions.reason) }
+  }
+
+  private var callbacksInFlight: [LuaTask] {
+    var found = runs.values.map(\.task).filter { $0 != 0 }
+    if inFlight > 0 {
+      let faces = Array(pipes.values) + (hosted.map { Array($0.slot.pipes.values) } ?? [])
+      for face in faces where face.waiting === self { found += host.vm.tasks(tag: face.tag) }
+    }
+    return found
+  }
+
+  /// What is queued on pipes and nodes that end with it gets this time to leave.
+  static let flush = TimeAmount.seconds(2)
 
   // MARK: Failures
 

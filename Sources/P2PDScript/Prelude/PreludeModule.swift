@@ -18,7 +18,9 @@ extension Prelude {
 
     local function must_be_plain(value, name, level)
       local ok, path, what = host.check_state(value, name)
-      if not ok then error(("%s %s: p2pd.state holds plain data (and pipes)"):format(path, what), level + 1) end
+      if not ok then
+        error(("%s %s: p2pd.state holds plain data (and pipes)"):format(path, what), level > 0 and level + 1 or 0)
+      end
     end
 
     -- p2pd: the environment's own table of the module. holder: its field `cell`, once the script may have it, is the table

@@ -31,17 +31,20 @@ final class HandlerSlot {
   /// The new callbacks serve from now on. No allocation but where pipes drain, no way to fail.
   /// - Parameter draining: the pipes that are open finish on the callbacks they have.
   func swap(to set: HandlerSet, draining: Bool = false) {
+    if !drains.isEmpty { undrain(set) }
     let (before, pipes) = (current, following)
     swaps += 1
     set.place = swaps
     current = set
-    if draining, pipes > 0 { drains.append(Drain(set: before, upTo: swaps - 1, pipes: pipes)) }
+    guard draining, pipes > 0 else { return }
+    drains.append(Drain(set: before, upTo: swaps - 1, pipes: pipes))
+    before.generation.drainingSlots.append(self)
   }
 
-  /// Back to callbacks that were current before; pipes that drained on them follow again.
-  func revert(to set: HandlerSet) {
+  /// Callbacks that come back: pipes that drained on them follow again.
+  private func undrain(_ set: HandlerSet) {
     drains.removeAll { $0.set === set }
-    swap(to: set)
+    set.generation.drainingSlots.removeAll { $0 === self }
   }
 
   /// Whose callbacks a pipe that last used `set` is to use now.
@@ -50,8 +53,10 @@ final class HandlerSlot {
     return drains.first { set.place <= $0.upTo }?.set ?? current
   }
 
-  /// How many pipes finish on these callbacks after their successor came.
-  func draining(on set: HandlerSet) -> Int { drains.first { $0.set === set }?.pipes ?? 0 }
+  /// How many pipes finish on a generation's callbacks after their successor came.
+  func draining(on generation: Generation) -> Int {
+    drains.reduce(0) { $0 + ($1.set.generation === generation ? $1.pipes : 0) }
+  }
 
   func add(_ face: PipeFace) { pipes[ObjectIdentifier(face)] = face }
 
@@ -60,7 +65,10 @@ final class HandlerSlot {
     guard pipes.removeValue(forKey: ObjectIdentifier(face)) != nil else { return nil }
     guard let index = drains.firstIndex(where: { face.handlers.place <= $0.upTo }) else { return nil }
     drains[index].pipes -= 1
-    return drains[index].pipes == 0 ? drains.remove(at: index).set.generation : nil
+    guard drains[index].pipes == 0 else { return nil }
+    let generation = drains.remove(at: index).set.generation
+    generation.drainingSlots.removeAll { $0 === self }
+    return generation.drainingSlots.isEmpty ? generation : nil
   }
 
   // MARK: Holding
