@@ -13,6 +13,7 @@ public enum API {
     ("Interfaces and routes", interfacesText, interfaceEntries),
     ("Time and tasks", tasksText, taskEntries),
     ("State, log, JSON", plainText, plainEntries),
+    ("Hot reload", reloadText, reloadEntries),
     ("Constants", constantsText, constants),
   ]
 

@@ -47,11 +47,12 @@ public enum ScriptCheck {
     let quiet = Logger(label: "check", factory: { _ in SwiftLogNoOpLogHandler() })
     let host = try await ScriptHost.make(on: loop, options: options, logger: quiet)
     await host.onLoop { $0.isChecking = !looksLikeHandler }
-    let result = await Result { () async throws(ScriptError) in try await host.loadProtocol(path) }
-    await host.onLoop { $0.close() }
-    switch result {
-    case .success(let made): return (.handler(made.name), nil)
-    case .failure(let error):
+    do {
+      let name = try await host.loadProtocol(path).name
+      await host.onLoop { $0.close() }
+      return (.handler(name), nil)
+    } catch {
+      await host.onLoop { $0.close() }
       // Its top level wants the network: a script that does something and ends.
       if error.message.contains(ScriptHost.needsNetwork) { return (.script, nil) }
       return (.handler(ScriptFiles.baseName(path)), error)

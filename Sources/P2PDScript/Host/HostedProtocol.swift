@@ -19,7 +19,7 @@ public final class HostedProtocol: @unchecked Sendable {
   /// The generation before, while ``current`` is on probation: it can serve again at once.
   var standby: Generation?
   var probation: Probation?
-  var probationTick: RepeatedTask?
+  var probationTick: Scheduled<Void>?
   /// The last change of generations, until the old one has given everything back.
   var succession: Succession?
   /// What the last generations were made of, that of ``current`` at the end.

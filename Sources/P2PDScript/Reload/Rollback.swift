@@ -6,10 +6,15 @@ extension HostedProtocol {
   /// Puts the generation in service on probation.
   func watch(_ new: Generation, after old: Generation) {
     endProbation()
-    let loop = host.loop
-    probation = Probation(from: loop.now, for: host.options.reload.probation, old: old.counters)
-    probationTick = loop.assumeIsolated().scheduleRepeatedTask(initialDelay: Self.tick, delay: Self.tick) { _ in
-      self.judge { $0.look(new.counters, now: loop.now) }
+    let time = host.options.reload.probation
+    probation = Probation(from: host.loop.now, for: time, old: old.counters)
+    lookAgain(at: new, in: min(Self.tick, time))
+  }
+
+  private func lookAgain(at new: Generation, in time: TimeAmount) {
+    probationTick = host.loop.assumeIsolated().scheduleTask(in: time) {
+      self.judge { $0.look(new.counters, now: self.host.loop.now) }
+      if self.probation != nil { self.lookAgain(at: new, in: time) }
     }
   }
 
