@@ -117,7 +117,9 @@ final class FolderWatches {
     for _ in 0..<Self.readsAtOnce {
       let count = Glibc.read(descriptor, &buffer, buffer.count)
       guard count > 0 else { break }
-      let events = buffer.withUnsafeBytes { InotifyCodec.events(in: UnsafeRawBufferPointer(rebasing: $0.prefix(count))) }
+      let events = buffer.withUnsafeBytes {
+        InotifyCodec.events(in: UnsafeRawBufferPointer(rebasing: $0.prefix(count)))
+      }
       for event in events where matters(event) {
         var merged = signs ?? WatchSigns()
         if event.isOverflow { merged.isOverflow = true }
@@ -136,7 +138,11 @@ final class FolderWatches {
     guard !event.name.isEmpty else { return true }
     guard interest.includes(event.name) else { return false }
     let place = PathTrail.Place(folder: "\(event.watch)", name: event.name)
-    if event.has(IN_MODIFY) { writing.insert(place) } else if !event.has(IN_ATTRIB | IN_CREATE) { writing.remove(place) }
+    if event.has(IN_MODIFY) {
+      writing.insert(place)
+    } else if !event.has(IN_ATTRIB | IN_CREATE) {
+      writing.remove(place)
+    }
     return true
   }
 

@@ -150,7 +150,9 @@ final class SourceSurveyor: @unchecked Sendable {  // confined to its thread
     if info.st_mode & S_IFMT == S_IFDIR { return (forget(path, ENOENT), false) }
     guard info.st_mode & S_IFMT == S_IFREG else { return (forget(path, EINVAL), false) }
     let old = readings[path]
-    if let old, old.signature == Signature(info), old.readAt - old.since >= Self.settleTime { return (old.content, false) }
+    if let old, old.signature == Signature(info), old.readAt - old.since >= Self.settleTime {
+      return (old.content, false)
+    }
     let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard file >= 0 else { return (forget(path, errno), false) }
     defer { close(file) }

@@ -32,7 +32,8 @@ struct InotifyTests {
     let whole = event(7, UInt32(IN_MODIFY), "x.lua")
     for count in 0..<whole.count { #expect(parse(Array(whole.prefix(count))) == [], "\(count)") }
     for length in [UInt32.max, 1 << 31, 9] {
-      let long = number(Int32(1)) + number(UInt32(2)) + number(UInt32(0)) + number(length) + [0x61, 0, 0, 0, 0, 0, 0, 0]
+      let long =
+        number(Int32(1)) + number(UInt32(2)) + number(UInt32(0)) + number(length) + [0x61, 0, 0, 0, 0, 0, 0, 0]
       #expect(parse(whole + long).count == 1)
     }
   }

@@ -59,7 +59,6 @@ final class WatchBench: @unchecked Sendable {
     _ names: [String], hosting folders: [String: Set<String>] = [:], plan: WatchPlan = WatchPlan(),
     calls: InotifyCalls = .kernel
   ) async throws {
-    try folder.write("sentinel", "0")
     let logger = Logger(label: "test") { _ in Recorder(lines: self.logged) }
     let tell = tell
     try await loop.submit {
@@ -69,19 +68,24 @@ final class WatchBench: @unchecked Sendable {
   }
 
   func track(_ names: [String], hosting folders: [String: Set<String>] = [:]) async throws {
-    var files = Dictionary(uniqueKeysWithValues: names.map { ($0, folder.text($0).map { ContentHash(of: Array($0.utf8)) }) })
-    // One that is known as something else, so that the first look has something to tell.
+    var files = Dictionary(
+      uniqueKeysWithValues: names.map { ($0, folder.text($0).map { ContentHash(of: Array($0.utf8)) }) })
+    // One that is known as something else, so that the next look has something to tell.
+    sentinels += 1
+    try folder.write("sentinel", "\(sentinels)")
     files["sentinel"] = .some(nil)
     let tracked = Dictionary(uniqueKeysWithValues: files.map { (folder.at($0.key), $0.value) })
     let hosted = Dictionary(
-      uniqueKeysWithValues: folders.map { entry in (folder.at(entry.key), Set(entry.value.map { "\(entry.key)/\($0)" })) })
+      uniqueKeysWithValues: folders.map { entry in (folder.at(entry.key), Set(entry.value.map { "\(entry.key)/\($0)" }))
+      })
     try await loop.submit { self.watch?.track(tracked, folders: hosted) }.get()
-    #expect(await next() == SourceChanges(files: ["sentinel"]))
+    #expect(try await next() == SourceChanges(files: ["sentinel"]))
   }
 
   /// What is told next, with the folder taken off the paths.
-  func next() async -> SourceChanges {
-    let changes = await told.next(isolation: nil) ?? SourceChanges()
+  func next() async throws -> SourceChanges {
+    // nil: the test's time is over.
+    guard let changes = await told.next(isolation: nil) else { throw CancellationError() }
     let short = { (paths: Set<String>) in Set(paths.map { String($0.dropFirst(self.folder.path.count + 1)) }) }
     return SourceChanges(files: short(changes.files), added: short(changes.added), removed: short(changes.removed))
   }
@@ -92,7 +96,7 @@ final class WatchBench: @unchecked Sendable {
     try folder.write("sentinel", "\(sentinels)")
     var list: [SourceChanges] = []
     while true {
-      var changes = await next()
+      var changes = try await next()
       let isLast = changes.files.remove("sentinel") != nil
       if !changes.isEmpty { list.append(changes) }
       if isLast { return list }

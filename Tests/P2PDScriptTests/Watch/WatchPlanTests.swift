@@ -18,7 +18,8 @@ struct WatchPlanTests {
     blind: Set<BlindSpot> = []
   ) -> WatchPlan.Event {
     let folders = d.map { ["d": $0] } ?? [:]
-    return .surveyed(Survey(files: ["a": a ?? one, "b": b ?? one], folders: folders, isMoving: moving, blindSpots: blind))
+    return .surveyed(
+      Survey(files: ["a": a ?? one, "b": b ?? one], folders: folders, isMoving: moving, blindSpots: blind))
   }
 
   /// A plan that has had its first look.
