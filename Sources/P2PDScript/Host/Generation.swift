@@ -112,6 +112,7 @@ final class Generation {
   func report(_ failure: LuaFailure, pipe: PipeFace?, in place: String) {
     if case .cancelled = failure.kind { return }
     errors &+= 1
+    host.onFailure?(self, failure, place)
     let loop = host.loop
     reporter.report(now: loop.now) { suppressed in
       var metadata: Logger.Metadata = [:]
