@@ -163,9 +163,12 @@ private final class Starter: @unchecked Sendable {
     for ip in ips {
       result = result.flatMap { acceptors in
         let endpoint = Endpoint(ip: ip, port: acceptors.first?.endpoint.port ?? port)
-        return Acceptor.listen(
-          on: endpoint, handshakeTime: self.configuration.limits.handshakeTime, owner: self.owner, loop: self.loop
-        ).map { acceptors + [$0] }.flatMapError { error in
+        return self.loop.makeCompletedFuture {
+          acceptors + [
+            try Acceptor(
+              on: endpoint, handshakeTime: self.configuration.limits.handshakeTime, owner: self.owner, loop: self.loop)
+          ]
+        }.flatMapError { error in
           // A machine may have one family only; that is no reason not to serve the other.
           if explicit == nil, (error as? NetError)?.code == .badAddress {
             self.logger.debug("not listening on one family", metadata: ["error": "\(error)"])
@@ -207,6 +210,6 @@ private final class LateOwner: AcceptorOwner, @unchecked Sendable {
   }
   func acceptFailed(_ peer: Endpoint, _ error: NetError) { node?.acceptFailed(peer, error) }
   func accepted(_ peer: Endpoint, _ proof: HandshakeGate.Proof) {
-    if let node { node.accepted(peer, proof) } else { proof.channel.close(promise: nil) }
+    if let node { node.accepted(peer, proof) } else { proof.stream.close(linger: true) }
   }
 }

@@ -1,5 +1,4 @@
 import NIOCore
-import NIOPosix
 
 extension EventLoop {
   /// Runs async code on the loop: what it does between two waits is as confined as any callback of the loop.
@@ -14,7 +13,7 @@ extension EventLoop {
   /// Runs what may block on another thread and waits for it. In virtual time it runs at once, as time stands still.
   public func offload<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
     if self is VirtualLoop { return try body() }
-    return try await NIOThreadPool.singleton.runIfActive(body)
+    return try await Blocking.run(body)
   }
 }
 

@@ -207,7 +207,6 @@ final class MemoryStream: Transport, @unchecked Sendable {
         self.leave()
       }
     }
-    becomeGone()
   }
 
   /// Ends without a word to anybody.
@@ -219,7 +218,6 @@ final class MemoryStream: Transport, @unchecked Sendable {
     stuck = []
     far = nil
     leave()
-    becomeGone()
   }
 
   func resetBothEnds() {
@@ -240,6 +238,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
 
   private func leave() {
     host.remove(self)
+    becomeGone()
     partIfDone()
   }
 

@@ -75,7 +75,7 @@ public final class Pipe: @unchecked Sendable {
   /// A sink and nothing else: messages go straight through.
   var fastPath = false
   var isDecoding = false
-  var isReading = true
+  var isReading = false
   /// Set when the peer's side is over; the pipe ends when what came before has been handled.
   var inputEnd: EndReason?
   var duplicates: DuplicateFilter?
@@ -117,6 +117,10 @@ public final class Pipe: @unchecked Sendable {
     isRaw = framing == .raw
     decoder = FrameDecoder(framing, limit: min(conf.maxMessage, framing.ceiling))
     if conf.enableMsgIDs { duplicates = DuplicateFilter(size: conf.maxMsgIDs) }
+    localEndpoint = transport.localEndpoint
+    family = localEndpoint?.ip.family
+    heldBy = transport.heldBy
+    negotiatedProtocol = (transport as? TLSTransport)?.negotiatedProtocol
     transport.owner = self
   }
 
