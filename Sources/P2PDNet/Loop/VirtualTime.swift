@@ -23,7 +23,7 @@ public final class VirtualTime: @unchecked Sendable {
   /// - Throws: ``NetError`` where the system gives no thread.
   public init() throws {
     clock = Atomic(Self.beginning)
-    try BlockingThread.run(name: "p2pd-virtual") { [self] in run() }
+    try BlockingThread.run(name: "p2pd-virtual", stackSize: Self.stackSize) { [self] in run() }
     signal.locked { while thread == nil { signal.wait() } }
   }
 
@@ -125,6 +125,8 @@ public final class VirtualTime: @unchecked Sendable {
     fire?(error)
   }
 
+  /// Bytes. Scripts and TLS run on this thread.
+  private static let stackSize = 8 << 20
   private static let beginning: UInt64 = 1_000_000_000_000
 }
 

@@ -137,6 +137,9 @@ extension API {
     fn(
       "lab.vanish", [node],
       "The node's host is gone without a word: nothing from it arrives any more. Peers find out by their timeouts."),
+    fn(
+      "lab.stop", [node], waits: true,
+      "Ends a node as a signal ends `p2pd-lua run`: its script's `stop` runs, its pipes are flushed and closed."),
     fn("lab.reset", links, "Cuts the streams between nodes: both ends hear of a reset."),
     fn("lab.now", returns: [arg("seconds", .number, "since the test began, on its own clock")], "The test's clock."),
     fn("lab.sleep", [arg("seconds", .number, "on the test's clock")], waits: true, "The same as `p2pd.sleep`."),

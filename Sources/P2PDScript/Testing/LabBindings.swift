@@ -11,6 +11,7 @@ extension TestLab {
       ("lab_node", bound { [unowned self] in try bareNode($0) }),
       ("lab_script", bound { [unowned self] in try scriptNode($0) }),
       ("lab_client", bound { [unowned self] in try clientNode($0) }),
+      ("lab_stop", bound { [unowned self] in try stopNode($0) }),
       ("lab_link", bound { [unowned self] in try link($0) }),
       ("lab_reset", bound { [unowned self] in try reset($0) }),
       ("lab_vanish", bound { [unowned self] in try vanish($0) }),
@@ -105,6 +106,15 @@ extension TestLab {
       await script?.shutdown(deadline: .zero)
       throw error
     }
+  }
+
+  /// As a signal ends `p2pd-lua run`.
+  private func stopNode(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let found = try node(call, 0, "stop")
+    guard call.canWait else { return .wait }
+    let waiter = host.wait(call.wait)
+    host.loop.run { await self.end(found) }.assumeIsolated().whenComplete { _ in waiter.finish([]) }
+    return .wait
   }
 
   private func scriptOptions(_ configuration: NodeConfiguration) -> ScriptOptions {
@@ -204,8 +214,8 @@ extension TestLab {
   /// A copy of `p2pd.state` of a node's first handler.
   private func state(_ call: borrowing LuaCall) throws -> LuaReturn {
     let found = try node(call, 0, "state")
-    guard let script = found.script, let generation = script.loaded.first?.generation else {
-      throw Misuse("the node hosts no handler of a file: its state is that of the test")
+    guard let script = found.script, !script.isClosed, let generation = script.loaded.first?.generation else {
+      throw Misuse("the node hosts no handler of a file: its state is that of the test, or it was stopped")
     }
     let chunk = try script.vm.load("return require('p2pd').state", name: "=[p2pd.test]", environment: generation.environment)
     defer { script.vm.release(chunk) }

@@ -74,8 +74,8 @@ extension TestPrelude {
 
     check("equal equals", 2, function(expected, actual)
       local holds = expected == actual
-      local detail = not holds and same(expected, actual) and { "they look the same but are two tables; assert.same compares what is in them" }
-      return holds, show(expected), show(actual), detail or nil
+      local detail = not holds and is_plain(expected) and same(expected, actual) and { "they look the same but are two tables; assert.same compares what is in them" }
+      return holds, show(expected), show(actual), detail or not holds and explain(expected, actual) or nil
     end)
 
     check("same", 2, function(expected, actual)

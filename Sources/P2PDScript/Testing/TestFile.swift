@@ -31,6 +31,31 @@ public final class TestFile: @unchecked Sendable {
     }.get()
   }
 
+  /// Whether a file holds tests, by its name.
+  public static func isTest(_ path: String) -> Bool { path.hasSuffix("_test.lua") || path.hasSuffix("_spec.lua") }
+
+  /// Runs the file without its tests, and counts them.
+  static func count(_ path: String, options: ScriptOptions) async throws -> Int {
+    let time = try VirtualTime()
+    defer { time.stop() }
+    var all = TestOptions()
+    all.script = options
+    let (loop, chosen) = (TestLab.firstLoop(time, seed: 0), all)
+    return try await loop.run {
+      let file = try TestFile(path, chosen, loop) { _ in }
+      let count: Result<Int, any Error>
+      do {
+        count = .success(try file.load().count)
+      } catch let failure as LuaFailure {
+        count = .failure(ScriptError(file: path, failure))
+      } catch {
+        count = .failure(error)
+      }
+      await file.lab.close()
+      return try count.get()
+    }.get()
+  }
+
   private init(
     _ path: String, _ options: TestOptions, _ loop: VirtualLoop, _ listener: @escaping @Sendable (TestEvent) -> Void
   ) throws {

@@ -108,18 +108,22 @@ final class TestLab: @unchecked Sendable {
     let mine = nodes
     nodes = []
     client = nil
-    for node in mine where node.script == nil { try? await node.face.close(flush: Self.flushTime).get() }
+    for node in mine where node.script == nil { await end(node) }
     await pause(Self.settling)
     for node in mine {
       guard let script = node.script else { continue }
       leaks += leftovers(node, script)
-      try? await node.face.close(flush: Self.flushTime).get()
-      await script.shutdown(deadline: Self.flushTime)
+      await end(node)
     }
     leaks += endLeftovers()
     ownFolder?.remove()
     ownFolder = nil
     return leaks
+  }
+
+  func end(_ node: LabNode) async {
+    try? await node.face.close(flush: Self.flushTime).get()
+    await node.script?.shutdown(deadline: Self.flushTime)
   }
 
   /// After the last test.
@@ -190,7 +194,7 @@ final class TestLab: @unchecked Sendable {
   func runTask(_ function: LuaRef, _ arguments: [LuaValue]) async -> Result<[LuaValue], LuaFailure> {
     let result = await withCheckedContinuation { done in
       let owner = TestTask(host) { done.resume(returning: $0) }
-      do {
+      do throws(LuaFailure) {
         running = try host.vm.spawn(function, arguments, tag: owner.tag, wantsResults: true)
       } catch {
         owner.taskEnded(0, result: .failure(error), late: false)

@@ -54,6 +54,7 @@ extension TestPrelude {
     function lab.heal(a, b) host.lab_link("cut", a, b, 0) end
     function lab.reset(a, b) host.lab_reset(a, b) end
     function lab.vanish(node) host.lab_vanish(node) end
+    lab.stop = host.lab_stop
 
     lab.now, lab.sleep, lab.write, lab.read = host.lab_now, host.lab_sleep, host.lab_write, host.lab_read
     lab.errors, lab.log, lab.state, lab.reload = host.lab_errors, host.lab_log, host.lab_state, host.lab_reload

@@ -120,11 +120,9 @@ enum TestFiles {
   private static func inside(_ prefix: String, depth: Int) -> [String] {
     guard depth < deepest else { return [] }
     let names = (Files.names(in: prefix.isEmpty ? "." : prefix) ?? []).filter { !$0.hasPrefix(".") }
-    let files = names.filter { isTest($0) && !Files.isDirectory(prefix + $0) }.map { prefix + $0 }
+    let files = names.filter { TestFile.isTest($0) && !Files.isDirectory(prefix + $0) }.map { prefix + $0 }
     return files + names.filter { Files.isDirectory(prefix + $0) }.flatMap { inside(prefix + $0 + "/", depth: depth + 1) }
   }
-
-  static func isTest(_ name: String) -> Bool { name.hasSuffix("_test.lua") || name.hasSuffix("_spec.lua") }
 
   /// A link may lead back up.
   private static let deepest = 16
