@@ -29,7 +29,7 @@ final class TestLab: @unchecked Sendable {
   private var base = Holdings()
 
   /// A handler that a test hosts, or a bare node.
-  struct LabNode {
+  struct LabNode: @unchecked Sendable {
     let face: NodeFace
     let place: MemoryHost
     /// The VM of a handler's file.
