@@ -104,6 +104,15 @@ struct MappingTestTests {
     #expect(play.test.helpers.isEmpty)
   }
 
+  @Test("behind a symmetric NAT a liar's address is not taken for ours")
+  func liarAmongDifferent() {
+    let play = Play([a, b, c]) { server in
+      (server == b ? ep("198.18.0.1:666") : port(UInt16(truncatingIfNeeded: server.ip.high >> 32)), nil)
+    }
+    #expect(play.final?.mapping == .endpointDependent && play.final?.doubted == [b])
+    #expect(play.final?.mapped.allSatisfy { $0.ip == outside.ip } == true && play.final?.mapped.count == 2)
+  }
+
   @Test("two that contradict each other are not believed before a third speaks")
   func contradiction() {
     let play = Play([a, b, c]) { server in (server == a ? port(1) : server == b ? port(2) : port(2), nil) }

@@ -10,13 +10,16 @@ struct FilteringTestTests {
   private static let other = ep("198.51.100.2:3479")
 
   /// Which of the four questions are answered, in the order they are asked: elsewhere, other port, and their controls.
-  private func verdict(_ heard: [Bool], translated: Bool = true) -> NATBehaviour.Filtering? {
-    var test = FilteringTest(server: Self.server, other: Self.other, isTranslated: translated)
+  private func verdict(
+    _ heard: [Bool], _ mapping: NATBehaviour.Mapping = .endpointIndependent
+  ) -> NATBehaviour.Filtering? {
+    var test = FilteringTest(server: Self.server, other: Self.other, mapping: mapping)
     #expect(test.handle(.start) == [.bind(Self.server)])
     var questions: [FilteringTest.Question] = []
     for case .ask(let question) in test.handle(.bound) { questions.append(question) }
-    #expect(questions.map(\.isControl) == [false, false, true, true])
-    #expect(questions.map(\.from) == [Self.other, ep("198.51.100.1:3479"), Self.other, ep("198.51.100.1:3479")])
+    #expect(questions.map(\.isControl) == [false, false, true, true].prefix(heard.count))
+    #expect(questions.prefix(2).map(\.from) == [Self.other, ep("198.51.100.1:3479")])
+    #expect(questions.dropFirst(2).map(\.from) == questions.prefix(heard.count - 2).map(\.from))
     // Answers come at once, silence is known later.
     let order = questions.indices.sorted { heard[$0] && !heard[$1] }
     for index in order {
@@ -32,10 +35,10 @@ struct FilteringTestTests {
   @Test("everybody, hosts spoken to, ports spoken to")
   func classes() {
     #expect(verdict([true, true, true, true]) == .endpointIndependent)
-    #expect(verdict([true, true, true, true], translated: false) == NATBehaviour.Filtering.none)
+    #expect(verdict([true, true, true, true], .none) == NATBehaviour.Filtering.none)
     #expect(verdict([false, true, true, true]) == .addressDependent)
     #expect(verdict([false, false, true, true]) == .addressAndPortDependent)
-    #expect(verdict([false, false, true, true], translated: false) == .addressAndPortDependent)
+    #expect(verdict([false, false, true, true], .none) == .addressAndPortDependent)
   }
 
   @Test("silence of a server that does not do as it is asked means nothing")
@@ -46,9 +49,16 @@ struct FilteringTestTests {
     #expect(verdict([true, false, false, false]) == .endpointIndependent)
   }
 
+  @Test("behind a symmetric NAT there is no control")
+  func symmetric() {
+    #expect(verdict([true, true], .addressAndPortDependent) == .endpointIndependent)
+    #expect(verdict([false, true], .addressDependent) == .addressDependent)
+    #expect(verdict([false, false], .endpointDependent) == .addressAndPortDependent)
+  }
+
   @Test("a server that is gone")
   func failed() {
-    var test = FilteringTest(server: Self.server, other: Self.other, isTranslated: true)
+    var test = FilteringTest(server: Self.server, other: Self.other, mapping: .endpointIndependent)
     _ = test.handle(.start)
     #expect(test.handle(.failed) == [.finish(nil)])
     #expect(test.handle(.bound).isEmpty)

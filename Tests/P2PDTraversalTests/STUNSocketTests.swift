@@ -14,7 +14,7 @@ struct STUNSocketTests {
 
   /// A socket and a server, both on loopback; the body's promise ends the test.
   private func play<T: Sendable>(
-    _ behaviour: @escaping @Sendable (STUNMessage, Endpoint, Int) -> (STUNMessage, by: Int)? = { FakeServer.honest($0, $1, $2) },
+    _ behaviour: @escaping FakeServer.Behaviour = FakeServer.honest,
     _ body: @escaping @Sendable (STUNSocket, FakeServer, EventLoopPromise<T>) -> Void
   ) async throws -> T {
     try await onLoop { loop in
@@ -56,7 +56,7 @@ struct STUNSocketTests {
 
   @Test("silence, and answers from elsewhere, with another id or with what must be understood and is not, are a timeout")
   func timeout() async throws {
-    let lies: [@Sendable (STUNMessage, Endpoint, Int) -> (STUNMessage, by: Int)?] = [
+    let lies: [FakeServer.Behaviour] = [
       { _, _, _ in nil },
       { request, from, _ in FakeServer.honest(request, from, 1) },
       { _, from, index in FakeServer.honest(STUNMessage(.request, .binding), from, index) },

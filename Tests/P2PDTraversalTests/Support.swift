@@ -1,5 +1,4 @@
 import NIOCore
-import NIOPosix
 import P2PDNet
 import Testing
 
@@ -18,14 +17,13 @@ func at(_ milliseconds: Int64) -> NIODeadline { .uptimeNanoseconds(0) + .millise
 
 /// Runs the body on a loop of its own and waits for what its future has.
 func onLoop<T: Sendable>(_ body: @escaping @Sendable (any EventLoop) -> EventLoopFuture<T>) async throws -> T {
-  let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-  let loop = group.next()
+  let loop = try KernelLoop.start(name: "traversal")
   do {
     let result = try await loop.flatSubmit { body(loop) }.get()
-    try await group.shutdownGracefully()
+    try await loop.shutdownGracefully()
     return result
   } catch {
-    try? await group.shutdownGracefully()
+    try? await loop.shutdownGracefully()
     throw error
   }
 }
@@ -33,7 +31,7 @@ func onLoop<T: Sendable>(_ body: @escaping @Sendable (any EventLoop) -> EventLoo
 /// A STUN server of the test's own: answers as its closure says, and from which of its sockets. Confined to its loop.
 final class FakeServer: PipeSink, @unchecked Sendable {
   /// What comes back for a request from there, and by which socket (an index); nil for silence.
-  typealias Behaviour = (STUNMessage, _ from: Endpoint, _ at: Int) -> (STUNMessage, by: Int)?
+  typealias Behaviour = @Sendable (STUNMessage, _ from: Endpoint, _ at: Int) -> (STUNMessage, by: Int)?
 
   private(set) var sockets: [Pipe] = []
   private(set) var requests = 0

@@ -99,8 +99,6 @@ def check(lab, binary, home, servers, word=""):
     report = netcheck(lab, binary, home["hosts"][0]["name"], servers)
     v4, v6 = wanted(lab, home)
     wrong = differences(report, v4, "ipv4") + (differences(report, v6, "ipv6") if v6 else [])
-    if any(server.startswith("[") for server in servers) is False and v6:
-        wrong = differences(report, v4, "ipv4")
     outside = next(path["external"] for path in report["paths"] if path["family"] == "ipv4")
     if outside != ([] if home.opt("only") else [home["public"]]):
         wrong.append(f"outside address {outside}, not {home['public']}")

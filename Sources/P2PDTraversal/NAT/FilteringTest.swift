@@ -4,7 +4,8 @@ import P2PDNet
 /// answer from elsewhere. All questions leave at once.
 ///
 /// Silence counts only from a server that was heard to answer from elsewhere on a port that is open for it (the
-/// control), so one that does not do as it says leads to *unknown*.
+/// control), so one that does not do as it says leads to *unknown*. Behind a symmetric NAT no port is open for several
+/// addresses at once; there silence is taken for what it nearly always is.
 public struct FilteringTest: Sendable {
   public enum Event: Sendable {
     case start
@@ -33,7 +34,7 @@ public struct FilteringTest: Sendable {
   }
 
   public let server: Endpoint
-  private let isTranslated: Bool
+  private let mapping: NATBehaviour.Mapping
   private let elsewhere: Question
   private let otherPort: Question
   private var heard: [Question: Bool] = [:]
@@ -41,10 +42,10 @@ public struct FilteringTest: Sendable {
 
   /// - Parameters:
   ///   - other: the server's second address and port.
-  ///   - isTranslated: there is a NAT, not a firewall alone.
-  public init(server: Endpoint, other: Endpoint, isTranslated: Bool) {
+  ///   - mapping: what is known of it: where nothing is translated, no filter is *none*.
+  public init(server: Endpoint, other: Endpoint, mapping: NATBehaviour.Mapping) {
     self.server = server
-    self.isTranslated = isTranslated
+    self.mapping = mapping
     elsewhere = Question(isControl: false, change: [.ip, .port], from: other)
     otherPort = Question(isControl: false, change: .port, from: Endpoint(ip: server.ip, port: other.port))
   }
@@ -53,7 +54,7 @@ public struct FilteringTest: Sendable {
     guard !isOver else { return [] }
     switch event {
     case .start: return [.bind(server)]
-    case .bound: return [elsewhere, otherPort, elsewhere.control, otherPort.control].map { .ask($0) }
+    case .bound: return questions.map { .ask($0) }
     case .failed: return finish(nil)
     case .answered(let question): heard[question] = true
     case .silent(let question): heard[question] = false
@@ -63,12 +64,21 @@ public struct FilteringTest: Sendable {
 
   private mutating func conclude() -> [Action] {
     // What came in came through; no control is needed for that.
-    if heard[elsewhere] == true { return finish(isTranslated ? .endpointIndependent : NATBehaviour.Filtering.none) }
-    if heard[otherPort] == false, heard[otherPort.control] == true { return finish(.addressAndPortDependent) }
-    if heard[otherPort] == true, heard[elsewhere] == false, heard[elsewhere.control] == true {
-      return finish(.addressDependent)
+    if heard[elsewhere] == true {
+      return finish(mapping == .none ? NATBehaviour.Filtering.none : .endpointIndependent)
     }
-    return heard.count == 4 ? finish(nil) : []
+    if isSilent(otherPort), heard[elsewhere] != nil { return finish(.addressAndPortDependent) }
+    if heard[otherPort] == true, isSilent(elsewhere) { return finish(.addressDependent) }
+    return heard.count == questions.count ? finish(nil) : []
+  }
+
+  private var questions: [Question] {
+    [elsewhere, otherPort] + (mapping.isPredictable ? [elsewhere.control, otherPort.control] : [])
+  }
+
+  /// Nothing came where something would have, had the router let it in.
+  private func isSilent(_ question: Question) -> Bool {
+    heard[question] == false && (!mapping.isPredictable || heard[question.control] == true)
   }
 
   private mutating func finish(_ filtering: NATBehaviour.Filtering?) -> [Action] {

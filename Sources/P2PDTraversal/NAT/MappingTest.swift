@@ -108,11 +108,15 @@ public struct MappingTest: Sendable {
     guard let local, !voices.isEmpty else { return verdict }
     var counts: [Endpoint: Int] = [:]
     for voice in voices { counts[voice.mapped, default: 0] += 1 }
-    let leader = voices.map(\.mapped).max { counts[$0, default: 0] < counts[$1, default: 0] } ?? voices[0].mapped
+    // Counted from the last, so that of equals the first answer leads.
+    let leader = voices.reversed().map(\.mapped).max { counts[$0, default: 0] < counts[$1, default: 0] } ?? voices[0].mapped
     let agreeing = counts[leader, default: 0]
     guard agreeing * 2 > voices.count else {
-      // No majority: everybody is told something else. One of two may be wrong, so a third is waited for.
-      verdict.mapped = voices.map(\.mapped)
+      // No majority: everybody is told something else. One of two may be wrong, so a third is waited for. Routers have one
+      // outside address mostly, and who names another one is doubted.
+      let ip = mostCommon(voices.map(\.mapped.ip))
+      verdict.mapped = voices.map(\.mapped).filter { ip == nil || $0.ip == ip }
+      verdict.doubted = voices.filter { ip != nil && $0.mapped.ip != ip }.map(\.server)
       if voices.count >= 3 || pending.isEmpty { verdict.mapping = dependence() }
       return verdict
     }
@@ -126,6 +130,11 @@ public struct MappingTest: Sendable {
       verdict.mapping = byPort(leader) ?? .endpointIndependent
     }
     return verdict
+  }
+
+  /// What more than half of them are.
+  private func mostCommon(_ ips: [IPAddress]) -> IPAddress? {
+    ips.first { ip in ips.count { $0 == ip } * 2 > ips.count }
   }
 
   /// One voice for each address of a server: the first answer it gave. Second addresses speak only where there is no

@@ -222,10 +222,8 @@ public final class NATProbe: @unchecked Sendable {
   }
 
   private func startFiltering() {
-    guard let helper = udpRun?.test.helpers.first else { return endOne() }
-    let test = FilteringTest(
-      server: helper.server, other: helper.other, isTranslated: report.udp.mapping != NATBehaviour.Mapping.none)
-    filtering = test
+    guard let mapping = report.udp.mapping, let helper = udpRun?.test.helpers.first else { return endOne() }
+    filtering = FilteringTest(server: helper.server, other: helper.other, mapping: mapping)
     filter(.start)
   }
 

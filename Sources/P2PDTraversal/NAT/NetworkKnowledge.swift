@@ -184,8 +184,11 @@ public final class NetworkKnowledge: @unchecked Sendable {
 
   /// The servers' addresses; names that cannot be looked up in time are left out.
   private func endpoints(_ family: AddressFamily) -> EventLoopFuture<[Endpoint]> {
+    guard let network = try? loop.requireNetwork("look up the STUN servers") else {
+      return loop.makeSucceededFuture([])
+    }
     let lookups = servers.map { server in
-      Resolver.resolve(server.host, families: [family], timeout: Self.lookupPatience, on: loop)
+      network.resolve(server.host, families: [family], timeout: Self.lookupPatience)
         .map { $0.prefix(1).map { Endpoint(ip: $0, port: server.port) } }
         .recover { _ in [] }
     }
