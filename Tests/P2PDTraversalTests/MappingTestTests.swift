@@ -152,7 +152,9 @@ struct MappingTestTests {
   func helpers() {
     let silent = Play([a, b]) { server in server == a2 ? nil : (outside, server == a ? a2 : nil) }
     #expect(silent.test.helpers.isEmpty && silent.final?.mapping == .endpointIndependent)
-    let many = (1...20).map { Endpoint(ip: IPAddress(family: .v4, high: UInt64(0xc633_6400 + $0) << 32, low: 0), port: 3478) }
+    let many = (1...20).map {
+      Endpoint(ip: IPAddress(family: .v4, high: UInt64(0xc633_6400 + $0) << 32, low: 0), port: 3478)
+    }
     let play = Play(many) { server in
       (outside, Endpoint(ip: IPAddress(family: .v4, high: server.ip.high + 100 << 32, low: 0), port: 9))
     }

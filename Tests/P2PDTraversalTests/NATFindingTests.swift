@@ -23,7 +23,8 @@ struct FilteringTestTests {
     // Answers come at once, silence is known later.
     let order = questions.indices.sorted { heard[$0] && !heard[$1] }
     for index in order {
-      for case .finish(let filtering) in test.handle(heard[index] ? .answered(questions[index]) : .silent(questions[index]))
+      for case .finish(let filtering) in test.handle(
+        heard[index] ? .answered(questions[index]) : .silent(questions[index]))
       {
         return filtering
       }
@@ -91,7 +92,8 @@ struct PortAllocationTests {
     var taken = inside
     taken[3] = 61000
     #expect(allocation(taken) == "preserve")
-    #expect(allocation([20000, 20100, 20200, 20300, 20400, 20500, 20600, 20700]) == "random", "a step of 100 is no step")
+    #expect(
+      allocation([20000, 20100, 20200, 20300, 20400, 20500, 20600, 20700]) == "random", "a step of 100 is no step")
     #expect(allocation([20000, 20000, 20000, 20000, 20000]) == "random")
   }
 

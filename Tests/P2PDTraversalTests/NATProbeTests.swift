@@ -24,7 +24,8 @@ struct NATProbeTests {
         }
         let other = late.server?.endpoints[index ^ 3] ?? from
         let answer = STUNMessage(
-          .success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(from), .otherAddress(other)])
+          .success, .binding, transaction: request.transaction,
+          attributes: [.xorMappedAddress(from), .otherAddress(other)])
         return (answer, by)
       }.map { server in
         late.server = server
@@ -45,7 +46,8 @@ struct NATProbeTests {
       servers(loop).flatMap { servers in
         let told = Told()
         let probe = NATProbe(
-          interface: "lo", local: IPAddress.loopback(.v4), servers: servers.map { $0.endpoints[0] }, schedule: Self.hasty,
+          interface: "lo", local: IPAddress.loopback(.v4), servers: servers.map { $0.endpoints[0] },
+          schedule: Self.hasty,
           on: loop
         ) { told.reports.append($0) }
         probe.start()
@@ -77,7 +79,8 @@ struct NATProbeTests {
           FakeServer.start([place], on: loop) { request, from, index in
             let mapped = Endpoint(ip: ep("127.9.9.9:0").ip, port: from.port ^ 0 &- 1000)
             return (
-              STUNMessage(.success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(mapped)]),
+              STUNMessage(
+                .success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(mapped)]),
               index
             )
           }
@@ -102,7 +105,8 @@ struct NATProbeTests {
       FakeServer.start([loopback], on: loop) { _, _, _ in nil }.flatMap { server in
         let told = Told()
         let probe = NATProbe(
-          interface: "lo", local: .loopback(.v4), servers: server.endpoints, on: loop) { told.reports.append($0) }
+          interface: "lo", local: .loopback(.v4), servers: server.endpoints, on: loop
+        ) { told.reports.append($0) }
         probe.start()
         probe.cancel()
         return probe.finished.map { _ in
@@ -120,7 +124,9 @@ struct NetworkKnowledgeTests {
   private func nic(_ name: String, _ index: UInt32, _ ips: [String], up: Bool = true) -> NetworkInterface {
     NetworkInterface(
       name: name, index: index, flags: up ? [.up, .running] : [.up],
-      addresses: ips.compactMap { IPAddress($0) }.map { InterfaceAddress(ip: $0, prefixLength: $0.family == .v4 ? 24 : 64) })
+      addresses: ips.compactMap { IPAddress($0) }.map {
+        InterfaceAddress(ip: $0, prefixLength: $0.family == .v4 ? 24 : 64)
+      })
   }
 
   @Test("private addresses share a path, public ones have one, link-local and downed ones none")

@@ -109,7 +109,9 @@ struct STUNCodecTests {
     let id = try #require(STUNTransactionID(hex("0102030405060708090a0b0c0d0e0f10")[...]))
     let answer = STUNMessage(
       .success, .binding, transaction: id,
-      attributes: [.mappedAddress(Self.v4), .sourceAddress(ep("192.0.2.1:3478")), .changedAddress(ep("192.0.2.2:3479"))])
+      attributes: [
+        .mappedAddress(Self.v4), .sourceAddress(ep("192.0.2.1:3478")), .changedAddress(ep("192.0.2.2:3479")),
+      ])
     let read = try STUNMessage(decoding: try answer.encoded())
     #expect(!read.transaction.hasMagicCookie && read.transaction == id)
     #expect(read.mapped == Self.v4 && read.other == ep("192.0.2.2:3479"))

@@ -49,12 +49,15 @@ struct STUNSocketTests {
     let isRoundTrip: Bool = try await play({ request, from, index in
       first.next() == 1 ? nil : FakeServer.honest(request, from, index)
     }) { socket, server, promise in
-      socket.bind(server.endpoints[0], schedule: Self.hasty) { promise.completeWith($0.map(\.isRoundTrip).mapError { $0 }) }
+      socket.bind(server.endpoints[0], schedule: Self.hasty) {
+        promise.completeWith($0.map(\.isRoundTrip).mapError { $0 })
+      }
     }
     #expect(!isRoundTrip)
   }
 
-  @Test("silence, and answers from elsewhere, with another id or with what must be understood and is not, are a timeout")
+  @Test(
+    "silence, and answers from elsewhere, with another id or with what must be understood and is not, are a timeout")
   func timeout() async throws {
     let lies: [FakeServer.Behaviour] = [
       { _, _, _ in nil },
@@ -77,7 +80,8 @@ struct STUNSocketTests {
 
   @Test("a change of the answer's source is taken from there alone")
   func change() async throws {
-    let source: Bool = try await play({ request, from, _ in FakeServer.honest(request, from, 1) }) { socket, server, promise in
+    let source: Bool = try await play({ request, from, _ in FakeServer.honest(request, from, 1) }) {
+      socket, server, promise in
       let other = server.endpoints[1]
       socket.bind(server.endpoints[0], change: .port, from: .endpoint(other)) {
         promise.completeWith($0.map { $0.source == other }.mapError { $0 })

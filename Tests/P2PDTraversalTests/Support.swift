@@ -62,7 +62,9 @@ final class FakeServer: PipeSink, @unchecked Sendable {
       let index = sockets.firstIndex(where: { $0 === pipe })
     else { return true }
     requests += 1
-    guard let (answer, socket) = behaviour(request, source, index), let bytes = try? answer.encoded() else { return true }
+    guard let (answer, socket) = behaviour(request, source, index), let bytes = try? answer.encoded() else {
+      return true
+    }
     _ = bytes.withUnsafeBytes { sockets[socket].send($0, to: sockets[socket].peer(for: source)) }
     return true
   }

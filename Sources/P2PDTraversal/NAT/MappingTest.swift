@@ -109,7 +109,8 @@ public struct MappingTest: Sendable {
     var counts: [Endpoint: Int] = [:]
     for voice in voices { counts[voice.mapped, default: 0] += 1 }
     // Counted from the last, so that of equals the first answer leads.
-    let leader = voices.reversed().map(\.mapped).max { counts[$0, default: 0] < counts[$1, default: 0] } ?? voices[0].mapped
+    let leader =
+      voices.reversed().map(\.mapped).max { counts[$0, default: 0] < counts[$1, default: 0] } ?? voices[0].mapped
     let agreeing = counts[leader, default: 0]
     guard agreeing * 2 > voices.count else {
       // No majority: everybody is told something else. One of two may be wrong, so a third is waited for. Routers have one

@@ -71,7 +71,8 @@ extension NATReport {
   private var hairpinSentence: String? {
     switch hairpin {
     case .no?:
-      return "Two hosts behind this router cannot reach each other by its outside address; on one LAN they use their own."
+      return
+        "Two hosts behind this router cannot reach each other by its outside address; on one LAN they use their own."
     default: return nil
     }
   }
@@ -91,7 +92,8 @@ extension NATReport {
       return "Nothing is needed: others can connect to this host directly."
     }
     if some({ $0.carrierNAT == true }) {
-      return "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
+      return
+        "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
     }
     if some({ $0.leading.mapping?.isPredictable == true }) {
       return "Peers behind ordinary routers will be reached by hole punching. Allow UPnP or NAT-PMP at the router, or "

@@ -64,8 +64,9 @@ public final class STUNSocket: PipeSink, @unchecked Sendable {
   ///   - bind: an address of this host; a wildcard one leaves ``local`` without the address that servers can be compared
   ///     with. Port 0 lets the kernel choose.
   ///   - interface: held to it; nil for the kernel's choice.
-  public static func open(bind: Endpoint, interface: String? = nil, on loop: any EventLoop) -> EventLoopFuture<STUNSocket>
-  {
+  public static func open(bind: Endpoint, interface: String? = nil, on loop: any EventLoop) -> EventLoopFuture<
+    STUNSocket
+  > {
     var conf = PipeConf()
     conf.interface = interface
     return PipeOpener.open(.udp, bind: bind, conf: conf, on: loop).flatMapThrowing { pipe in

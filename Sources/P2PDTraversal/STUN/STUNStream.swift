@@ -70,7 +70,8 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
     do throws(STUNError) {
       let bytes = try message.encoded(key: key)
       guard pipe.isOpen, open.count < Self.mostOpen else {
-        return later(done, NetError(pipe.isOpen ? .limit : .closed, what, cause: "the connection is closed or too busy"))
+        return later(
+          done, NetError(pipe.isOpen ? .limit : .closed, what, cause: "the connection is closed or too busy"))
       }
       if case .failed(let error) = bytes.withUnsafeBytes({ pipe.send($0) }) { return later(done, error) }
       let patience = schedule.total

@@ -44,7 +44,8 @@ struct Netcheck: AsyncParsableCommand {
 
   func run() async throws {
     if try Environment.flag("P2PD_OFFLINE") {
-      throw Failure("netcheck asks servers on the Internet, and P2PD_OFFLINE forbids that", remedy: "Unset it for this.")
+      throw Failure(
+        "netcheck asks servers on the Internet, and P2PD_OFFLINE forbids that", remedy: "Unset it for this.")
     }
     let snapshot: NetworkSnapshot
     do {
@@ -61,8 +62,10 @@ struct Netcheck: AsyncParsableCommand {
       knowledge.update(snapshot, only: only)
       return knowledge.settled().map { () -> [NATReport] in
         knowledge.close()
-        return knowledge.reports.sorted { ($0.key.index, $0.key.family.rawValue) < ($1.key.index, $1.key.family.rawValue) }
-          .map(\.value)
+        return knowledge.reports.sorted {
+          ($0.key.index, $0.key.family.rawValue) < ($1.key.index, $1.key.family.rawValue)
+        }
+        .map(\.value)
       }
     }.get()
     if json {
@@ -106,7 +109,8 @@ enum NetcheckText {
     report.servers.map { finding in
       let name = "    \(finding.transport.rawValue) \(finding.server)"
       if let problem = finding.problem { return "\(name): \(problem)\n" }
-      let time = finding.roundTrip.map { " in \($0.nanoseconds / 100_000 / 10).\($0.nanoseconds / 100_000 % 10) ms" } ?? ""
+      let time =
+        finding.roundTrip.map { " in \($0.nanoseconds / 100_000 / 10).\($0.nanoseconds / 100_000 % 10) ms" } ?? ""
       return "\(name): \(finding.mapped.map(\.description) ?? "no answer")\(time)\n"
     }.joined()
   }
@@ -129,7 +133,8 @@ enum NetcheckText {
       ("udp", json(report.udp)), ("tcp", json(report.tcp)),
       ("hairpin", report.hairpin.map { .string($0.rawValue) } ?? .null),
       ("carrier_nat", report.carrierNAT.map { .bool($0) } ?? .null),
-      ("nat_type", .int(Int(report.p2pdType))), ("delta_type", .int(Int(delta.type))), ("delta_value", .int(delta.value)),
+      ("nat_type", .int(Int(report.p2pdType))), ("delta_type", .int(Int(delta.type))),
+      ("delta_value", .int(delta.value)),
       ("round_trip_us", microseconds(report.roundTrip)), ("complete", .bool(report.isComplete)),
       ("words", .array(report.sentences.map { .string($0) })),
       ("servers", .array(report.servers.map(json))),
