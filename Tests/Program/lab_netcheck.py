@@ -107,6 +107,20 @@ def check(lab, binary, home, servers, word=""):
     return wrong and [name + ": " + text for text in wrong]
 
 
+def script(lab, binary, home):
+    """The same as Lua sees it."""
+    claim, _ = wanted(lab, home)
+    arguments = [home["public"], str(claim["nat_type"]), claim["udp.mapping"]]
+    done = subprocess.run(
+        ["ip", "netns", "exec", lab.ns(home["hosts"][0]["name"]), binary, "exec",
+         os.path.join(ROOT, "Tests/Program/lua/stun.lua"), *arguments],
+        capture_output=True, text=True, timeout=60,
+        env={**os.environ, "P2PD_STUN": ",".join(f"{SRV[i]}:3478" for i in (1, 2, 3))})
+    held = (done.returncode, done.stdout) == (0, "all held\n")
+    print(f"{home.name} from Lua: " + ("ok" if held else done.stderr), flush=True)
+    return [] if held else [f"{home.name} from Lua: {done.stdout}{done.stderr}"]
+
+
 def main():
     lab, binary = Lab(sys.argv[1]).load(), sys.argv[2]
     servers = [f"{SRV[i]}:3478" for i in (1, 2, 3, 4)] + [f"[{SRV6[i]}]:3478" for i in (1, 2, 3)]
@@ -119,6 +133,8 @@ def main():
             wrong += found or []
     for home in alone:
         wrong += check(lab, binary, home, servers) or []
+    for name in ("pr", "sr", "fw"):
+        wrong += script(lab, binary, lab.nodes[name])
     liar = subprocess.Popen(
         ["ip", "netns", "exec", lab.ns("srv"), sys.executable, "-c", LIAR, SRV[10]], stdout=subprocess.PIPE, text=True)
     try:

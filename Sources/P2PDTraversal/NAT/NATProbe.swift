@@ -34,6 +34,7 @@ public final class NATProbe: @unchecked Sendable {
   private var openEnds = 0
 
   /// - Parameters:
+  ///   - interface: empty for the kernel's choice.
   ///   - servers: endpoints of the path's family, asked all at once.
   ///   - changed: called on the loop with every better report.
   public init(
@@ -49,7 +50,7 @@ public final class NATProbe: @unchecked Sendable {
   }
 
   /// Held to the interface; this host's own servers are reached by loopback only.
-  private var hold: String? { report.local.isLoopback ? nil : report.interface }
+  private var hold: String? { report.local.isLoopback || report.interface.isEmpty ? nil : report.interface }
 
   public func start() {
     guard !servers.isEmpty else { return finish() }

@@ -31,15 +31,8 @@ struct Netcheck: AsyncParsableCommand {
   func validate() throws { _ = try servers() }
 
   private func servers() throws -> [STUNServer] {
-    let fromEnvironment = (Environment.value("P2PD_STUN") ?? "").split(separator: ",").map(String.init)
-    let texts = stun.isEmpty ? fromEnvironment : stun
-    guard !texts.isEmpty else { return STUNServer.wellKnown }
-    return try texts.map { text in
-      guard let server = STUNServer(text) else {
-        throw ValidationError("\"\(text)\" is no STUN server; give HOST or HOST:PORT.")
-      }
-      return server
-    }
+    if !stun.isEmpty { return try StunServers.read(stun) }
+    return try StunServers.fromEnvironment() ?? STUNServer.wellKnown
   }
 
   func run() async throws {
