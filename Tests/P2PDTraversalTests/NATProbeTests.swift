@@ -165,4 +165,60 @@ struct NetworkKnowledgeTests {
     }
     #expect(counts == [1, 1, 1, 0])
   }
+
+  /// Stands on loopback under another name, so that a server of the test can be asked.
+  private func snapshot(_ gateway: String, _ ips: [String] = ["127.0.0.1"]) -> NetworkSnapshot {
+    NetworkSnapshot(
+      interfaces: [nic("net", 2, ips)],
+      defaultRoutes: [.v4: DefaultRoute(family: .v4, interfaceIndex: 2, gateway: IPAddress(gateway))])
+  }
+
+  @Test("a change of the router is measured anew, what did not change is not; routes get their outside addresses")
+  func measured() async throws {
+    let words: [String] = try await onLoop { loop in
+      FakeServer.start([loopback], on: loop) { request, from, index in
+        let mapped = Endpoint(ip: ep("127.9.9.9:0").ip, port: from.port)
+        return (
+          STUNMessage(.success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(mapped)]), index
+        )
+      }.flatMap { server in
+        let knowledge = NetworkKnowledge(
+          servers: server.endpoints.map { STUNServer($0) },
+          schedule: .init(rto: .milliseconds(30), requests: 2, lastWait: 2), on: loop)
+        let seen = Seen()
+        knowledge.changed = { seen.changes += 1 }
+        func look() {
+          let route = knowledge.routes(of: self.nic("net", 2, ["127.0.0.1"]), .v4).first
+          seen.words.append(
+            "\(route?.extIPs.map(\.description) ?? []) \(seen.changes > 0) \(server.requests > seen.requests)")
+          seen.changes = 0
+          seen.requests = server.requests
+        }
+        knowledge.update(self.snapshot("192.168.1.1"))
+        look()
+        return knowledge.settled().flatMap {
+          look()
+          knowledge.update(self.snapshot("192.168.1.1"))
+          return knowledge.settled()
+        }.flatMap {
+          look()
+          knowledge.update(self.snapshot("192.168.1.2"))
+          return knowledge.settled()
+        }.map {
+          look()
+          knowledge.close()
+          server.close()
+          return seen.words
+        }
+      }
+    }
+    let known = "[\"127.9.9.9\"]"
+    #expect(words == ["[] true false", "\(known) true true", "\(known) true false", "\(known) true true"])
+  }
+
+  private final class Seen: @unchecked Sendable {
+    var words: [String] = []
+    var changes = 0
+    var requests = 0
+  }
 }
