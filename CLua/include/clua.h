@@ -198,7 +198,8 @@ int32_t clua_resume(clua_vm *vm, uint64_t task, uint64_t wait /* 0: whatever it 
 int32_t clua_run_one(clua_vm *vm);
 uint64_t clua_last_started(const clua_vm *vm);  // the task the last clua_start made
 const clua_end *clua_last_end(const clua_vm *vm);
-void clua_end_taken(clua_vm *vm);  // after every CLUA_DONE and CLUA_FAILED, once the values are copied
+// After every CLUA_FAILED, and CLUA_DONE of a task whose results are wanted, once the values are copied.
+void clua_end_taken(clua_vm *vm);
 void clua_run_ready_begin(clua_vm *vm);
 bool clua_run_ready_end(clua_vm *vm);  // true: more is ready (`ready` was called)
 // The present or next wait, and each later one, raises {code =, reason =, message = "code: reason"}. The first cancel wins.
