@@ -355,6 +355,7 @@ static void bursts(void) {  // many tasks at once: their coroutines are kept for
 
 static void pages(void) {  // small blocks of every size, in waves: what a burst took is given back
   clua_limits limits = default_limits;
+  limits.run_us = 20000000;
   harness *h = harness_open(&limits, false);
   clua_stats s;
   clua_gc_cycle(h->vm);
