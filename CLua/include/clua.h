@@ -128,6 +128,9 @@ int32_t clua_environment_module(clua_vm *vm, int32_t environment, const char *na
 int32_t clua_environment_files(clua_vm *vm, int32_t environment, clua_values *out);
 // The object is retained until the environment was collected, or gets another one: proof that nothing holds it.
 int32_t clua_set_sentinel(clua_vm *vm, int32_t environment, void *object);
+// A function that, run as a task with no arguments, says what keeps the environment with that sentinel alive: a path
+// from the registry, or nil if nothing does. It looks at the whole heap.
+int32_t clua_holder_search(clua_vm *vm, void *object, int32_t *function);
 // A host function (path, tag of the environment) -> bytes | nil: where `require`, `loadfile` and `dofile` get text from.
 // -1: from the disk.
 void clua_set_reader(clua_vm *vm, int32_t function);
