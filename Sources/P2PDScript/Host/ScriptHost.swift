@@ -27,6 +27,8 @@ public final class ScriptHost: @unchecked Sendable {
   /// Calls of generations that do not serve yet.
   var stagedCalls: [ObjectIdentifier: StagedCall] = [:]
   var reloadListeners: [@Sendable (ReloadReport) -> Void] = []
+  /// Called when the protocols may be made of other files than before.
+  var trackingChanged: (() -> Void)?
   /// Generations that have ended and whose Lua side has not been collected yet.
   var uncollected: [Int64: GenerationInfo] = [:]
   var isCollecting = false
@@ -99,6 +101,7 @@ public final class ScriptHost: @unchecked Sendable {
   func makeGeneration(name: String, path: String, sources: SourceReader = SourceReader()) -> Generation {
     lastGeneration += 1
     let generation = Generation(id: lastGeneration, name: name, path: path, host: self, sources: sources)
+    sources.grew = { [unowned self] in trackingChanged?() }
     generations[lastGeneration] = generation
     return generation
   }

@@ -39,11 +39,16 @@ extension ScriptHost {
       host.hosted.filter { name == nil ? $0.canRollBack : $0.name == name }.map { ($0.name, $0.canRollBack) }
     }
     guard !targets.isEmpty, targets.allSatisfy({ $0.1 }) else {
-      let what = name.map { "no earlier generation of the protocol '\($0)' is known" } ?? "no protocol has an earlier generation"
+      let what =
+        name.map { "no earlier generation of the protocol '\($0)' is known" } ?? "no protocol has an earlier generation"
       throw ScriptError(file: "", message: targets.isEmpty && name != nil ? await unknown(name ?? "") : what)
     }
-    return await reports { _ in targets.map(\.0) } each: { host, name, done in
-      guard let hosted = host.hosted.first(where: { $0.name == name }) else { return done(host.notHosted(name, trigger)) }
+    return await reports { _ in
+      targets.map(\.0)
+    } each: { host, name, done in
+      guard let hosted = host.hosted.first(where: { $0.name == name }) else {
+        return done(host.notHosted(name, trigger))
+      }
       hosted.rollBackByHand(trigger: trigger, done: done)
     }
   }
@@ -59,15 +64,17 @@ extension ScriptHost {
 
   /// The same with what each held when it was read; nil: it was not there.
   public func trackedContents() async -> [String: [String: ContentHash?]] {
-    await onLoop { host in
-      var all: [String: [String: ContentHash?]] = [:]
-      for hosted in host.hosted { all[hosted.name] = hosted.tracked.files }
-      for (path, sources) in host.pending { all[path] = sources.snapshot.files }
-      return all
-    }
+    await onLoop { $0.tracked }
   }
 
   // MARK: On the loop
+
+  var tracked: [String: [String: ContentHash?]] {
+    var all: [String: [String: ContentHash?]] = [:]
+    for hosted in hosted { all[hosted.name] = hosted.tracked.files }
+    for (path, sources) in pending { all[path] = sources.snapshot.files }
+    return all
+  }
 
   func reload(named name: String, _ request: ReloadRequest) {
     if let hosted = hosted.first(where: { $0.name == name }) { return hosted.reload(request) }
@@ -99,6 +106,7 @@ extension ScriptHost {
     default: logger.notice("\(report)")
     }
     for listener in reloadListeners { listener(report) }
+    trackingChanged?()
   }
 
   private func reports(

@@ -72,6 +72,9 @@ final class SourceReader {
   /// What was read off the loop before, or kept from an earlier generation; the rest is read when it is asked for.
   private let prepared: SourceSnapshot
 
+  /// Called when there is one more file than before: a script may require and watch files long after it was loaded.
+  var grew: (() -> Void)?
+
   init(prepared: SourceSnapshot = SourceSnapshot()) { self.prepared = prepared }
 
   /// The bytes of a Lua file; nil where there is none. Throws ScriptError for one that cannot be read.
@@ -84,12 +87,15 @@ final class SourceReader {
       content = try ScriptFiles.readIfThere(path)
     }
     snapshot.add(path, content)
+    grew?()
     return content
   }
 
   /// A data file the script wants to hear of. Hashed now, before the script reads it, so that no change is missed.
   func watch(_ path: String) {
     dataPaths.insert(path)
-    if snapshot.files[path] == nil { snapshot.add(data: path, ScriptFiles.hash(ofData: path)) }
+    guard snapshot.files[path] == nil else { return }
+    snapshot.add(data: path, ScriptFiles.hash(ofData: path))
+    grew?()
   }
 }
