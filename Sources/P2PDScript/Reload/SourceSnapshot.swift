@@ -71,6 +71,8 @@ final class SourceReader {
   private(set) var dataPaths: Set<String> = []
   /// What was read off the loop before, or kept from an earlier generation; the rest is read when it is asked for.
   private let prepared: SourceSnapshot
+  /// Called when a file was read that was not known before.
+  var grew: (() -> Void)?
 
   /// Called when there is one more file than before: a script may require and watch files long after it was loaded.
   var grew: (() -> Void)?
