@@ -4,9 +4,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 
-from program import PATIENCE, Left, ProgramTest, left, read_line, read_until, wait_for_signal_handler
+from program import (
+    BINARY, PATIENCE, Left, ProgramTest, Terminal, end, left, read_line, read_until, wait_for_signal_handler)
 
 
 def says(word, more=""):
@@ -106,7 +108,7 @@ class Watch(ProgramTest):
         self.assertEqual(talk.ask(), "v1")
         self.write("probe.lua", "local M = {}\nfunction M.msg_cb( end\nreturn M\n")
         log = read_until(process.stderr, "probe.lua:2:")
-        self.assertIn("generation 1 serves on", log)
+        self.assertIn("not reloaded, generation 1 serves on", log)
         self.assertEqual(talk.ask(), "v1")
         self.write("probe.lua", says("v2"))
         talk.until("v2", "v1")
@@ -130,6 +132,36 @@ class Watch(ProgramTest):
         os.mkdir(os.path.join(self.folder, "sub"))
         self.write("sub/part.lua", 'return { word = "v2" }')
         talk.until("v2", "v1")
+
+    def test_a_module_that_is_required_late(self):
+        self.write("late.lua", 'return "v1"')
+        text = says("x").replace('"x "', 'require("late") .. " "')
+        process, address = self.host(text)
+        talk = Talk(self, address)
+        self.assertEqual(talk.ask(), "v1")
+        self.save_over("late.lua", 'return "v2"')
+        talk.until("v2", "v1")
+
+    def test_without_inotify_the_files_are_polled_and_the_setting_is_named(self):
+        # In a user namespace of its own that may have no inotify instance.
+        enter = "echo 0 > /proc/sys/user/max_inotify_instances"
+        if subprocess.run(["unshare", "-Ur", "sh", "-c", enter], capture_output=True, check=False).returncode != 0:
+            self.skipTest("user namespaces are not allowed here")
+        script = self.write("probe.lua", says("v1"))
+        process = subprocess.Popen(
+            ["unshare", "-Ur", "sh", "-c", enter + '; exec "$@"', "sh", BINARY, "run", "--ephemeral", "--listen", "127.0.0.1",
+             "--port", "0", script],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=self.environment())
+        self.addCleanup(end, process)
+        address = read_line(process.stdout).strip()
+        self.assertTrue(address.startswith("p2pd1"), Left(process))
+        read_until(process.stderr, "sysctl fs.inotify.max_user_instances=")
+        talk = Talk(self, address)
+        self.assertEqual(talk.ask(), "v1")
+        self.save_over("probe.lua", says("v2"))
+        talk.until("v2", "v1")
+        self.write("probe.lua", says("v3"))
+        talk.until("v3", "v2")
 
     def test_hangup_reloads_all_and_ends_nothing(self):
         first, second = self.write("a.lua", says("a1")), self.write("b.lua", says("b1"))
@@ -155,8 +187,6 @@ class Watch(ProgramTest):
         self.assertEqual(sorted(self.serving(left(process))), ["a", "b"], "content that is the same is no reload")
 
     def test_a_terminal_that_is_closed_ends_the_node(self):
-        from program import Terminal
-
         terminal = Terminal(
             self, "run", "--ephemeral", "--listen", "127.0.0.1", "--port", "0", self.write("probe.lua", says("v1")))
         terminal.expect("Control-C")

@@ -29,8 +29,6 @@ public final class ScriptHost: @unchecked Sendable {
   var trackedListeners: [@Sendable () -> Void] = []
   private var isTellingOfFiles = false
   var reloadListeners: [@Sendable (ReloadReport) -> Void] = []
-  /// Called when the protocols may be made of other files than before.
-  var trackingChanged: (() -> Void)?
   /// Generations that have ended and whose Lua side has not been collected yet.
   var uncollected: [Int64: GenerationInfo] = [:]
   var isCollecting = false
@@ -105,7 +103,6 @@ public final class ScriptHost: @unchecked Sendable {
   func makeGeneration(name: String, path: String, sources: SourceReader = SourceReader()) -> Generation {
     lastGeneration += 1
     let generation = Generation(id: lastGeneration, name: name, path: path, host: self, sources: sources)
-    sources.grew = { [unowned self] in trackingChanged?() }
     generations[lastGeneration] = generation
     sources.grew = { [weak self, weak generation] in
       if let generation, generation.phase != .loading { self?.trackedFilesGrew() }

@@ -112,7 +112,6 @@ extension ScriptHost {
     default: logger.notice("\(report)")
     }
     for listener in reloadListeners { listener(report) }
-    trackingChanged?()
   }
 
   private func reports(

@@ -74,9 +74,6 @@ final class SourceReader {
   /// Called when a file was read that was not known before.
   var grew: (() -> Void)?
 
-  /// Called when there is one more file than before: a script may require and watch files long after it was loaded.
-  var grew: (() -> Void)?
-
   init(prepared: SourceSnapshot = SourceSnapshot()) { self.prepared = prepared }
 
   /// The bytes of a Lua file; nil where there is none. Throws ScriptError for one that cannot be read.

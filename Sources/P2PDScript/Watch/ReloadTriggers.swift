@@ -17,13 +17,15 @@ public final class ReloadTriggers: @unchecked Sendable {  // confined to the hos
   /// - Parameter folders: hosted folders, as they were given to be loaded.
   /// - Throws: NetError where the system gives no thread or descriptor for it.
   public static func start(_ host: ScriptHost, folders: [String], logger: Logger) async throws -> ReloadTriggers {
-    return try await host.loop.submit {
+    let triggers = try await host.loop.submit {
       let triggers = ReloadTriggers(host, folders)
       triggers.watch = try SourceWatch(on: host.loop, logger: logger) { [weak triggers] in triggers?.changed($0) }
-      host.trackingChanged = { [weak triggers] in triggers?.trackLater() }
       triggers.work()
       return triggers
     }.get()
+    host.onReload { [weak triggers] _ in triggers?.trackLater() }
+    host.onTrackedFiles { [weak triggers] in triggers?.trackLater() }
+    return triggers
   }
 
   private init(_ host: ScriptHost, _ folders: [String]) {
@@ -35,7 +37,6 @@ public final class ReloadTriggers: @unchecked Sendable {  // confined to the hos
   public func close() async {
     let closed = try? await host.loop.submit {
       self.isClosed = true
-      self.host.trackingChanged = nil
       return self.watch?.close()
     }.get()
     try? await closed?.get()
