@@ -61,7 +61,7 @@ struct Run: AsyncParsableCommand {
     withExtendedLifetime(signals) {}
   }
 
-  private func announce(_ node: Node, _ protocols: [ScriptProtocol]) {
+  private func announce(_ node: Node, _ protocols: [HostedProtocol]) {
     let console = Console.shared
     if !log.quiet {
       let names = protocols.map { $0.name.isEmpty ? "the default protocol" : $0.name }.joined(separator: ", ")
