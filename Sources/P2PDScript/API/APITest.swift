@@ -140,6 +140,22 @@ extension API {
     fn(
       "lab.stop", [node], waits: true,
       "Ends a node as a signal ends `p2pd-lua run`: its script's `stop` runs, its pipes are flushed and closed."),
+    fn(
+      "lab.reload", [node, opt("source", .string, "nil: the files as they are now", "written into the handler's file first")],
+      returns: [
+        arg(
+          "report", .table("{result: string, error?: string, from?: integer, to?: integer, pipes: integer, in_flight: integer}"),
+          "`result` is `active`, `unchanged` or `rejected`")
+      ], waits: true,
+      "Reloads the handler of a node, as saving its file does. With a source the handler must be one of `lab.write`.",
+      example: """
+        local path = lab.write("greet.lua", "return { msg_cb = function(_, _, pipe) pipe:send('one') end }")
+        local server = lab.node(path)
+        local pipe = lab.dial(server)
+        assert.equal("active", lab.reload(server, "return { msg_cb = function(_, _, pipe) pipe:send('two') end }").result)
+        pipe:send("?")
+        assert.equal("two", pipe:recv(5))
+        """),
     fn("lab.reset", links, "Cuts the streams between nodes: both ends hear of a reset."),
     fn("lab.now", returns: [arg("seconds", .number, "since the test began, on its own clock")], "The test's clock."),
     fn("lab.sleep", [arg("seconds", .number, "on the test's clock")], waits: true, "The same as `p2pd.sleep`."),

@@ -90,6 +90,7 @@ public final class TestFile: @unchecked Sendable {
     let source = try ScriptFiles.read(path)
     let generation = lab.generation
     try host.prepare(generation, arguments: [])
+    try host.giveState(to: generation, like: nil)
     guard let environment = generation.environment else { return [] }
     let module = try host.vm.module(TestPrelude.moduleName, in: environment)
     defer { host.vm.release(module) }

@@ -54,6 +54,8 @@ public struct TestOptions: Sendable {
   /// What a test may take on its own clock, in seconds, and on the wall's.
   public var timeout = 120.0
   public var realTimeout = 60.0
+  /// Every handler of a file is reloaded, unchanged, before each message it gets.
+  public var reloadsEveryMessage = false
   /// The log tells what happens in the network.
   public var traces = false
   /// Called, on a thread of its own, when a test cannot even be cancelled: the process must be ended.

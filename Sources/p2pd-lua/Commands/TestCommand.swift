@@ -53,6 +53,9 @@ struct TestCommand: AsyncParsableCommand {
   @Flag(help: "The log tells what happens in the network; implies --verbose.")
   var trace = false
 
+  @Flag(help: "Reload each handler, unchanged, before every message it gets: the results must be the same.")
+  var reloadEveryMessage = false
+
   @Flag(help: "One line of JSON for each test, and one for the sums.")
   var json = false
 
@@ -73,6 +76,7 @@ struct TestCommand: AsyncParsableCommand {
     options.filter = filter
     options.seed = seed ?? UInt64.random(in: 0...UInt64(UInt32.max))
     (options.timeout, options.realTimeout, options.traces) = (timeout, realTimeout, trace)
+    options.reloadsEveryMessage = reloadEveryMessage
     let files = try TestFiles.find(paths.isEmpty ? ["."] : paths)
     let report = TestReport(
       style: json ? .json : verbose || trace ? .verbose : .short, strict: strict, seed: options.seed)
