@@ -97,8 +97,9 @@ extension TestPrelude {
     local function script_lines(trace, message)
       local lines, named = {}, message:match("^([^\n]-:%d+):")
       for line in trace:gmatch("[^\n]+") do
-        local place = line:match("^%s*([^%[].-:%d+): in ")
-        if place and not (#lines == 0 and place == named) then lines[#lines + 1] = line:match("^%s*(.*)$") end
+        line = line:match("^%s*(.*)$")
+        local place = line:match("^([^%[].-:%d+): in ")
+        if place and not (#lines == 0 and place == named) then lines[#lines + 1] = line end
       end
       return lines
     end
