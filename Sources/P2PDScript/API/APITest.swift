@@ -181,6 +181,9 @@ extension API {
       "The errors so far in callbacks, timers and tasks of all nodes. Taken, they do not fail the test."),
     fn("lab.log", returns: [arg("lines", .table("string[]"), "a new table")], "What nodes and scripts logged so far."),
     fn(
+      "lab.pipes", [node], returns: [arg("count", .integer, "open pipes")],
+      "How many pipes the handlers of a node have open."),
+    fn(
       "lab.state", [node], returns: [arg("state", .table("table"), "a copy, plain data")],
       "`p2pd.state` of the handler file that a node hosts."),
     constant("lab.seed", .integer, "The seed of this run: the network's luck and `math.random` come from it."),

@@ -20,6 +20,7 @@ extension TestLab {
       ("lab_sleep", bound { [unowned self] in try host.sleep($0) }),
       ("lab_write", bound { [unowned self] in try write($0) }),
       ("lab_read", bound { [unowned self] in try read($0) }),
+      ("lab_pipes", bound { [unowned self] in try pipes($0) }),
       ("lab_errors", bound { [unowned self] in try errors($0) }),
       ("lab_log", bound { [unowned self] _ in .values([.list(log.lines.map { .string($0) })]) }),
       ("lab_state", bound { [unowned self] in try state($0) }),
@@ -247,6 +248,14 @@ extension TestLab {
           ])
         })
     ])
+  }
+
+  /// How many pipes a node's handlers have open.
+  private func pipes(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let found = try node(call, 0, "pipes")
+    guard let script = found.script, !script.isClosed else { return .one(.int(Int64(found.face.openPipes.count))) }
+    let opened = script.generations.values.reduce(0) { $0 + $1.pipes.count }
+    return .one(.int(Int64(script.hosted.reduce(opened) { $0 + $1.slot.pipes.count })))
   }
 
   /// A copy of `p2pd.state` of a node's first handler.

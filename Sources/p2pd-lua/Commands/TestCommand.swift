@@ -28,7 +28,9 @@ struct TestCommand: AsyncParsableCommand {
 
   @Option(
     name: .shortAndLong,
-    help: ArgumentHelp("Only tests whose full name has this text in it, or matches it as a Lua pattern.", valueName: "pattern"))
+    help: ArgumentHelp(
+      "Only tests whose full name has this text in it; where none has, those that it matches as a Lua pattern.",
+      valueName: "pattern"))
   var filter: String?
 
   @Option(
@@ -37,8 +39,8 @@ struct TestCommand: AsyncParsableCommand {
       discussion: "Default: another one each time", valueName: "number"))
   var seed: UInt64?
 
-  @Option(help: ArgumentHelp("Longest a test may take on its own clock.", discussion: "Default: 120", valueName: "seconds"))
-  var timeout = 120.0
+  @Option(help: ArgumentHelp("Longest a test may take on its own clock.", discussion: "Default: 3600", valueName: "seconds"))
+  var timeout = 3600.0
 
   @Option(
     help: ArgumentHelp("Longest a test may take on the clock on the wall.", discussion: "Default: 60", valueName: "seconds"))
