@@ -189,7 +189,8 @@ public final class MemoryHost: Network, @unchecked Sendable {
       interfaces: [
         NetworkInterface(name: "lo", index: 1, mtu: 65_536, flags: [.up, .running, .loopback], addresses: loopback),
         NetworkInterface(
-          name: "eth0", index: 2, hardwareAddress: [2, 0, 0, 0, UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)],
+          name: "eth0", index: 2,
+          hardwareAddress: [2, 0, 0, 0, UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)],
           flags: [.up, .running, .broadcast, .multicast], addresses: own),
       ],
       defaultRoutes: [

@@ -39,11 +39,16 @@ extension ScriptHost {
       host.hosted.filter { name == nil ? $0.canRollBack : $0.name == name }.map { ($0.name, $0.canRollBack) }
     }
     guard !targets.isEmpty, targets.allSatisfy({ $0.1 }) else {
-      let what = name.map { "no earlier generation of the protocol '\($0)' is known" } ?? "no protocol has an earlier generation"
+      let what =
+        name.map { "no earlier generation of the protocol '\($0)' is known" } ?? "no protocol has an earlier generation"
       throw ScriptError(file: "", message: targets.isEmpty && name != nil ? await unknown(name ?? "") : what)
     }
-    return await reports { _ in targets.map(\.0) } each: { host, name, done in
-      guard let hosted = host.hosted.first(where: { $0.name == name }) else { return done(host.notHosted(name, trigger)) }
+    return await reports { _ in
+      targets.map(\.0)
+    } each: { host, name, done in
+      guard let hosted = host.hosted.first(where: { $0.name == name }) else {
+        return done(host.notHosted(name, trigger))
+      }
       hosted.rollBackByHand(trigger: trigger, done: done)
     }
   }

@@ -124,7 +124,8 @@ extension TestLab {
   /// `(node [, source])`: reads the handler's files again, after writing the source into its file.
   private func reload(_ call: borrowing LuaCall) throws -> LuaReturn {
     let found = try node(call, 0, "reload")
-    guard let script = found.script, let path = found.path, !script.isClosed, let name = script.hosted.first?.name else {
+    guard let script = found.script, let path = found.path, !script.isClosed, let name = script.hosted.first?.name
+    else {
       throw Misuse("the node hosts no handler of a file, or it was stopped: there is nothing to reload")
     }
     let source = call.bytes(1).map { Array($0) }
@@ -132,7 +133,8 @@ extension TestLab {
     guard call.canWait else { return .wait }
     if let source {
       guard path.hasPrefix(try folder().path + "/") else {
-        throw Misuse("\(path) is not the test's own file: write the handler with lab.write, and make its node from that")
+        throw Misuse(
+          "\(path) is not the test's own file: write the handler with lab.write, and make its node from that")
       }
       _ = try folder().write(path, source)
     }
@@ -163,8 +165,12 @@ extension TestLab {
   }
 
   private func node(_ call: borrowing LuaCall, _ index: Int, _ function: String) throws -> LabNode {
-    guard let face = call.object(index, as: NodeFace.self) else { throw call.need(index, index + 1, function, "p2pd.node") }
-    guard let found = labNode(face) else { throw Misuse("this node is not of this test's laboratory: make it with lab.node") }
+    guard let face = call.object(index, as: NodeFace.self) else {
+      throw call.need(index, index + 1, function, "p2pd.node")
+    }
+    guard let found = labNode(face) else {
+      throw Misuse("this node is not of this test's laboratory: make it with lab.node")
+    }
     return found
   }
 
@@ -264,7 +270,8 @@ extension TestLab {
     guard let script = found.script, !script.isClosed, let generation = script.hosted.first?.current else {
       throw Misuse("the node hosts no handler of a file: its state is that of the test, or it was stopped")
     }
-    let chunk = try script.vm.load("return require('p2pd').state", name: "=[p2pd.test]", environment: generation.environment)
+    let chunk = try script.vm.load(
+      "return require('p2pd').state", name: "=[p2pd.test]", environment: generation.environment)
     defer { script.vm.release(chunk) }
     let state = try script.vm.callNow(chunk).first ?? .nil
     script.afterRun()

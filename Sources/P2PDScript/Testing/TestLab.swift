@@ -99,7 +99,8 @@ final class TestLab: @unchecked Sendable {
     started = network.time.now
     log.start(network.time.now)
     // The luck of a test depends on its name, not on which tests ran before.
-    network.reset(seed: test.utf8.reduce(seed ^ 0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }, keeping: ownHost)
+    network.reset(
+      seed: test.utf8.reduce(seed ^ 0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }, keeping: ownHost)
     (nodeCount, client) = ([:], nil)
   }
 
@@ -172,8 +173,12 @@ final class TestLab: @unchecked Sendable {
     let now = script.holdings
     var lines: [String] = []
     let name = node.path ?? node.place.name
-    if now.tasks > node.base.tasks { lines.append("\(name): \(now.tasks - node.base.tasks) task(s) go on after all pipes are gone") }
-    if now.timers > node.base.timers { lines.append("\(name): \(now.timers - node.base.timers) timer(s) go on after all pipes are gone") }
+    if now.tasks > node.base.tasks {
+      lines.append("\(name): \(now.tasks - node.base.tasks) task(s) go on after all pipes are gone")
+    }
+    if now.timers > node.base.timers {
+      lines.append("\(name): \(now.timers - node.base.timers) timer(s) go on after all pipes are gone")
+    }
     return lines
   }
 
@@ -182,7 +187,9 @@ final class TestLab: @unchecked Sendable {
     let tasks = generation.tasks.filter { !base.all.contains($0.key) }
     let timers = generation.timers.filter { !base.all.contains($0.key) }
     if !tasks.isEmpty { lines.append("\(tasks.count) task(s) of the test still run: join or cancel what spawn gives") }
-    if !timers.isEmpty { lines.append("\(timers.count) timer(s) of the test still run: cancel what every and after give") }
+    if !timers.isEmpty {
+      lines.append("\(timers.count) timer(s) of the test still run: cancel what every and after give")
+    }
     for task in tasks.values { task.cancel(reason: "the test is over") }
     for timer in timers.values { timer.cancel() }
     for node in generation.openNodes where !base.all.contains(ObjectIdentifier(node)) { node.close(flush: .zero) }

@@ -39,11 +39,13 @@ struct TestCommand: AsyncParsableCommand {
       discussion: "Default: another one each time", valueName: "number"))
   var seed: UInt64?
 
-  @Option(help: ArgumentHelp("Longest a test may take on its own clock.", discussion: "Default: 3600", valueName: "seconds"))
+  @Option(
+    help: ArgumentHelp("Longest a test may take on its own clock.", discussion: "Default: 3600", valueName: "seconds"))
   var timeout = 3600.0
 
   @Option(
-    help: ArgumentHelp("Longest a test may take on the clock on the wall.", discussion: "Default: 60", valueName: "seconds"))
+    help: ArgumentHelp(
+      "Longest a test may take on the clock on the wall.", discussion: "Default: 60", valueName: "seconds"))
   var realTimeout = 60.0
 
   @Flag(help: "Count a test that leaves pipes, tasks or timers behind as failed.")
@@ -118,7 +120,9 @@ enum TestFiles {
     guard !found.isEmpty else {
       throw Failure(
         "no test was found in \(paths.joined(separator: ", "))",
-        remedy: "Tests are files that end in _test.lua or _spec.lua; write a handler with one: \(Environment.program) new NAME")
+        remedy:
+          "Tests are files that end in _test.lua or _spec.lua; write a handler with one: \(Environment.program) new NAME"
+      )
     }
     return found
   }
@@ -127,7 +131,8 @@ enum TestFiles {
     guard depth < deepest else { return [] }
     let names = (Files.names(in: prefix.isEmpty ? "." : prefix) ?? []).filter { !$0.hasPrefix(".") }
     let files = names.filter { TestFile.isTest($0) && !Files.isDirectory(prefix + $0) }.map { prefix + $0 }
-    return files + names.filter { Files.isDirectory(prefix + $0) }.flatMap { inside(prefix + $0 + "/", depth: depth + 1) }
+    return files
+      + names.filter { Files.isDirectory(prefix + $0) }.flatMap { inside(prefix + $0 + "/", depth: depth + 1) }
   }
 
   /// A link may lead back up.
