@@ -147,7 +147,8 @@ extension HostedProtocol {
     queue.removeAll { $0.dryRun == first.dryRun }
     // What comes by itself must not make a reload that somebody asked for an automatic one.
     let trigger = mine.first { !ReloadRequest.automatic.contains($0.trigger) }?.trigger ?? first.trigger
-    let job = ReloadJob(self, trigger: trigger, dryRun: first.dryRun) { report in
+    let isForced = mine.contains { $0.isForced }
+    let job = ReloadJob(self, trigger: trigger, dryRun: first.dryRun, isForced: isForced) { report in
       for request in mine { request.done(report) }
     }
     self.job = job
