@@ -51,6 +51,8 @@ public final class ScriptHost: @unchecked Sendable {
   private var isRunReadyScheduled = false
   /// Told of every failure of a callback or task that is logged: the tests count them.
   var onFailure: ((Generation, LuaFailure, String) -> Void)?
+  /// Puts something between a node's pipe and the script: the tests' reload before each message.
+  var wrapSink: ((PipeFace) -> any PipeSink)?
   /// Bytes on loan to Lua until the next call: the answer of a `recv` that did not wait.
   var loan: ByteBuffer?
 

@@ -36,7 +36,8 @@ struct P2PDLua: AsyncParsableCommand {
       """,
     version: "p2pd-lua \(Program.version)",
     subcommands: [
-      Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Id.self, Addr.self, Ifs.self, Version.self, Api.self,
+      Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Id.self, Addr.self, Ifs.self,
+      Version.self, Api.self,
     ])
 }
 
