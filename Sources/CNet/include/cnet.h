@@ -3,3 +3,4 @@
 #include "cnet_datagrams.h"
 #include "cnet_netlink.h"
 #include "cnet_process.h"
+#include "cnet_unix.h"

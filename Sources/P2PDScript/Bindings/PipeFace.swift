@@ -159,6 +159,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     guard tag == 0, !host.isClosed else { return }
     tag = host.register(self)
     generation.add(self)
+    if !host.observation.tracers.isEmpty { host.observation.opened(self) }
     host.whenIdle {
       guard self.endReason == nil, let ref = try? self.reference() else { return }
       self.updateMode()
@@ -174,6 +175,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   func pipeEnded(_ pipe: Pipe, reason: EndReason) {
     endReason = reason
+    host.observation.ended(pipe)
     host.whenIdle { self.announceEnd(reason) }
   }
 

@@ -83,6 +83,7 @@ final class Generation {
   /// Takes no new pipes: the script is about to end.
   var isEnding = false
   var openPipes: [PipeFace] { Array(pipes.values) }
+  var pipeCount: Int { pipes.count }
   var openNodes: [NodeFace] { Array(nodes.values) }
 
   func cancelTimers() { for timer in Array(timers.values) { timer.cancel() } }

@@ -36,6 +36,9 @@ public final class ScriptHost: @unchecked Sendable {
   private var deferred: [() -> Void] = []
   private var isDraining = false
   private var isRunReadyScheduled = false
+  // What looks on from outside (Inspect).
+  var observation = Observation()
+
   /// Bytes on loan to Lua until the next call: the answer of a `recv` that did not wait.
   var loan: ByteBuffer?
 

@@ -15,6 +15,9 @@ struct Run: AsyncParsableCommand {
       another terminal. Who names no protocol gets the first script's. Standard
       output gets the address alone; the rest goes to standard error.
 
+      Another terminal sees and steers it: `status`, `pipes`, `logs`, `trace`,
+      `attach`, `stop`.
+
       SIGINT (Control-C) and SIGTERM end it in order: no new pipes, what is queued
       is sent, the scripts' end_cbs run, and the exit status is 0. A second signal
       ends it at once.
@@ -28,13 +31,31 @@ struct Run: AsyncParsableCommand {
   @Argument(help: "The scripts, or folders of scripts.", completion: .file(extensions: ["lua"]))
   var scripts: [String]
 
+  @Option(
+    help: ArgumentHelp(
+      "What `status`, `stop` and the like call the node.", discussion: "Default: the name of the first protocol",
+      valueName: "name"))
+  var name: String?
+
+  @Flag(help: "Make no control socket: nobody sees or steers the node from outside.")
+  var noControl = false
+
   @OptionGroup(title: "Node options") var node: NodeOptions
   @OptionGroup(title: "State options") var state: StateOptions
   @OptionGroup(title: "Script options") var limits: ScriptLimitOptions
   @OptionGroup(title: "Log options") var log: LogOptions
 
+  func validate() throws {
+    guard let name else { return }
+    let isGood = name.utf8.allSatisfy { Self.nameLetters.contains($0) }
+    guard isGood, (1...64).contains(name.utf8.count), !name.hasPrefix("-") else {
+      throw ValidationError("A node's name has 1 to 64 of the characters A-Z a-z 0-9 . _ -, and begins with no '-'.")
+    }
+  }
+
   func run() async throws {
-    let logger = try log.logger()
+    let ring = LogRing()
+    let logger = try log.logger(ring: ring)
     let paths = try ScriptFiles.expand(scripts)
     let configuration = try node.configuration(state)
     var options = try limits.scriptOptions()
@@ -50,6 +71,7 @@ struct Run: AsyncParsableCommand {
     }
     let stop = StopSignal()
     let signals = try Signals { stop.signalled($0) }
+    let control = noControl ? nil : control(host, node, protocols, ring, stop, logger)
     announce(node, protocols)
 
     let signal = await stop.wait()
@@ -58,7 +80,30 @@ struct Run: AsyncParsableCommand {
     }
     await node.close(flush: Self.flushTime)
     await host.shutdown(deadline: Self.endTime)
+    await control?.close()
     withExtendedLifetime(signals) {}
+  }
+
+  /// Begins to serve at the control socket. A node without one still does its work, so a failure is an error in the log.
+  private func control(
+    _ host: ScriptHost, _ node: Node, _ protocols: [ScriptProtocol], _ ring: LogRing, _ stop: StopSignal,
+    _ logger: Logger
+  ) -> ControlService? {
+    do {
+      let listening = try ControlFolder.open(stateFolder: state.folder).listen(key: node.id)
+      let identity = ControlReports.Identity(
+        name: name ?? protocols.first?.name ?? "node", program: Program.version, pid: Int(getpid()), started: .now,
+        socket: listening.path, stateFolder: state.ephemeral ? nil : state.folder)
+      let service = ControlService(host, node, ring: ring, identity: identity) {
+        Signals.endSoon()
+        stop.signalled(Signals.commanded)
+      }
+      try service.start(listening)
+      return service
+    } catch {
+      logger.error("no control socket, so status, stop and the like cannot find this node: \(error)")
+      return nil
+    }
   }
 
   private func announce(_ node: Node, _ protocols: [ScriptProtocol]) {
@@ -76,6 +121,9 @@ struct Run: AsyncParsableCommand {
     }
     console.note("Stop with Control-C.\n")
   }
+
+  private static let nameLetters = Set(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-".utf8)
 
   /// Together they stay below the 5 s in which an asked-for end must be over.
   private static let flushTime = TimeAmount.seconds(2)

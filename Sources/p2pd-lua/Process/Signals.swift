@@ -16,21 +16,28 @@ final class Signals: @unchecked Sendable {
     source.setEventHandler {
       var byte: UInt8 = 0
       guard read(pipe, &byte, 1) == 1 else { return }
-      cnet_end_within(Self.deadline)
+      Self.endSoon()
       first(Int32(byte))
     }
     source.resume()
     self.source = source
   }
 
+  /// The end was asked for: from now on it comes, whatever hangs.
+  static func endSoon() { cnet_end_within(deadline) }
+
   static func name(_ number: Int32) -> String {
     switch number {
+    case commanded: "asked to stop"
     case SIGINT: "SIGINT"
     case SIGTERM: "SIGTERM"
     case SIGHUP: "SIGHUP"
     default: "signal \(number)"
     }
   }
+
+  /// No signal, but `p2pd-lua stop`.
+  static let commanded: Int32 = 0
 
   /// Seconds after which a process that cannot come to its end is ended; below the 5 s it promises.
   private static let deadline: UInt32 = 5
