@@ -7,7 +7,7 @@ import P2PDNet
 ///
 /// It has globals of its own, or with `protocol` looks into those of the protocol's script. What its lines start
 /// (timers, tasks, pipes) ends with it. Confined to the host's event loop.
-public final class Prompt {
+public final class Prompt: @unchecked Sendable {
   /// What became of a line.
   public enum Outcome: Sendable, Equatable {
     /// The line is the beginning of a chunk: more is needed.

@@ -105,7 +105,10 @@ struct CompletionPlace: Equatable {
     isMethod = separator == UInt8(ascii: ":")
     rest.removeLast()
     // Two dots are Lua's concatenation: a name of its own follows.
-    if rest.last == UInt8(ascii: ".") { return isMethod = false }
+    if rest.last == UInt8(ascii: ".") {
+      isMethod = false
+      return
+    }
     repeat {
       guard let step = Self.takeStep(&rest) else { return nil }
       path.insert(step, at: 0)

@@ -26,7 +26,7 @@ public struct TraceEvent: Sendable {
 
 /// Sees the messages of one pipe, or of every pipe of a protocol, those that open later included, and hands them to
 /// whoever asked, at once and on the event loop. Pipes nobody traces cost nothing.
-public final class Tracer {
+public final class Tracer: @unchecked Sendable {  // confined to the loop
   public enum Target: Sendable {
     case pipe(UInt64)
     case `protocol`(String)

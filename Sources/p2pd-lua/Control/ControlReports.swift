@@ -19,41 +19,50 @@ enum ControlReports {
   /// Call it on the node's loop.
   static func status(_ identity: Identity, _ host: ScriptHost, _ node: Node, lastError: LogLine?) -> JSONText {
     let report = host.report()
-    return .object([
+    var members: [(String, JSONText)] = [
       ("name", .string(identity.name)), ("key", .string(node.id)), ("pid", .int(identity.pid)),
       ("version", .string(identity.program)), ("started", .string(identity.started.utc)),
+    ]
+    members += [
       ("uptime", seconds(report.uptime)), ("state_folder", identity.stateFolder.map { .string($0) } ?? .null),
       ("control_socket", .string(identity.socket)), ("address", .string(node.address.description)),
       ("port", .int(Int(node.port))), ("listening", .array(node.listening.map { .string($0.description) })),
       ("routes", .array(node.address.routes.map { route($0, node) })),
+    ]
+    members += [
       ("protocols", .array(report.protocols.map(hosted))), ("pipes", pipes(report, node)),
-      ("traffic", traffic(report.traffic)), ("rates", rates(report.rates)),
-      (
-        "errors",
-        .object([
-          ("count", count(report.traffic.errors)), ("stopped_for_time", .int(report.kills)),
-          ("last", lastError.map { $0.object } ?? .null),
-        ])
-      ),
-      (
-        "memory",
-        .object([
-          ("lua", .int(report.memory)), ("lua_peak", .int(report.memoryPeak)), ("lua_limit", .int(report.memoryLimit)),
-          ("process", ProcessFacts.residentBytes.map { .int($0) } ?? .null),
-        ])
-      ),
-      (
-        "loop",
-        .object([
-          ("lag_mean", seconds(report.lagMean)), ("lag_worst", seconds(report.lagWorst)), ("tasks", .int(report.tasks)),
-          ("descriptors", ProcessFacts.openDescriptors.map { .int($0) } ?? .null),
-        ])
-      ),
+      ("traffic", traffic(report.traffic)), ("rates", rates(report.rates)), ("errors", errors(report, lastError)),
+      ("memory", memory(report)), ("loop", loop(report)),
+    ]
+    return .object(members)
+  }
+
+  private static func errors(_ report: HostReport, _ last: LogLine?) -> JSONText {
+    .object([
+      ("count", count(report.traffic.errors)), ("stopped_for_time", .int(report.kills)),
+      ("last", last.map { $0.object } ?? .null),
+    ])
+  }
+
+  private static func memory(_ report: HostReport) -> JSONText {
+    .object([
+      ("lua", .int(report.memory)), ("lua_peak", .int(report.memoryPeak)), ("lua_limit", .int(report.memoryLimit)),
+      ("process", ProcessFacts.residentBytes.map { .int($0) } ?? .null),
+    ])
+  }
+
+  private static func loop(_ report: HostReport) -> JSONText {
+    .object([
+      ("lag_mean", seconds(report.lagMean)), ("lag_worst", seconds(report.lagWorst)), ("tasks", .int(report.tasks)),
+      ("descriptors", ProcessFacts.openDescriptors.map { .int($0) } ?? .null),
     ])
   }
 
   private static func route(_ route: NodeRoute, _ node: Node) -> JSONText {
-    let interface = node.interfaces.first { $0.addresses.contains { $0.ip.isSameHost(as: route.nic) } }
+    // An interface's link-local addresses carry their scope, a route's do not.
+    let interface = node.interfaces.first {
+      $0.addresses.contains { IPAddress(family: $0.ip.family, high: $0.ip.high, low: $0.ip.low) == route.nic }
+    }
     let external: JSONText =
       switch route.external {
       case .unknown: .string("unknown")

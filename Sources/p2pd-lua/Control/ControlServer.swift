@@ -99,7 +99,7 @@ final class ControlServer: Sendable {
 
   private func signal() {
     var one: UInt64 = 1
-    _ = write(wake, &one, MemoryLayout<UInt64>.size)
+    _ = Glibc.write(wake, &one, MemoryLayout<UInt64>.size)
   }
 
   // MARK: The thread
@@ -127,7 +127,7 @@ final class ControlServer: Sendable {
       }
       if places[0].revents != 0 {
         var count: UInt64 = 0
-        _ = read(wake, &count, MemoryLayout<UInt64>.size)
+        _ = Glibc.read(wake, &count, MemoryLayout<UInt64>.size)
       }
       if places[1].revents != 0, !accept() { refusesUntil = now + UInt64(Self.pause) * 1_000_000 }
       for (place, client) in zip(places.dropFirst(2), watched) { serve(client.0, place.revents) }

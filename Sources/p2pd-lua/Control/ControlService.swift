@@ -37,9 +37,12 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
   func start(_ listening: ControlFolder.Listening) throws {
     let greeting = ControlProtocol.greeting(
       name: identity.name, key: node.id, pid: identity.pid, program: identity.program)
-    let loop = loop
+    let (loop, stop) = (loop, stop)
     let server = try ControlServer(listening, greeting: greeting) { incoming in
-      loop.execute { self.take(incoming) }
+      let event = Event(incoming)
+      // Before the loop has its turn: a node whose loop is stuck is stopped, too.
+      if case .request(_, let request) = event, request.operation == .stop { stop() }
+      loop.execute { self.take(event) }
     }
     loop.execute {
       self.server = server
@@ -61,16 +64,31 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
 
   // MARK: Requests
 
-  private func take(_ incoming: ControlServer.Incoming) {
-    switch incoming {
-    case .gone(let client): if let session = sessions.removeValue(forKey: client) { end(session) }
-    case .line(let client, let line):
-      do {
-        let request = try ControlRequest(line: line)
-        perform(request.operation, Call(client: client, id: request.id))
-      } catch {
-        server?.answer(client, to: error.id, ControlProtocol.failure(error.id, error.fault))
+  /// A line that came, read on the server's thread.
+  private enum Event: Sendable {
+    case request(ControlServer.ClientID, ControlRequest)
+    case garbage(ControlServer.ClientID, ControlRequest.Refusal)
+    case gone(ControlServer.ClientID)
+
+    init(_ incoming: ControlServer.Incoming) {
+      switch incoming {
+      case .gone(let client): self = .gone(client)
+      case .line(let client, let line):
+        do {
+          self = .request(client, try ControlRequest(line: line))
+        } catch {
+          self = .garbage(client, error)
+        }
       }
+    }
+  }
+
+  private func take(_ event: Event) {
+    switch event {
+    case .gone(let client): if let session = sessions.removeValue(forKey: client) { end(session) }
+    case .request(let client, let request): perform(request.operation, Call(client: client, id: request.id))
+    case .garbage(let client, let refusal):
+      server?.answer(client, to: refusal.id, ControlProtocol.failure(refusal.id, refusal.fault))
     }
   }
 
@@ -98,9 +116,7 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
     case .status: answer(call, ControlReports.status(identity, host, node, lastError: ring.lastError))
     case .pipes: answer(call, .object([("pipes", .array(host.pipeReports().map(ControlReports.pipe)))]))
     case .kill(let pipe): kill(pipe, call)
-    case .stop:
-      answer(call)
-      stop()
+    case .stop: answer(call)
     case .logs(let lines, let follow): logs(lines, follow, call)
     case .tracePipe(let id, let bytes): trace(.pipe(id), bytes, call)
     case .traceProtocol(let name, let bytes): trace(.protocol(name), bytes, call)
@@ -148,7 +164,7 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
       return answer(call, .object([("lines", .array(ring.last(lines).map { $0.object }))]))
     }
     guard let server else { return }
-    let word = { (line: LogLine) in ControlProtocol.event(call.id, "log", [("log", line.object)]) }
+    let word = { @Sendable (line: LogLine) in ControlProtocol.event(call.id, "log", [("log", line.object)]) }
     session(call).followers[call.id] = ring.follow(last: lines) { last in
       for line in last { server.tell(call.client, word(line)) }
     } _: { line in

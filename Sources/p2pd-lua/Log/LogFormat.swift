@@ -109,26 +109,6 @@ struct LogLine: Sendable {
     return .object(members)
   }
 
-  /// Reads what ``object`` writes; nil where it is something else.
-  init?(_ object: JSONText) {
-    guard let time = object["time"]?.string.flatMap({ LogTime(utc: $0) }),
-      let level = object["level"]?.string.flatMap({ Logger.Level(rawValue: $0) }),
-      let label = object["label"]?.string, let message = object["message"]?.string
-    else { return nil }
-    (self.time, self.level, self.label, self.message) = (time, level, label, message)
-    metadata = [:]
-    for (key, value) in object["metadata"]?.members ?? [] { metadata[key] = Self.metadata(value) }
-  }
-
-  private static func metadata(_ value: JSONText) -> Logger.MetadataValue {
-    switch value {
-    case .string(let text): .string(text)
-    case .array(let items): .array(items.map(metadata))
-    case .object(let members): .dictionary(Dictionary(members.map { ($0.0, metadata($0.1)) }) { $1 })
-    default: .string(value.text)
-    }
-  }
-
   private static func json(_ value: Logger.MetadataValue) -> JSONText {
     switch value {
     case .string(let string): .string(string)
@@ -164,6 +144,28 @@ struct LogLine: Sendable {
     case .warning: "33"
     case .error: "31"
     case .critical: "1;31"
+    }
+  }
+}
+
+extension LogLine {
+  /// Reads what ``object`` writes; nil where it is something else.
+  init?(_ object: JSONText) {
+    guard let time = object["time"]?.string.flatMap({ LogTime(utc: $0) }),
+      let level = object["level"]?.string.flatMap({ Logger.Level(rawValue: $0) }),
+      let label = object["label"]?.string, let message = object["message"]?.string
+    else { return nil }
+    (self.time, self.level, self.label, self.message) = (time, level, label, message)
+    metadata = [:]
+    for (key, value) in object["metadata"]?.members ?? [] { metadata[key] = Self.metadata(value) }
+  }
+
+  private static func metadata(_ value: JSONText) -> Logger.MetadataValue {
+    switch value {
+    case .string(let text): .string(text)
+    case .array(let items): .array(items.map(metadata))
+    case .object(let members): .dictionary(Dictionary(members.map { ($0.0, metadata($0.1)) }) { $1 })
+    default: .string(value.text)
     }
   }
 }
