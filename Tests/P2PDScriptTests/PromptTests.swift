@@ -87,7 +87,7 @@ import Testing
     ("1e100", "1e+100"), ("1/0", "inf"), ("-0.0", "-0.0"), ("2^53", "9.007199254741e+15"),
     ("setmetatable({}, {__tostring = function() return 'me' end})", "me"),
     ("setmetatable({}, {__tostring = function() error('no') end})", "{}"),
-    ("for i = 1,", "..."), ("function f()", "..."), ("'abc", "! prompt:1: unfinished string near ''abc'"),
+    ("for i = 1,", "..."), ("function f()", "..."), ("'abc", "..."), ("'abc\n", "! prompt:1: unfinished string near ''abc'"),
     ("x = = 1", "! prompt:1: unexpected symbol near '='"), ("error('boom')", "! prompt:1: boom"),
     ("nothing.at.all", "! prompt:1: attempt to index a nil value (global 'nothing')"),
   ]) func aLine(_ code: String, _ shown: String) async throws {
@@ -235,7 +235,7 @@ import Testing
 
   @Test(
     arguments: [
-      ("p2pd.sle", ["sleep"]), ("p2pd.sta", ["state"]), ("x = string.rep", ["rep", "reverse"]),
+      ("p2pd.sle", ["sleep"]), ("p2pd.sta", ["state"]), ("x = string.re", ["rep", "reverse"]),
       ("proto", ["protocols"]),
       ("node:addr", ["address"]), ("('x'):re", []), ("fun", ["function"]), ("protocols.de", ["demo"]),
       ("protocols.demo.vers", ["version"]), ("1.", []), ("a .. p2pd.slee", ["sleep"]), ("nothing.", []),

@@ -87,7 +87,10 @@ class Raw:
         self.socket.sendall(json.dumps({"v": 1, **request}).encode() + b"\n")
 
     def next(self):
-        line = self.file.readline()
+        try:
+            line = self.file.readline()
+        except ConnectionResetError:
+            line = b""  # the node had not read everything when it hung up
         return json.loads(line) if line else None
 
     def close(self):
@@ -255,7 +258,7 @@ class Finding(Control):
 
     def test_bad_names_are_usage_errors(self):
         script = self.write("echo.lua", ECHO)
-        for name in ["", "a b", "-x", "a/b", "x" * 65]:
+        for name in ["a b", "-x", "a/b", "x" * 65]:
             self.fails("run", f"--name={name}", script, words="name", status=2)
 
 
@@ -297,26 +300,22 @@ class StopAndLogs(Control):
         read_until(follow.stdout, "asked to log")
 
     def test_follow_ends_with_the_node(self):
-        process, _ = self.host()
-        follow = self.start_program("logs", "-f", "-n", "0")
-        raw = self.raw()
-        self.wait_for_clients(raw, 2)
+        process, address = self.host()
+        self.say(self.client(address), "log")
+        follow = self.start_program("logs", "-f")
+        read_until(follow.stdout, "asked to log")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(follow.wait(PATIENCE), 1)
         self.assertIn("has ended", left(follow))
 
-    def wait_for_clients(self, raw, _):
-        raw.send(id=1, op="status")
-        self.assertTrue(raw.next()["ok"])
-
     def test_a_slow_reader_loses_lines_and_is_told(self):
-        _, address = self.host("--time-limit", "60", "--log-level", "info")
+        process, address = self.host("--time-limit", "60", "--log-level", "info")
+        self.addCleanup(end, drain(process.stderr))
         raw = self.raw()
         raw.send(id=5, op="logs", follow=True, lines=0)
         raw.send(id=6, op="status")
         self.assertEqual(raw.next()["id"], 6)
         client = self.client(address)
-        errors = drain(client.stderr)
         client.stdin.write(b"flood\n")
         client.stdin.flush()
         self.assertEqual(read_line(client.stdout), "<flood>\n")
@@ -423,7 +422,7 @@ class Attaching(Control):
     def test_an_error_or_a_loop_harms_nobody(self):
         _, address = self.host("--time-limit", "0.2")
         client = self.client(address)
-        self.fails("attach", "-e", "while true do end", words="too long")
+        self.fails("attach", "-e", "while true do end", words="without a wait")
         self.fails("attach", "-e", "local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end", words="memory")
         self.fails("attach", "-e", "error({})", words="")
         self.say(client, "still there")
@@ -432,7 +431,6 @@ class Attaching(Control):
         self.host()
         attach = self.start_program("attach", "-e", "local _ <close> = setmetatable({}, {__close = function() p2pd.log.info('let go') end}) print('on') p2pd.sleep(3600)")
         self.assertEqual(read_line(attach.stdout), "on\n")
-        follow = self.start_program("logs", "-f", "-n", "0")
         attach.kill()
         self.assertIn("let go", self.wait_for_log("let go"))
 

@@ -193,7 +193,8 @@ public final class Prompt: @unchecked Sendable {
     isClosed = true
     interrupt()
     generation.isEnding = true
-    generation.retire("the prompt was closed")
+    generation.cancelTimers()
+    generation.cancelTasks("the prompt was closed")
     let (host, generation) = (host, generation)
     // Cancelled tasks run their <close> handlers first.
     host.loop.assumeIsolated().execute {
@@ -202,6 +203,7 @@ public final class Prompt: @unchecked Sendable {
           if let ref { host.vm.release(ref) }
         }
         (self.functions, self.entered) = (nil, nil)
+        generation.retire("the prompt was closed")
         host.drop(generation)
       }
     }

@@ -124,10 +124,17 @@ extension PromptLua {
       shown.json = { encode = reading(module.json.encode), decode = module.json.decode, null = module.json.null }
       shown.log = {}
       for level in next, module.log do shown.log[level] = function() refuse("p2pd.log." .. level .. " acts") end end
-      return setmetatable(shown, {
+      local seen = setmetatable({}, {
         __metatable = false,
-        __index = function(_, key) if key == "state" then return view(module.state) end end,
+        __index = function(_, key)
+          if key == "state" then return view(module.state) end
+          return shown[key]
+        end,
+        __newindex = meta.__newindex,
+        __pairs = function() return next, shown end,
       })
+      real[seen] = shown
+      return seen
     end
 
     local function read_only_globals(module)
