@@ -64,9 +64,10 @@ let package = Package(
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDNet",
+        "LuaVM", "P2PDNode", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(

@@ -46,6 +46,17 @@ void push_object(lua_State *L, int32_t class_id, void *object) {
   lua_remove(L, -2);
 }
 
+// Scripts never see it: it has no class, and a metatable that only gives the object back.
+void push_sentinel(lua_State *L, void *object) {
+  clua_vm *v = vm_of(L);
+  object_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = (object_box){MAGIC_OBJECT, NULL, -1};
+  lua_rawgeti(L, LUA_REGISTRYINDEX, v->sentinel_meta_ref);
+  lua_setmetatable(L, -2);
+  v->host.retain(v->host.context, object);
+  box->object = object;
+}
+
 typedef struct object_arguments {
   int32_t class_id;
   void *object;
@@ -189,6 +200,7 @@ int32_t clua_define_class(clua_vm *v, const clua_class *c, int32_t *class_id) {
   v->classes[v->class_count].name = name;
   v->classes[v->class_count].has_data = c->has_data;
   v->classes[v->class_count].identity = c->identity;
+  v->classes[v->class_count].plain = c->plain;
   v->classes[v->class_count].meta_ref = a.meta_ref;
   *class_id = v->class_count++;
   return CLUA_OK;
@@ -258,6 +270,10 @@ int object_open(lua_State *L) {  // the table `host` is on top
   clua_vm *v = vm_of(L);
   lua_pushcfunction(L, l_class_methods);
   lua_setfield(L, -2, "class_methods");
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, object_gc);
+  lua_setfield(L, -2, "__gc");
+  v->sentinel_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   weak_values(L);
   v->objects_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);

@@ -15,7 +15,7 @@ typedef struct task task;
 
 // Why lua_resume came back with LUA_YIELD: a flag beside the values, so a script can neither forge nor swallow it.
 enum engine_op { OP_NONE, OP_PARK, OP_SLICE, OP_KILL };
-enum kill_reason { KILL_NO, KILL_TIME, KILL_EXIT };
+enum kill_reason { KILL_NO, KILL_TIME, KILL_EXIT, KILL_YIELD, KILL_HOST };
 enum task_state { TASK_FREE, TASK_NEW, TASK_RUNNING, TASK_WAITING, TASK_READY, TASK_ENDING };
 
 typedef struct text {  // grows up to TEXT_MAX, then cuts
@@ -29,14 +29,15 @@ struct task {
   int co_ref;
   uint32_t flags;
   uint8_t state;
-  bool spawned, late, cancelled, failed, has_pending, pending_raise, joining, tainted;
+  bool spawned, late, cancelled, killed, failed, has_pending, pending_raise, joining, tainted;
   int status;            // of the protected call, when failed
   uint32_t spent_us;     // run time since the last wait
   uint64_t serial;       // counts host calls; names the wait a call may start
   uint64_t wait_serial;  // the wait it is parked in
   int pending;           // reference to {values} that arrived while Lua was running
   int handle;            // reference to the Lua-side handle of a spawned task
-  char *reason;          // why it was cancelled
+  char *code, *reason;   // why it was cancelled or killed
+  char *no_wait;         // FLAG_STAGED: what a wait raises
   task *parent, *child, *sibling, *next_ready, *next_free;
 };
 
@@ -62,7 +63,9 @@ typedef struct object_box {  // userdata behind a host object
 #define TEXT_MAX 65536
 #define TUNE_EVERY 256u           // starts between two looks at the collector
 #define GARBAGE_MAX (4u << 20)    // bytes of garbage a small heap may gather
-#define FLAG_QUIET 0x100u  // a task of run_quick: it describes another's failure and leaves its traceback alone
+#define FLAG_QUIET 0x100u   // a task of run_quick: it describes another's failure and leaves its traceback alone
+#define FLAG_STAGED 0x200u  // waits raise task.no_wait
+#define FLAGS_NO_WAIT (CLUA_NO_WAIT | FLAG_STAGED)
 
 struct clua_vm {
   lua_State *L;
@@ -128,10 +131,11 @@ struct clua_vm {
   char *result_bytes;
   size_t result_length, result_bytes_capacity;
 
-  int boot_ref, cancel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment,
+  int32_t reader;
+  int boot_ref, error_meta_ref, cancel_meta_ref, sentinel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment,
       handle_meta_ref, method_tables_ref;
   struct {
-    bool has_data, identity;
+    bool has_data, identity, plain;
     int meta_ref;
     char *name;
   } *classes;
@@ -159,6 +163,7 @@ uint32_t watch_leave(clua_vm *v);
 void watch_hook(lua_State *L);  // fire before the next instruction
 void watch_poll(lua_State *L);  // C loops call this now and then; does not return when the time is up
 void watch_kill(lua_State *L, enum kill_reason why);  // stop the running task now: yields or raises
+void watch_note(lua_State *L, enum kill_reason why);  // what watch_kill says of it
 
 // clua_error.c
 bool text_set(text *t, const char *s, size_t n);
@@ -169,7 +174,6 @@ void add_where(lua_State *L, text *t);             // "file:line: " of the inner
 void push_where(lua_State *L);                     // the same on the Lua stack, for errors of host functions
 void remember_trail(clua_vm *v, lua_State *dead);  // a coroutine failed; its stack is told if the error reaches the top
 int task_message_handler(lua_State *L);
-void push_coded(lua_State *L, const char *code, const char *message, const char *reason);  // error value with fields
 int raise_coded(lua_State *L, const char *code, const char *message);
 bool is_cancelled(lua_State *L, int index);
 int raise_cancelled(lua_State *L, task *t);
@@ -183,9 +187,10 @@ int l_traceback(lua_State *L);
 task *task_find(const clua_vm *v, uint64_t id);
 task *task_take(clua_vm *v);  // a fresh task with a coroutine, or NULL
 void task_free(clua_vm *v, task *t, bool clean);
+void forget_texts(task *t);
 int task_run(clua_vm *v, task *t);
 void task_ready(clua_vm *v, task *t);
-void task_cancel(clua_vm *v, task *t, const char *reason, size_t length);
+void task_cancel(clua_vm *v, task *t, const char *code, const char *reason);
 int task_entry(lua_State *L);
 void close_coroutine(clua_vm *v, lua_State *co);  // its <close> variables, not able to wait
 // f(value) as a task that may be killed; its string result
@@ -210,6 +215,7 @@ void keep_results(lua_State *L, task *t, int first, int count, bool ok);
 bool wake_joiners(clua_vm *v, task *t);  // true: somebody waited
 
 // clua_coroutine.c
+void find_chain(clua_vm *v, task *t);  // fills `chain` with the coroutines a suspended task stopped in
 extern const luaL_Reg coroutine_functions[];
 
 // clua_value.c, clua_read.c
@@ -225,6 +231,7 @@ int object_open(lua_State *L);
 void push_object(lua_State *L, int32_t class_id, void *object);
 object_box *to_object(lua_State *L, int index);
 int l_class_methods(lua_State *L);
+void push_sentinel(lua_State *L, void *object);
 int call_host(lua_State *L);  // trampoline, upvalue 1: function
 int call_host_function(lua_State *L, int function);
 
@@ -232,4 +239,8 @@ int call_host_function(lua_State *L, int function);
 extern const luaL_Reg string_functions[], table_functions[], base_functions[], os_functions[], load_functions[];
 int l_printer(lua_State *L);
 extern const char boot_source[];
+
+// clua_state.c
+extern const char state_source[];
+extern const luaL_Reg state_functions[];
 int64_t pattern_budget(const clua_vm *v, size_t subject);

@@ -76,6 +76,13 @@ static void drop_pooled(clua_vm *v) {
   free(t);
 }
 
+void forget_texts(task *t) {
+  free(t->code);
+  free(t->reason);
+  free(t->no_wait);
+  t->code = t->reason = t->no_wait = NULL;
+}
+
 void task_free(clua_vm *v, task *t, bool clean) {
   uint32_t i = (uint32_t)(t->id & ((1u << INDEX_BITS) - 1));
   v->tasks[i] = NULL;
@@ -84,8 +91,7 @@ void task_free(clua_vm *v, task *t, bool clean) {
   t->id = 0;
   if (t->pending > 0) unref(v, &t->pending);
   if (t->handle > 0) unref(v, &t->handle);
-  free(t->reason);
-  t->reason = NULL;
+  forget_texts(t);
   *extra_of(t->co) = (uintptr_t)v;
   if (++v->frees % TRIM_EVERY == 0 && v->pool_target > v->live) v->pool_target--;
   uint32_t keep = v->pool_target > POOL_MIN ? v->pool_target : POOL_MIN;
@@ -131,17 +137,21 @@ bool clua_run_ready_end(clua_vm *v) {
   return true;
 }
 
-// ---------------------------------------------------------------- cancelling
+// ---------------------------------------------------------------- cancelling, killing
 
-void task_cancel(clua_vm *v, task *t, const char *reason, size_t length) {
-  if (t->cancelled || t->state == TASK_ENDING) return;
-  t->cancelled = true;
-  if (length > 200) length = 200;
-  t->reason = malloc(length + 1);
-  if (t->reason) {
-    memcpy(t->reason, reason, length);
-    t->reason[length] = 0;
-  }
+#define REASON_MAX 400
+
+static char *copy_text(const char *s, size_t n) {
+  if (n > REASON_MAX) n = REASON_MAX;
+  char *copy = malloc(n + 1);
+  if (copy == NULL) return NULL;
+  memcpy(copy, s, n);
+  copy[n] = 0;
+  return copy;
+}
+
+// Its turn comes, and with it the end of its wait.
+static void break_off(clua_vm *v, task *t) {
   if (t->state != TASK_WAITING) return;
   uint64_t wait = t->wait_serial;
   bool joining = t->joining;
@@ -149,9 +159,50 @@ void task_cancel(clua_vm *v, task *t, const char *reason, size_t length) {
   if (!joining) v->host.abandoned(v->host.context, t->id, wait);
 }
 
-bool clua_cancel(clua_vm *v, uint64_t id, const char *reason, size_t length) {
+static void cancel(clua_vm *v, task *t, const char *code, size_t code_length, const char *reason, size_t length) {
+  if (t->cancelled || t->killed || t->state == TASK_ENDING) return;
+  t->cancelled = true;
+  t->code = copy_text(code, code_length);
+  t->reason = copy_text(reason, length);
+  break_off(v, t);
+}
+
+void task_cancel(clua_vm *v, task *t, const char *code, const char *reason) {
+  cancel(v, t, code, strlen(code), reason, strlen(reason));
+}
+
+bool clua_cancel(clua_vm *v, uint64_t id, const char *code, size_t code_length, const char *reason,
+                 size_t reason_length) {
   task *t = task_find(v, id);
   if (t == NULL) return false;
-  task_cancel(v, t, reason, length);
+  cancel(v, t, code, code_length, reason, reason_length);
   return true;
+}
+
+bool clua_kill(clua_vm *v, uint64_t id, const char *reason, size_t length) {
+  task *t = task_find(v, id);
+  if (t == NULL || t->state == TASK_ENDING) return false;
+  if (t->killed) return true;
+  t->killed = true;
+  free(t->reason);
+  t->reason = copy_text(reason, length);
+  if (t->state == TASK_RUNNING && v->running) {  // the host was called by this very task
+    v->armed = 1;
+    watch_hook(v->running);
+  }
+  break_off(v, t);
+  return true;
+}
+
+// ---------------------------------------------------------------- listing
+
+uint32_t clua_tasks(const clua_vm *v, uint64_t tag, uint64_t mask, uint64_t *out, uint32_t capacity) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < v->task_count; i++) {
+    const task *t = v->tasks[i];
+    if (t == NULL || t->state == TASK_ENDING || ((t->tag ^ tag) & mask)) continue;
+    if (count < capacity) out[count] = t->id;
+    count++;
+  }
+  return count;
 }

@@ -124,6 +124,12 @@ static void make_buffer_box(lua_State *L) {
   lua_pop(L, 1);
 }
 
+static void run_source(lua_State *L, const char *source, const char *name, int argument) {
+  if (luaL_loadbufferx(L, source, strlen(source), name, "t") != LUA_OK) lua_error(L);
+  lua_pushvalue(L, argument);
+  lua_call(L, 1, 1);
+}
+
 static int open_body(lua_State *L) {
   clua_vm *v = lua_touserdata(L, 1);
   make_buffer_box(L);
@@ -145,6 +151,7 @@ static int open_body(lua_State *L) {
   lua_newtable(L);  // what the boot chunk and preludes get: `host`
   int primitives = lua_gettop(L);
   luaL_setfuncs(L, load_functions, 0);
+  luaL_setfuncs(L, state_functions, 0);
   error_open(L);
   wait_open(L);
   spawn_open(L);
@@ -159,9 +166,9 @@ static int open_body(lua_State *L) {
   lua_setfield(L, -2, "__metatable");
   lua_settop(L, primitives);
 
-  if (luaL_loadbufferx(L, boot_source, strlen(boot_source), "=[boot]", "t") != LUA_OK) return lua_error(L);
-  lua_pushvalue(L, primitives);
-  lua_call(L, 1, 1);
+  run_source(L, state_source, "=[state]", primitives);
+  lua_settop(L, primitives);
+  run_source(L, boot_source, "=[boot]", primitives);
   v->boot_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
@@ -175,6 +182,7 @@ clua_vm *clua_open(const clua_limits *limits, const clua_host *host, bool sandbo
   v->sandbox = sandbox;
   v->slot = -1;
   v->fail_after = -1;
+  v->reader = -1;
   v->start_ref = LUA_NOREF;
   v->default_environment = LUA_NOREF;
   text_set(&v->message, "", 0);
@@ -203,7 +211,7 @@ void clua_close(clua_vm *v) {
   forget_results(v);
   for (uint32_t i = 0; i < v->task_count; i++)
     if (v->tasks[i]) {
-      free(v->tasks[i]->reason);
+      forget_texts(v->tasks[i]);
       free(v->tasks[i]);
     }
   for (task *t = v->pool, *next; t; t = next) {
@@ -239,6 +247,7 @@ void clua_get_stats(const clua_vm *v, clua_stats *out) {
   out->tasks_live = v->live;
   out->tasks_ready = v->ready;
   out->coroutines_idle = v->pooled;
+  out->references = (uint32_t)lua_rawlen(v->L, LUA_REGISTRYINDEX);
 }
 
 void clua_gc_step(clua_vm *v) { lua_gc(v->L, LUA_GCSTEP, 0); }

@@ -92,6 +92,10 @@ static bool may_preempt(clua_vm *v, lua_State *L) {
 static void hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
   clua_vm *v = vm_of(L);
+  if (!v->killing && v->cur && v->cur->killed && v->cur->state == TASK_RUNNING) {
+    watch_kill(L, KILL_HOST);
+    return;
+  }
   if (!v->killing) {
     uint32_t ran = ran_us(v), spent = v->cur ? v->cur->spent_us : 0;
     if ((uint64_t)spent + ran < atomic_load_explicit(&v->budget_us, memory_order_relaxed)) {
@@ -109,11 +113,17 @@ static void hook(lua_State *L, lua_Debug *ar) {
 
 void watch_hook(lua_State *L) { lua_sethook(L, hook, LUA_MASKCOUNT, 1); }
 
-static void note_kill(lua_State *L, clua_vm *v, enum kill_reason why) {
+void watch_note(lua_State *L, enum kill_reason why) {
+  clua_vm *v = vm_of(L);
+  v->killing = why;
   text_set(&v->killed_by, "", 0);
   add_where(L, &v->killed_by);
   if (why == KILL_EXIT)
     text_addf(&v->killed_by, "os.exit");
+  else if (why == KILL_YIELD)
+    text_addf(&v->killed_by, "attempt to yield where nothing can wait");
+  else if (why == KILL_HOST)
+    text_addf(&v->killed_by, "ended: %s", v->cur && v->cur->reason ? v->cur->reason : "no memory for the reason");
   else
     text_addf(&v->killed_by, "stopped: it ran for %g s without a wait",
               atomic_load_explicit(&v->budget_us, memory_order_relaxed) / 1e6);
@@ -128,10 +138,7 @@ static void note_kill(lua_State *L, clua_vm *v, enum kill_reason why) {
 // Inside a hook lua_yield returns and the interpreter unwinds afterwards; from a C function it does not return.
 void watch_kill(lua_State *L, enum kill_reason why) {
   clua_vm *v = vm_of(L);
-  if (!v->killing) {
-    note_kill(L, v, why);
-    v->killing = why;
-  }
+  if (!v->killing) watch_note(L, why);
   watch_hook(L);
   if (may_preempt(v, L)) {
     v->op = OP_KILL;

@@ -87,7 +87,8 @@ import Testing
     ("1e100", "1e+100"), ("1/0", "inf"), ("-0.0", "-0.0"), ("2^53", "9.007199254741e+15"),
     ("setmetatable({}, {__tostring = function() return 'me' end})", "me"),
     ("setmetatable({}, {__tostring = function() error('no') end})", "{}"),
-    ("for i = 1,", "..."), ("function f()", "..."), ("'abc", "..."), ("'abc\n", "! prompt:1: unfinished string near ''abc'"),
+    ("for i = 1,", "..."), ("function f()", "..."), ("'abc", "..."),
+    ("'abc\n", "! prompt:1: unfinished string near ''abc'"),
     ("x = = 1", "! prompt:1: unexpected symbol near '='"), ("error('boom')", "! prompt:1: boom"),
     ("nothing.at.all", "! prompt:1: attempt to index a nil value (global 'nothing')"),
   ]) func aLine(_ code: String, _ shown: String) async throws {
@@ -269,7 +270,7 @@ import Testing
       let client = try await Node.start(
         Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(),
         logger: Logger(label: "n") { _ in SwiftLogNoOpLogHandler() })
-      let address = try await host.loop.submit { host.hostedProtocol("demo")?.generation.hostingNode?.node.address }
+      let address = try await host.loop.submit { host.node?.address }
         .get()
       let seen = Bench.Lines()
       let tracer = try await host.loop.submit {

@@ -136,11 +136,12 @@ enum PipeMethods {
     let face = try pipe(call, name)
     let callback = try call.needFunction(1, 1, name)
     let host = face.host
+    let caller = host.caller(call)
     switch kind {
-    case .end: face.addEnd(callback)
-    case .message: host.whenIdle { face.add(callback, .message) }
+    case .end: face.addEnd(callback, by: caller)
+    case .message: host.whenIdle { face.add(callback, .message, by: caller) }
     case .up:
-      face.add(callback, .up)
+      face.add(callback, .up, by: caller)
       guard face.pipe.isOpen, !(face.pipe.isServer && face.pipe.proto == .tcp) else { break }
       host.whenIdle {
         guard let ref = face.pipeRef else { return }

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Reads scripts from the file system. Blocking, and meant for start-up: a script is small.
+/// Reads scripts from the file system. Blocking; a script is small.
 enum ScriptFiles {
   static func read(_ path: String) throws(ScriptError) -> [UInt8] {
     let file = open(path, O_RDONLY | O_CLOEXEC)
@@ -21,6 +21,34 @@ enum ScriptFiles {
         throw ScriptError(file: path, message: "\(path): a script of more than \(largest >> 20) MiB is refused")
       }
     }
+  }
+
+  /// The same; nil where there is no such file.
+  static func readIfThere(_ path: String) throws(ScriptError) -> [UInt8]? {
+    var info = stat()
+    if stat(path, &info) != 0, errno == ENOENT || errno == ENOTDIR { return nil }
+    // A folder by that name is no file: `require` looks on.
+    if info.st_mode & S_IFMT == S_IFDIR { return nil }
+    return try read(path)
+  }
+
+  /// A data file's content; a large one is known by its size, time and number instead. nil: it cannot be read.
+  static func hash(ofData path: String) -> ContentHash? {
+    var info = stat()
+    guard stat(path, &info) == 0 else { return nil }
+    guard info.st_size <= largestHashed, info.st_mode & S_IFMT == S_IFREG else {
+      let mark = "\(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec) \(info.st_ino)"
+      return ContentHash(of: Array(mark.utf8))
+    }
+    return ((try? read(path)) ?? nil).map { ContentHash(of: $0) }
+  }
+
+  /// The path as one that does not depend on where the process was started. Links stay: swapping one is a change.
+  static func absolute(_ path: String, in folder: String) -> String {
+    let joined = path.hasPrefix("/") ? path : folder + "/" + path
+    guard !joined.hasPrefix("/"), let start = getcwd(nil, 0) else { return joined }
+    defer { free(start) }
+    return String(cString: start) + "/" + joined
   }
 
   /// The handler files a path stands for: itself, or a folder's `*.lua` in the order of their names. Tests
@@ -66,4 +94,6 @@ enum ScriptFiles {
   }
 
   private static let largest = 16 << 20
+  /// Takes some milliseconds.
+  private static let largestHashed = 4 << 20
 }

@@ -14,6 +14,8 @@ extension ScriptHost {
       self.shutdownWaiters.append { done.succeed(()) }
       guard !self.isShuttingDown else { return }
       self.isShuttingDown = true
+      for call in self.stagedCalls.values { call.kill("the node ends") }
+      for hosted in self.hosted { hosted.endProbation() }
       let all = Array(self.generations.values)
       for generation in all where generation.phase == .live {
         if let stop = generation.stopCallback {
@@ -35,7 +37,7 @@ extension ScriptHost {
     for generation in ending { generation.isEnding = true }
     for generation in ending {
       generation.cancelTimers()
-      for face in generation.openPipes { _ = face.pipe.close(flush: deadline) }
+      for face in faces(of: generation) { _ = face.pipe.close(flush: deadline) }
     }
     let nodes = ending.flatMap { $0.openNodes }.map { $0.close(flush: deadline) }
     var isOver = false
@@ -50,7 +52,9 @@ extension ScriptHost {
     let limit = loop.assumeIsolated().scheduleTask(in: deadline) { finish() }
     var nodesClosed = nodes.isEmpty
     let check = {
-      guard nodesClosed, self.runningCallbacks == 0, ending.allSatisfy({ $0.openPipes.isEmpty }) else { return false }
+      guard nodesClosed, self.runningCallbacks == 0, ending.allSatisfy({ self.faces(of: $0).isEmpty }) else {
+        return false
+      }
       limit.cancel()
       finish()
       return true
@@ -63,6 +67,13 @@ extension ScriptHost {
     // Tasks have no part in an orderly end: they are cancelled now, so that a loop in `start` does not hold it up.
     for generation in ending { generation.cancelTasks(reason) }
     checkQuiet()
+  }
+
+  /// The open pipes that end with a generation.
+  private func faces(of generation: Generation) -> [PipeFace] {
+    let opened = generation.openPipes
+    guard let hosted = generation.hosted, hosted.current === generation else { return opened }
+    return opened + hosted.slot.pipes.values
   }
 
   /// A callback or pipe has ended: maybe that was the last one waited for.

@@ -38,7 +38,7 @@ extension ScriptHost {
     let now = loop.now
     if isClosed { return stopMeasuring() }
     observation.lag.note(now - due, at: now)
-    let pipes = generations.values.reduce(0) { $0 + $1.pipeCount }
+    let pipes = generations.values.reduce(0) { $0 + $1.pipeCount } + hosted.reduce(0) { $0 + $1.slot.pipes.count }
     // Adding the pipes up costs some 50 ns each: thousands of them are looked at less often.
     let pause = TimeAmount.seconds(Int64(1 + pipes / Self.pipesPerSecond))
     if observation.meter.lastReading.map({ now - $0 >= pause - Self.beat }) ?? true {
@@ -51,10 +51,9 @@ extension ScriptHost {
   /// The traffic of all pipes so far.
   var traffic: Traffic {
     var total = observation.endedTraffic
-    for generation in generations.values {
-      total.errors &+= generation.errors
-      for face in generation.openPipes where face.endReason == nil { total.add(face.pipe.stats()) }
-    }
+    total.errors = past.errors
+    for generation in generations.values { total.errors &+= generation.counters.errors }
+    for face in faces { total.add(face.pipe.stats()) }
     return total
   }
 

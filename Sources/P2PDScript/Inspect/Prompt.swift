@@ -42,7 +42,7 @@ public final class Prompt: @unchecked Sendable {
     }
     self.host = host
     self.protocolName = protocolName
-    let nearby = (protocolName.flatMap { host.hostedProtocol($0) } ?? host.loaded.first)?.path ?? "./prompt"
+    let nearby = (protocolName.flatMap { host.hostedProtocol($0) } ?? host.hosted.first)?.path ?? "./prompt"
     generation = host.makeGeneration(name: "prompt", path: ScriptFiles.directory(nearby) + "/prompt")
     generation.phase = .live
     face = PromptFace(host, generation, print)
@@ -59,6 +59,7 @@ public final class Prompt: @unchecked Sendable {
     let vm = host.vm
     if host.observation.promptClass == nil { host.observation.promptClass = try vm.defineClass(PromptFace.luaClass) }
     try host.prepare(generation, arguments: nil)
+    try host.giveState(to: generation, like: nil)
     guard let environment = generation.environment, let promptClass = host.observation.promptClass else { return }
     let session = try vm.makeObject(promptClass, face)
     defer { vm.release(session) }
@@ -102,7 +103,7 @@ public final class Prompt: @unchecked Sendable {
 
   private func start(_ chunk: LuaRef, quoted: Bool, _ then: @escaping (Outcome) -> Void) {
     guard let show = functions?.show else { return host.vm.release(chunk) }
-    let run = PromptRun(host, show: show, quoted: quoted) { [weak self] outcome in
+    let run = PromptRun(generation, show: show, quoted: quoted) { [weak self] outcome in
       self?.run = nil
       then(outcome)
     }
@@ -130,7 +131,7 @@ public final class Prompt: @unchecked Sendable {
   /// The environment of the next line: a reload may have put new globals behind the protocol's name.
   private func environment() throws -> LuaRef {
     let vm = host.vm
-    let looked = protocolName.flatMap { host.hostedProtocol($0)?.generation }
+    let looked = protocolName.flatMap { host.hostedProtocol($0)?.current }
     let id = looked?.id ?? generation.id
     if let entered, entered.generation == id { return entered.environment }
     guard let enter = functions?.enter else { throw LuaFailure(message: "the prompt is closed") }
@@ -165,7 +166,7 @@ public final class Prompt: @unchecked Sendable {
         }
       })
     let base: LuaValue =
-      protocolName.flatMap { host.hostedProtocol($0)?.generation.environment }.map { .ref($0) } ?? .nil
+      protocolName.flatMap { host.hostedProtocol($0)?.current.environment }.map { .ref($0) } ?? .nil
     guard let found = try? host.vm.callNow(functions.complete, [base, path, .bool(place.isMethod)]) else {
       return ([], place.typed.utf8.count)
     }
@@ -216,6 +217,7 @@ public final class Prompt: @unchecked Sendable {
 /// One line of a prompt on its way: the chunk runs, then its values are made text, each as a task.
 private final class PromptRun: TaskOwner {
   private let host: ScriptHost
+  private let generation: Generation
   private let show: LuaRef
   private let quoted: Bool
   private var done: ((Prompt.Outcome) -> Void)?
@@ -224,8 +226,9 @@ private final class PromptRun: TaskOwner {
   private var isShowing = false
   private var isInterrupted = false
 
-  init(_ host: ScriptHost, show: LuaRef, quoted: Bool, _ done: @escaping (Prompt.Outcome) -> Void) {
-    self.host = host
+  init(_ generation: Generation, show: LuaRef, quoted: Bool, _ done: @escaping (Prompt.Outcome) -> Void) {
+    self.generation = generation
+    host = generation.host
     self.show = show
     self.quoted = quoted
     self.done = done
@@ -245,10 +248,20 @@ private final class PromptRun: TaskOwner {
     if status == .waiting, done != nil { task = host.vm.lastTask }
   }
 
+  override var origin: Generation? { generation }
+
+  /// A line that does not let go, whatever its waits say, is ended by force.
   func interrupt() {
     isInterrupted = true
-    if task != 0 { host.vm.cancel(task, reason: "interrupted") }
+    guard task != 0 else { return }
+    let task = task
+    host.vm.cancel(task, reason: "interrupted")
+    host.loop.assumeIsolated().scheduleTask(in: Self.patience) {
+      if self.done != nil, !self.host.isClosed { self.host.vm.kill(task, reason: "interrupted") }
+    }
   }
+
+  private static let patience = TimeAmount.milliseconds(500)
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
     self.task = 0

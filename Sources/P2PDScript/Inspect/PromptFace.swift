@@ -25,7 +25,7 @@ final class PromptFace {
           }
         ),
         ("type_name", method { .string($1.kindName(1)) }),
-        ("protocols", method { face, _ in .values([.list(face.host.loaded.map { .string($0.name) })]) }),
+        ("protocols", method { face, _ in .values([.list(face.host.hosted.map { .string($0.name) })]) }),
         ("protocol", method { try $0.protocolFacts($1) }),
         ("pipes", method { try $0.pipes($1) }),
         ("pipe", method { try $0.pipe($1) }),
@@ -45,14 +45,14 @@ final class PromptFace {
   /// `protocol(name)`: a table with its globals and its module of `p2pd`, through which its state is reached; nil.
   private func protocolFacts(_ call: borrowing LuaCall) throws -> LuaReturn {
     guard let name = call.string(1), let hosted = host.hostedProtocol(name) else { return .one(.nil) }
-    let of = hosted.generation
+    let of = hosted.current
     guard let environment = of.environment else { return .one(.nil) }
     let module = try host.vm.module("p2pd", in: environment)
     defer { host.vm.release(module) }
     let facts: [(String, LuaValue)] = [
-      ("name", .string(hosted.name)), ("path", .string(hosted.path)), ("version", .int(Int64(hosted.version))),
-      ("generation", .int(of.id)), ("messages", .int(Int64(clamping: of.messages))),
-      ("errors", .int(Int64(clamping: of.errors))), ("pipes", .int(Int64(of.pipeCount))),
+      ("name", .string(hosted.name)), ("path", .string(hosted.path)), ("version", .int(Int64(of.version))),
+      ("generation", .int(of.id)), ("messages", .int(Int64(clamping: of.counters.messages))),
+      ("errors", .int(Int64(clamping: of.counters.errors))), ("pipes", .int(Int64(hosted.slot.pipes.count))),
       ("globals", .ref(environment)), ("module", .ref(module)),
     ]
     // Into the table before the module's reference is given back.
@@ -63,7 +63,7 @@ final class PromptFace {
   /// `pipes([protocol])`
   private func pipes(_ call: borrowing LuaCall) throws -> LuaReturn {
     let name = call.string(1)
-    let faces = host.openFaces.filter { name == nil || host.protocolName(of: $0.generation) == name }
+    let faces = host.openFaces.filter { name == nil || $0.protocolName == name }
     return .values([.list(try faces.map { .ref(try $0.reference()) })])
   }
 
@@ -76,8 +76,8 @@ final class PromptFace {
 
   /// The node that hosts the scripts; nil before it does.
   private func node() -> LuaReturn {
-    guard let node = host.loaded.first?.generation.hostingNode?.node else { return .one(.nil) }
-    return .object(NodeFace(node, generation: generation, isOwn: false))
+    guard let node = host.node else { return .one(.nil) }
+    return .object(NodeFace(node, generation: generation, isOwn: false, book: host.hosted.first?.book ?? NodeBook()))
   }
 
   private static let longestLine = 64 << 10

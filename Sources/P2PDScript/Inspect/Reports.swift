@@ -28,6 +28,9 @@ public struct ProtocolReport: Sendable {
   public var generation: Int64
   /// Who names no protocol gets this one.
   public var isDefault: Bool
+  /// Its generation is new, and is taken back if it fails.
+  public var isOnProbation: Bool
+  /// Given to its present generation, and failed there.
   public var messages: UInt64
   public var errors: UInt64
   public var pipes: Int
@@ -61,13 +64,13 @@ extension ScriptHost {
     var report = HostReport()
     guard !isClosed else { return report }
     let now = loop.now
-    for (index, hosted) in loaded.enumerated() {
-      let generation = hosted.generation
+    for (index, hosted) in hosted.enumerated() {
+      let generation = hosted.current
       report.protocols.append(
         ProtocolReport(
-          name: hosted.name, path: hosted.path, version: hosted.version, generation: generation.id,
-          isDefault: index == 0, messages: generation.messages, errors: generation.errors,
-          pipes: generation.pipeCount))
+          name: hosted.name, path: hosted.path, version: generation.version, generation: generation.id,
+          isDefault: index == 0, isOnProbation: hosted.probation != nil, messages: generation.counters.messages,
+          errors: generation.counters.errors, pipes: hosted.slot.pipes.count))
     }
     report.pipes = openFaces.count
     report.traffic = traffic
@@ -86,7 +89,7 @@ extension ScriptHost {
     return openFaces.map { face in
       let pipe = face.pipe
       return PipeReport(
-        id: pipe.id, protocolName: protocolName(of: face.generation), proto: pipe.proto, isServer: pipe.isServer,
+        id: pipe.id, protocolName: face.protocolName, proto: pipe.proto, isServer: pipe.isServer,
         place: (pipe.isServer ? pipe.localEndpoint?.description : pipe.peer?.description) ?? "",
         peerID: NodeKey(bytes: pipe.peerKey)?.description ?? "", path: pipe.path, strategy: pipe.strategy,
         stats: pipe.stats())
@@ -105,23 +108,23 @@ extension ScriptHost {
 
   // MARK: Inside
 
-  /// The open pipes, oldest first.
-  var openFaces: [PipeFace] {
-    generations.values.flatMap { $0.openPipes }.filter { $0.endReason == nil }.sorted { $0.pipe.id < $1.pipe.id }
+  /// The open pipes: those of the protocols, and those that scripts opened themselves.
+  var faces: [PipeFace] {
+    let own = generations.values.flatMap { $0.openPipes } + hosted.flatMap { $0.slot.pipes.values }
+    return own.filter { $0.endReason == nil }
   }
 
-  func face(_ id: UInt64) -> PipeFace? {
-    for generation in generations.values {
-      if let face = generation.openPipes.first(where: { $0.pipe.id == id && $0.endReason == nil }) { return face }
-    }
-    return nil
-  }
+  /// The same, oldest first.
+  var openFaces: [PipeFace] { faces.sorted { $0.pipe.id < $1.pipe.id } }
 
-  func hostedProtocol(_ name: String) -> ScriptProtocol? { loaded.first { $0.name == name } }
+  func face(_ id: UInt64) -> PipeFace? { faces.first { $0.pipe.id == id } }
 
-  func protocolName(of generation: Generation) -> String {
-    loaded.first { $0.generation === generation }?.name ?? generation.name
-  }
+  func hostedProtocol(_ name: String) -> HostedProtocol? { hosted.first { $0.name == name } }
 
   static let rateWindow = TimeAmount.seconds(10)
+}
+
+extension PipeFace {
+  /// The hosted protocol whose script has to do with the pipe; else the script's file.
+  var protocolName: String { generation.hosted?.name ?? generation.name }
 }

@@ -62,7 +62,7 @@ public final class Tracer: @unchecked Sendable {  // confined to the loop
       watch(face.pipe)
     case .protocol(let name):
       guard host.hostedProtocol(name) != nil else { return nil }
-      for face in host.openFaces where host.protocolName(of: face.generation) == name { watch(face.pipe) }
+      for face in host.openFaces where face.protocolName == name { watch(face.pipe) }
     }
     host.observation.tracers.append(self)
   }
@@ -79,7 +79,7 @@ public final class Tracer: @unchecked Sendable {  // confined to the loop
   }
 
   func opened(_ face: PipeFace) {
-    guard case .protocol(let name) = target, host.protocolName(of: face.generation) == name else { return }
+    guard case .protocol(let name) = target, face.protocolName == name else { return }
     watch(face.pipe)
     note(.opened, face.pipe, face.pipe.peer)
   }

@@ -86,7 +86,7 @@ struct Run: AsyncParsableCommand {
 
   /// Begins to serve at the control socket. A node without one still does its work, so a failure is an error in the log.
   private func control(
-    _ host: ScriptHost, _ node: Node, _ protocols: [ScriptProtocol], _ ring: LogRing, _ stop: StopSignal,
+    _ host: ScriptHost, _ node: Node, _ protocols: [HostedProtocol], _ ring: LogRing, _ stop: StopSignal,
     _ logger: Logger
   ) -> ControlService? {
     do {
@@ -106,7 +106,7 @@ struct Run: AsyncParsableCommand {
     }
   }
 
-  private func announce(_ node: Node, _ protocols: [ScriptProtocol]) {
+  private func announce(_ node: Node, _ protocols: [HostedProtocol]) {
     let console = Console.shared
     if !log.quiet {
       let names = protocols.map { $0.name.isEmpty ? "the default protocol" : $0.name }.joined(separator: ", ")

@@ -17,7 +17,10 @@ enum ControlReports {
   }
 
   /// Call it on the node's loop.
-  static func status(_ identity: Identity, _ host: ScriptHost, _ node: Node, lastError: LogLine?) -> JSONText {
+  static func status(
+    _ identity: Identity, _ host: ScriptHost, _ node: Node, lastError: LogLine?,
+    reloads: [String: (report: ReloadReport, at: LogTime)]
+  ) -> JSONText {
     let report = host.report()
     var members: [(String, JSONText)] = [
       ("name", .string(identity.name)), ("key", .string(node.id)), ("pid", .int(identity.pid)),
@@ -30,7 +33,7 @@ enum ControlReports {
       ("routes", .array(node.address.routes.map { route($0, node) })),
     ]
     members += [
-      ("protocols", .array(report.protocols.map(hosted))), ("pipes", pipes(report, node)),
+      ("protocols", .array(report.protocols.map { hosted($0, reloads[$0.name]) })), ("pipes", pipes(report, node)),
       ("traffic", traffic(report.traffic)), ("rates", rates(report.rates)), ("errors", errors(report, lastError)),
       ("memory", memory(report)), ("loop", loop(report)),
     ]
@@ -76,11 +79,16 @@ enum ControlReports {
     ])
   }
 
-  private static func hosted(_ hosted: ProtocolReport) -> JSONText {
-    .object([
+  private static func hosted(_ hosted: ProtocolReport, _ last: (report: ReloadReport, at: LogTime)?) -> JSONText {
+    var reload = JSONText.null
+    if let last, case .object(let members) = ReloadReports.json(last.report) {
+      reload = .object([("at", .string(last.at.utc))] + members)
+    }
+    return .object([
       ("name", .string(hosted.name)), ("path", .string(hosted.path)), ("version", .int(hosted.version)),
       ("generation", .int(Int(hosted.generation))), ("default", .bool(hosted.isDefault)),
-      ("pipes", .int(hosted.pipes)), ("messages", count(hosted.messages)), ("errors", count(hosted.errors)),
+      ("on_probation", .bool(hosted.isOnProbation)), ("pipes", .int(hosted.pipes)),
+      ("messages", count(hosted.messages)), ("errors", count(hosted.errors)), ("last_reload", reload),
     ])
   }
 

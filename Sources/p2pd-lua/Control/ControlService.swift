@@ -2,6 +2,7 @@ import Logging
 import NIOCore
 import P2PDNode
 import P2PDScript
+import Synchronization
 
 /// Does what the clients of the control socket ask for, on the node's event loop. Each connection has its own prompt,
 /// traces and log followers, which end with it.
@@ -12,7 +13,9 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
   private let ring: LogRing
   private let identity: ControlReports.Identity
   private let stop: @Sendable () -> Void
-  private var server: ControlServer?
+  private let serverBox = Mutex<ControlServer?>(nil)
+  /// The last reload of each protocol, and when it was.
+  private var lastReloads: [String: (report: ReloadReport, at: LogTime)] = [:]
   private var sessions: [ControlServer.ClientID: Session] = [:]
 
   /// What one connection has going on.
@@ -44,23 +47,27 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
       if case .request(_, let request) = event, request.operation == .stop { stop() }
       loop.execute { self.take(event) }
     }
-    loop.execute {
-      self.server = server
-      self.host.startMeasuring()
-    }
+    serverBox.withLock { $0 = server }
+    host.onReload { report in loop.execute { self.lastReloads[report.protocolName] = (report, .now) } }
+    loop.execute { self.host.startMeasuring() }
   }
 
   /// Takes the socket away. Requests that come later find nobody.
   func close() async {
-    let server = try? await loop.submit {
+    try? await loop.submit {
       for session in self.sessions.values { self.end(session) }
       self.sessions = [:]
       self.host.stopMeasuring()
-      defer { self.server = nil }
-      return self.server
     }.get()
+    let server = serverBox.withLock { box in
+      defer { box = nil }
+      return box
+    }
     server?.close()
   }
+
+  /// Safe from any thread.
+  private var server: ControlServer? { serverBox.withLock { $0 } }
 
   // MARK: Requests
 
@@ -93,13 +100,17 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
   }
 
   /// One request of one client, to be answered once.
-  private struct Call {
+  private struct Call: Sendable {
     let client: ControlServer.ClientID
     let id: Int
   }
 
   private func answer(_ call: Call, _ result: JSONText = .object([])) {
     server?.answer(call.client, to: call.id, ControlProtocol.result(call.id, result))
+  }
+
+  private func answer(_ call: Call, _ reports: [ReloadReport]) {
+    answer(call, .object([("reports", .array(reports.map { ReloadReports.json($0) }))]))
   }
 
   private func refuse(_ call: Call, _ code: String, _ message: String, remedy: String? = nil) {
@@ -113,7 +124,8 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
 
   private func perform(_ operation: ControlRequest.Operation, _ call: Call) {
     switch operation {
-    case .status: answer(call, ControlReports.status(identity, host, node, lastError: ring.lastError))
+    case .status:
+      answer(call, ControlReports.status(identity, host, node, lastError: ring.lastError, reloads: lastReloads))
     case .pipes: answer(call, .object([("pipes", .array(host.pipeReports().map(ControlReports.pipe)))]))
     case .kill(let pipe): kill(pipe, call)
     case .stop: answer(call)
@@ -124,7 +136,21 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
     case .evaluate(let code, let quoted, let partial): evaluate(code, quoted, partial, call)
     case .complete(let text): complete(text, call)
     case .cancel(let request): cancel(request, call)
-    case .generations, .reload, .rollback: refuse(call, "unknown_op", "this node cannot do that")
+    case .generations:
+      Task {
+        let list = await host.generationList().map { ReloadReports.json($0) }
+        answer(call, .object([("generations", .array(list))]))
+      }
+    case .reload(let name, let dryRun):
+      Task { answer(call, await host.reload(name, dryRun: dryRun, trigger: "command")) }
+    case .rollback(let name):
+      Task {
+        do {
+          answer(call, try await host.rollback(name))
+        } catch {
+          refuse(call, "rejected", "\(error)")
+        }
+      }
     }
   }
 

@@ -79,11 +79,19 @@ enum StatusText {
     for hosted in protocols {
       table.add([
         text(hosted["name"]) + (hosted["default"]?.bool == true ? " (default)" : ""), whole(hosted["version"]),
-        whole(hosted["generation"]), whole(hosted["pipes"]), whole(hosted["messages"]), whole(hosted["errors"]),
+        whole(hosted["generation"]) + (hosted["on_probation"]?.bool == true ? " (on probation)" : ""),
+        whole(hosted["pipes"]), whole(hosted["messages"]), whole(hosted["errors"]),
         text(hosted["path"]),
       ])
     }
-    return table.text
+    return table.text + protocols.map(lastReload).joined()
+  }
+
+  /// The last word about a protocol's code, where it is one to act on.
+  private static func lastReload(_ hosted: JSONText) -> String {
+    guard let reload = hosted["last_reload"], let result = reload["result"]?.string else { return "" }
+    guard result == "rejected" || result == "rolled back" else { return "" }
+    return "\nat \(text(reload["at"])): " + ReloadReports.text(reload)
   }
 
   // MARK: Pipes
