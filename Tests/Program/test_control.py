@@ -496,6 +496,77 @@ class Attaching(Control):
         self.assertEqual(terminal.wait(), 1)
 
 
+class Reloading(Control):
+    """The commands; what a reload does in full is tested beside the engine."""
+
+    def unwatched(self, *scripts, text=ECHO):
+        """A node that reloads when told to, and not when a file is saved."""
+        options = ["--no-watch"] if "--no-watch" in self.ok("run", "--help") else []
+        return self.start_node(*options, *(scripts or [self.write("echo.lua", text)]))
+
+    def test_reload_generations_and_rollback(self):
+        _, address = self.unwatched()
+        client = self.client(address)
+        self.assertIn("unchanged", self.ok("reload"))
+        self.write("echo.lua", ECHO.replace('"<" .. msg', '"new <" .. msg'))
+        self.assertIn("would be taken", self.ok("reload", "--dry-run"))
+        self.say(client, "still the old one")
+        self.assertRegex(self.ok("reload", "echo"), r"^echo: generation \d+ serves")
+        client.stdin.write(b"x\n")
+        client.stdin.flush()
+        self.assertEqual(read_line(client.stdout), "new <x>\n")
+        protocol = json.loads(self.ok("status", "--json"))["protocols"][0]
+        self.assertEqual((protocol["on_probation"], protocol["last_reload"]["result"]), (True, "active"))
+        out = self.ok("generations")
+        self.assertRegex(out, r"(?m)^PROTOCOL +ID +VERSION +PHASE +AGE +HASH +MESSAGES +ERRORS +PIPES +KEPT BY$")
+        listed = json.loads(self.ok("generations", "--json"))
+        self.assertEqual([g["phase"] for g in listed], ["live", "standby"])
+        self.assertEqual(listed[0]["id"], protocol["generation"])
+        # State and pipes stay, whatever code serves.
+        self.assertEqual(self.ok("attach", "-e", "protocols.echo.state.count"), "3\n")
+        self.assertIn("rolled back", self.ok("rollback", "echo"))
+        self.say(client, "the old one again")
+        self.assertIn("rolled back", self.ok("status"))
+
+    def test_a_bad_save_costs_nothing_and_is_said(self):
+        _, address = self.unwatched()
+        client = self.client(address)
+        path = self.write("echo.lua", "local M = {}\nfunction M.msg_cb(\nreturn M\n")
+        done = self.fails("reload", words=["reload refused", f"{path}:3:"])
+        self.assertEqual(done.out, "")
+        self.say(client, "still there")
+        self.assertIn(f"{path}:3:", self.ok("status"))
+        report = json.loads(self.run_program("reload", "--json").out)[0]
+        self.assertEqual((report["result"], report["good"], report["protocol"]), ("rejected", False, "echo"))
+        self.write("echo.lua", "local M = {}\nfunction M.msg_cb() end\nfunction M.check() error('no') end\nreturn M\n")
+        self.fails("reload", words="no")
+        self.say(client, "still there, too")
+        self.write("echo.lua", ECHO)
+        self.ok("reload")
+        self.assertNotIn("refused", self.ok("status"))
+
+    def test_one_protocol_of_several(self):
+        first, second = self.write("a.lua", ECHO), self.write("b.lua", ECHO)
+        self.unwatched(first, second)
+        for path in ["a.lua", "b.lua"]:
+            self.write(path, ECHO + "\n-- touched\n")
+        self.assertRegex(self.ok("reload", "b"), r"^b: generation \d+ serves.*\n")
+        self.assertEqual(len(json.loads(self.ok("reload", "--json"))), 2)
+        self.fails("reload", "nobody", words="nobody")
+        self.fails("rollback", "nobody", words="nobody")
+
+    def test_a_prompt_follows_its_protocol(self):
+        self.unwatched(text="number = 1\n" + ECHO)
+        raw = self.raw()
+        raw.send(id=1, op="attach", protocol="echo")
+        raw.send(id=2, op="evaluate", code="number")
+        self.assertEqual([raw.next()["id"], raw.next()["result"]["values"]], [1, "1"])
+        self.write("echo.lua", "number = 2\n" + ECHO)
+        self.ok("reload")
+        raw.send(id=3, op="evaluate", code="number")
+        self.assertEqual(raw.next()["result"]["values"], "2")
+
+
 class TheSocket(Control):
     def test_garbage_is_answered_and_harms_nobody(self):
         self.host()

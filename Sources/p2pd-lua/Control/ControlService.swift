@@ -48,7 +48,7 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
       loop.execute { self.take(event) }
     }
     serverBox.withLock { $0 = server }
-    host.onReload { report in loop.execute { self.lastReloads[report.protocolName] = (report, .now) } }
+    host.onReload { report in loop.execute { self.note(report) } }
     loop.execute { self.host.startMeasuring() }
   }
 
@@ -64,6 +64,12 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
       return box
     }
     server?.close()
+  }
+
+  private func note(_ report: ReloadReport) {
+    // Names that no protocol has may be asked for, too.
+    if lastReloads.count >= Self.mostReports, lastReloads[report.protocolName] == nil { lastReloads = [:] }
+    lastReloads[report.protocolName] = (report, .now)
   }
 
   /// Safe from any thread.
@@ -276,5 +282,6 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
     answer(call, .object([("names", .array(names.map { .string($0) })), ("typed", .int(typed))]))
   }
 
+  private static let mostReports = 1000
   private static let killPatience = TimeAmount.seconds(2)
 }
