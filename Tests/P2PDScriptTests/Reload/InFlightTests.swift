@@ -38,8 +38,7 @@ import Testing
       end
       """
     try await withHandler(
-      text,
-      {
+      text, {
         $0.reload.handlerDeadline = .milliseconds(30)
         $0.reload.grace = .milliseconds(30)
       }
@@ -53,8 +52,7 @@ import Testing
       #expect(try await pipe.hear() == "new next")
       #expect(try await other.hear() == "new next")
       let log = bench.bench.logged.text
-      #expect(
-        log.contains("closed polite reloaded") && log.contains("caught reloaded") && log.contains("closed stubborn"))
+      #expect(log.contains("closed polite reloaded") && log.contains("caught reloaded") && log.contains("closed stubborn"))
       #expect(!log.contains("failed"))
     }
   }
@@ -178,9 +176,7 @@ import Testing
   }
 
   @Test func theEndOfASessionIsTheEndOfItsPipe() async throws {
-    try await withHandler(
-      text.replacing("NAME", with: "one") + "\nfunction M.end_cb(pipe, reason) print('end', reason) end"
-    ) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one") + "\nfunction M.end_cb(pipe, reason) print('end', reason) end") { bench, pipe in
       #expect(try await pipe.hear() == "one begins at 0")
       try await pipe.say("end")
       #expect(try await pipe.ended.get().code == "closed")
@@ -194,8 +190,7 @@ import Testing
   }
 
   @Test func fromCallbacksToASessionAndBack() async throws {
-    let callbacks =
-      "function M.msg_cb(msg, tup, pipe) pipe.data = pipe.data or { sum = 0 } pipe:send('cb ' .. msg .. pipe.data.sum) end"
+    let callbacks = "function M.msg_cb(msg, tup, pipe) pipe.data = pipe.data or { sum = 0 } pipe:send('cb ' .. msg .. pipe.data.sum) end"
     try await withHandler(callbacks) { bench, pipe in
       #expect(try await pipe.ask("a") == "cb a0")
       try await bench.reload(text.replacing("NAME", with: "session"))
@@ -214,8 +209,7 @@ import Testing
         pipe:send("old")
         while true do pcall(function() pipe:recv() end) end
       end
-      """,
-      {
+      """, {
         $0.reload.grace = .milliseconds(20)
         $0.limits.runTime = 20
       }
