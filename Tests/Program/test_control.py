@@ -16,7 +16,7 @@ from program import BINARY, PATIENCE, Left, ProgramTest, Terminal, end, left, re
 ECHO = """
 local p2pd = require "p2pd"
 local M = {}
-function M.start() p2pd.state.count = 0 end
+function M.start() p2pd.state.count = p2pd.state.count or 0 end
 function M.msg_cb(msg, client_tup, pipe)
   p2pd.state.count = p2pd.state.count + 1
   if msg == "log" then p2pd.log.info("asked to log") end

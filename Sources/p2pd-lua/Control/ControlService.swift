@@ -67,6 +67,7 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
   }
 
   private func note(_ report: ReloadReport) {
+    guard !report.dryRun else { return }
     // Names that no protocol has may be asked for, too.
     if lastReloads.count >= Self.mostReports, lastReloads[report.protocolName] == nil { lastReloads = [:] }
     lastReloads[report.protocolName] = (report, .now)
@@ -148,7 +149,14 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
         answer(call, .object([("generations", .array(list))]))
       }
     case .reload(let name, let dryRun):
-      Task { answer(call, await host.reload(name, dryRun: dryRun, trigger: "command")) }
+      Task {
+        let reports = await host.reload(name, dryRun: dryRun, trigger: "command")
+        // The files are again what serves, so an earlier refusal is of no interest any more; nobody else tells of that.
+        loop.execute {
+          for report in reports where report.result == .unchanged { self.lastReloads[report.protocolName] = nil }
+        }
+        answer(call, reports)
+      }
     case .rollback(let name):
       Task {
         do {

@@ -8,7 +8,7 @@ enum StatusText {
 
   private static func facts(_ report: JSONText) -> [(String, String)] {
     var facts: [(String, String)] = [
-      ("node", "\(text(report["name"])), pid \(whole(report["pid"])), p2pd-lua \(text(report["version"]))"),
+      ("node", "\(text(report["name"])), pid \(report["pid"]?.int ?? 0), p2pd-lua \(text(report["version"]))"),
       ("running", "\(Figures.time(report["uptime"]?.number ?? 0)), since \(text(report["started"]))"),
       ("key", text(report["key"])), ("address", text(report["address"])),
       ("listening", report["listening"]?.items.compactMap(\.string).joined(separator: ", ") ?? ""),
