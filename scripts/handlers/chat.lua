@@ -37,8 +37,8 @@ M.limits = {
 
 M.lobby = "lobby"
 
--- Members by pipe id: { pipe, box, nick, room, tokens, refilled }. After a reload of this file they are made again, from
--- what pipe.data holds.
+-- Members by pipe id: { pipe, box, nick, room, tokens, refilled }. After a reload of this file they are made again,
+-- from what pipe.data holds.
 -- The engine may let other handlers run in the middle of a loop here (time slices): loops go over lists, by index.
 local members = {}
 local roster = {}      -- room -> list of its members

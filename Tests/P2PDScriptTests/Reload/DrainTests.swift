@@ -26,7 +26,8 @@ import Testing
       #expect(try await second.ask("1") == "b 1")
       try await bench.reload(handler("c"))
       let third = try await bench.connect()
-      #expect(try await [first.ask("2"), idle.ask("2"), second.ask("2"), third.ask("2")] == ["a 2", "a 2", "b 2", "c 2"])
+      #expect(
+        try await [first.ask("2"), idle.ask("2"), second.ask("2"), third.ask("2")] == ["a 2", "a 2", "b 2", "c 2"])
       let infos = await bench.alive
       #expect(infos.map(\.phase) == [.live, .draining, .draining])
       #expect(infos.map(\.pipes) == [1, 1, 2])

@@ -51,7 +51,8 @@ import Testing
   ])
   func theOldOneServesOnWithItsState(_ text: String, _ why: String) async throws {
     try await withHandler(
-      good, {
+      good,
+      {
         $0.limits.runTime = 0.3
         $0.limits.memory = 16 << 20
       }
@@ -95,7 +96,9 @@ import Testing
   /// What the failed attempt read counts: saving only the module that was missing or broken reloads.
   @Test func theFilesOfARejectedAttemptAreTracked() async throws {
     try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe in
-      #expect(try await bench.reload("M.word = require 'newlib' function M.msg_cb(m, t, pipe) pipe:send(M.word) end").result == .rejected)
+      #expect(
+        try await bench.reload("M.word = require 'newlib' function M.msg_cb(m, t, pipe) pipe:send(M.word) end").result
+          == .rejected)
       let missing = bench.path("newlib.lua")
       #expect(await bench.host.trackedFiles()["h"]?.contains(missing) == true)
       try bench.save("newlib.lua", "return 'new'")

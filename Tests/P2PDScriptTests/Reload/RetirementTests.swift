@@ -112,7 +112,8 @@ import Testing
 
 /// Files of a hosted folder come and go.
 @Suite(.timeLimit(.minutes(1))) struct MembershipTests {
-  private let text = "local M = {} function M.stop() print('stop NAME') end function M.msg_cb(msg, tup, pipe) pipe:send('NAME') end return M"
+  private let text =
+    "local M = {} function M.stop() print('stop NAME') end function M.msg_cb(msg, tup, pipe) pipe:send('NAME') end return M"
 
   @Test func anAddedFileIsHostedAndARemovedOneEnds() async throws {
     try await withHandlers([("a.lua", text.replacing("NAME", with: "a"))]) { bench in

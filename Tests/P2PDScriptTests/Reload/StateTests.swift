@@ -108,7 +108,9 @@ import Testing
     ("p2pd.state = 5", "p2pd.state must be a table"),
   ])
   func stateIsPlainData(_ text: String, _ why: String) async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe)\n local ok, err = pcall(function() \(text) end) pipe:send(err) end") {
+    try await withHandler(
+      "function M.msg_cb(msg, tup, pipe)\n local ok, err = pcall(function() \(text) end) pipe:send(err) end"
+    ) {
       _, pipe in
       let answer = try await pipe.ask("x")
       #expect(answer.contains(why), "\(answer)")
