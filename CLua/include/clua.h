@@ -56,7 +56,6 @@ typedef struct clua_values {
 typedef struct clua_call {
   int32_t function;  // what clua_define_module / clua_define_class were given
   int32_t count;     // arguments
-  int32_t can_wait;  // CLUA_WAIT is possible here
   int32_t result_count;
   uint64_t task;  // 0: not inside a task
   uint64_t tag;   // the task's
@@ -92,6 +91,7 @@ typedef struct clua_stats {
   size_t memory_used, memory_peak;
   uint64_t tasks_started, coroutines_made, slices, kills, errors, refused_allocations;
   uint32_t tasks_live, tasks_ready, coroutines_idle;
+  uint32_t pages;       // of 16 KiB, for small blocks
   uint32_t references;  // slots of the registry in use at once so far: they are reused, so it grows only where some leak
 } clua_stats;
 
@@ -211,6 +211,7 @@ uint32_t clua_tasks(const clua_vm *vm, uint64_t tag, uint64_t mask, uint64_t *ou
 bool clua_task_exists(const clua_vm *vm, uint64_t task);
 
 // ---------------------------------------------------------------- inside a host call
+bool clua_call_can_wait(const clua_call *call);                                // CLUA_WAIT is possible here
 int32_t clua_call_argument(clua_call *call, int32_t index, clua_value *out);  // beyond the inline ones
 const char *clua_call_type_name(clua_call *call, int32_t index);              // "number", "p2pd.pipe", "no value"
 int32_t clua_call_reference(clua_call *call, int32_t index, int32_t *reference);

@@ -26,6 +26,8 @@ public final class ScriptHost: @unchecked Sendable {
   var doors: Doors?
   /// Calls of generations that do not serve yet.
   var stagedCalls: [ObjectIdentifier: StagedCall] = [:]
+  var trackedListeners: [@Sendable () -> Void] = []
+  private var isTellingOfFiles = false
   var reloadListeners: [@Sendable (ReloadReport) -> Void] = []
   /// Generations that have ended and whose Lua side has not been collected yet.
   var uncollected: [Int64: GenerationInfo] = [:]
@@ -34,9 +36,9 @@ public final class ScriptHost: @unchecked Sendable {
   var isChecking = false
   private var lastGeneration: Int64 = 0
   private(set) var isClosed = false
-  /// Callbacks that an orderly end waits for, and what is asked when one has ended.
-  var runningCallbacks = 0 { didSet { if runningCallbacks == 0 { checkQuiet() } } }
-  var quietChecks: [() -> Bool] = []
+  /// What is asked when a callback or pipe has ended: orderly ends that wait for the last one.
+  var quietChecks: [Int: () -> Bool] = [:]
+  var quietTickets = 0
   var isShuttingDown = false
   var shutdownWaiters: [() -> Void] = []
 
@@ -104,6 +106,9 @@ public final class ScriptHost: @unchecked Sendable {
     lastGeneration += 1
     let generation = Generation(id: lastGeneration, name: name, path: path, host: self, sources: sources)
     generations[lastGeneration] = generation
+    sources.grew = { [weak self, weak generation] in
+      if let generation, generation.phase != .loading { self?.trackedFilesGrew() }
+    }
     return generation
   }
 
@@ -112,6 +117,16 @@ public final class ScriptHost: @unchecked Sendable {
     past.messages &+= generation.counters.messages
     past.errors &+= generation.counters.errors
     generation.releaseReferences()
+  }
+
+  /// A script in service read a file that was not its own before.
+  private func trackedFilesGrew() {
+    guard !isTellingOfFiles, !trackedListeners.isEmpty else { return }
+    isTellingOfFiles = true
+    loop.assumeIsolated().execute {
+      self.isTellingOfFiles = false
+      for listener in self.trackedListeners { listener() }
+    }
   }
 
   // MARK: Tasks
@@ -174,7 +189,7 @@ public final class ScriptHost: @unchecked Sendable {
     node = nil
     doors = nil
     execution = nil
-    reloadListeners = []
+    (reloadListeners, trackedListeners) = ([], [])
   }
 }
 

@@ -58,6 +58,12 @@ extension ScriptHost {
     loop.execute { if !self.isClosed { self.reloadListeners.append(body) } }
   }
 
+  /// Called on the loop when a script in service came to more files: a late `require`, `p2pd.watch`. Reloads change
+  /// them too, and are told by ``onReload(_:)``.
+  public func onTrackedFiles(_ body: @escaping @Sendable () -> Void) {
+    loop.execute { if !self.isClosed { self.trackedListeners.append(body) } }
+  }
+
   /// The files whose change matters, by protocol: paths as they are opened. Missing ones that `require` looked for are
   /// among them, and those of the last attempt that was rejected.
   public func trackedFiles() async -> [String: Set<String>] { await trackedContents().mapValues { Set($0.keys) } }

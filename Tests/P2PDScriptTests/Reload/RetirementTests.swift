@@ -40,7 +40,7 @@ import Testing
       // One that speaks to each generation, one that never speaks again.
       let idle = try await bench.connect()
       #expect(try await idle.ask("x") == "0 x")
-      let measure = { (host: ScriptHost) -> [Int] in
+      let measure: @Sendable (ScriptHost) -> [Int] = { host in
         for _ in 0..<3 { host.vm.collectAll() }
         let timers = host.generations.values.reduce(0) { $0 + $1.timers.count }
         return [host.vm.memoryUsed, host.vm.stats.references, host.generations.count, timers, host.vm.stats.tasksLive]
