@@ -70,15 +70,17 @@ extension ScriptHost {
 
   /// The same with what each held when it was read; nil: it was not there.
   public func trackedContents() async -> [String: [String: ContentHash?]] {
-    await onLoop { host in
-      var all: [String: [String: ContentHash?]] = [:]
-      for hosted in host.hosted { all[hosted.name] = hosted.tracked.files }
-      for (path, sources) in host.pending { all[path] = sources.snapshot.files }
-      return all
-    }
+    await onLoop { $0.tracked }
   }
 
   // MARK: On the loop
+
+  var tracked: [String: [String: ContentHash?]] {
+    var all: [String: [String: ContentHash?]] = [:]
+    for hosted in hosted { all[hosted.name] = hosted.tracked.files }
+    for (path, sources) in pending { all[path] = sources.snapshot.files }
+    return all
+  }
 
   func reload(named name: String, _ request: ReloadRequest) {
     if let hosted = hosted.first(where: { $0.name == name }) { return hosted.reload(request) }
