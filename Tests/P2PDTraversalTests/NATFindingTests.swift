@@ -17,7 +17,7 @@ struct FilteringTestTests {
     #expect(test.handle(.start) == [.bind(Self.server)])
     var questions: [FilteringTest.Question] = []
     for case .ask(let question) in test.handle(.bound) { questions.append(question) }
-    #expect(questions.map(\.isControl) == [false, false, true, true].prefix(heard.count))
+    #expect(questions.map(\.isControl) == Array([false, false, true, true].prefix(heard.count)))
     #expect(questions.prefix(2).map(\.from) == [Self.other, ep("198.51.100.1:3479")])
     #expect(questions.dropFirst(2).map(\.from) == questions.prefix(heard.count - 2).map(\.from))
     // Answers come at once, silence is known later.

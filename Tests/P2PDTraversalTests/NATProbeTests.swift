@@ -187,7 +187,7 @@ struct NetworkKnowledgeTests {
           schedule: .init(rto: .milliseconds(30), requests: 2, lastWait: 2), on: loop)
         let seen = Seen()
         knowledge.changed = { seen.changes += 1 }
-        func look() {
+        @Sendable func look() {
           let route = knowledge.routes(of: self.nic("net", 2, ["127.0.0.1"]), .v4).first
           seen.words.append(
             "\(route?.extIPs.map(\.description) ?? []) \(seen.changes > 0) \(server.requests > seen.requests)")

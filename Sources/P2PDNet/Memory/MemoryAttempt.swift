@@ -33,6 +33,7 @@ final class MemoryAttempt: StreamAttempt {
 
   func cancel() {
     done = nil
+    caller.remove(self)
     if let timer { caller.time.cancel(timer) }
     timer = nil
   }
@@ -85,7 +86,13 @@ final class MemoryAttempt: StreamAttempt {
     let done = done
     self.done = nil
     timer = nil
+    caller.remove(self)
     done?(result)
+  }
+
+  func hostEnds() {
+    if let timer { caller.time.cancel(timer) }
+    finish(.failure(error(.cancelled, "the network has ended")))
   }
 
   private func after(_ delay: TimeAmount, _ body: @escaping () -> Void) {
@@ -136,5 +143,11 @@ final class MemoryListener: Transport, @unchecked Sendable {
     (asked, owner) = (nil, nil)
     host.remove(self)
     becomeGone()
+  }
+
+  func hostEnds() {
+    let told = owner
+    close(linger: false)
+    told?.transportEnded(.local)
   }
 }

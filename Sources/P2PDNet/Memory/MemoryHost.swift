@@ -12,6 +12,7 @@ public final class MemoryHost: Network, @unchecked Sendable {
   private var listeners: [StreamAddress: MemoryListener] = [:]
   private var sockets: [MemoryDatagram] = []
   private var streams: [ObjectIdentifier: MemoryStream] = [:]
+  private var attempts: [ObjectIdentifier: MemoryAttempt] = [:]
   private var lastPort: UInt16 = firstPort - 1
   private var lastStream: UInt64 = 0
   private weak var lastLoop: VirtualLoop?
@@ -51,9 +52,12 @@ public final class MemoryHost: Network, @unchecked Sendable {
     to address: StreamAddress, _ options: StreamOptions, _ done: @escaping (Result<Transport, NetError>) -> Void
   ) -> any StreamAttempt {
     let attempt = MemoryAttempt(self, address, options, done)
+    attempts[ObjectIdentifier(attempt)] = attempt
     attempt.start()
     return attempt
   }
+
+  func remove(_ attempt: MemoryAttempt) { attempts[ObjectIdentifier(attempt)] = nil }
 
   public func listenStream(
     on address: StreamAddress, _ options: StreamOptions, owner: any ListenerOwner
@@ -185,7 +189,8 @@ public final class MemoryHost: Network, @unchecked Sendable {
       interfaces: [
         NetworkInterface(name: "lo", index: 1, mtu: 65_536, flags: [.up, .running, .loopback], addresses: loopback),
         NetworkInterface(
-          name: "eth0", index: 2, hardwareAddress: [2, 0, 0, 0, UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)],
+          name: "eth0", index: 2,
+          hardwareAddress: [2, 0, 0, 0, UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)],
           flags: [.up, .running, .broadcast, .multicast], addresses: own),
       ],
       defaultRoutes: [
@@ -196,9 +201,10 @@ public final class MemoryHost: Network, @unchecked Sendable {
   // MARK: The end
 
   func end() {
-    for listener in listeners.values { listener.close(linger: false) }
-    for socket in sockets { socket.close(linger: false) }
-    for stream in streams.values.sorted(by: { $0.number < $1.number }) { stream.drop() }
+    for listener in listeners.values { listener.hostEnds() }
+    for socket in sockets { socket.hostEnds() }
+    for stream in streams.values.sorted(by: { $0.number < $1.number }) { stream.drop(.local) }
+    for attempt in attempts.values { attempt.hostEnds() }
   }
 
   /// RFC 6335 §6: the dynamic ports.

@@ -132,11 +132,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
     }
   }
 
-  private func giveUp() {
-    let told = owner
-    drop()
-    told?.transportEnded(.timeout)
-  }
+  private func giveUp() { drop(.timeout) }
 
   // MARK: In
 
@@ -147,10 +143,9 @@ final class MemoryStream: Transport, @unchecked Sendable {
 
   private func arrived(_ piece: Piece) {
     guard !isClosed else {
+      guard case .bytes(let bytes) = piece else { return forget() }
       // Nobody is here any more: data is answered by a reset, unless the owner lets the peer finish.
-      if case .bytes = piece, !isLingering { return transmit(.reset) }
-      if case .bytes = piece { return }
-      return forget()
+      return isLingering ? makeRoom(bytes.readableBytes) : transmit(.reset)
     }
     inbox.append(piece)
     handOut()
@@ -168,10 +163,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
       case .end:
         hasHeardEnd = true
         owner?.inputEnded(.closed)
-      case .reset:
-        let told = owner
-        drop()
-        told?.transportEnded(.reset)
+      case .reset: drop(.reset)
       }
     }
   }
@@ -194,11 +186,12 @@ final class MemoryStream: Transport, @unchecked Sendable {
     isClosed = true
     owner = nil
     pending.clear()
-    let isUnread = inbox.contains { if case .bytes = $0 { true } else { false } }
+    let unread = inbox.reduce(0) { if case .bytes(let bytes) = $1 { $0 + bytes.readableBytes } else { $0 } }
     inbox.removeAll()
     // tcp(7), RFC 2525 §2.17: closing over unread data is a reset, which the peer may see before what was sent last.
-    if resetsOnClose || isUnread && !linger { transmit(.reset) } else { sendEnd() }
+    if resetsOnClose || unread > 0 && !linger { transmit(.reset) } else { sendEnd() }
     isLingering = linger
+    if linger, unread > 0 { makeRoom(unread) }
     if hasHeardEnd || !linger {
       leave()
     } else {
@@ -209,8 +202,9 @@ final class MemoryStream: Transport, @unchecked Sendable {
     }
   }
 
-  /// Ends without a word to anybody.
-  func drop() {
+  /// Ends without a word to the other end.
+  func drop(_ reason: EndReason) {
+    let told = owner
     isClosed = true
     owner = nil
     pending.clear()
@@ -218,6 +212,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
     stuck = []
     far = nil
     leave()
+    told?.transportEnded(reason)
   }
 
   func resetBothEnds() {

@@ -10,7 +10,8 @@ extension API {
 
   private static let body = APIType.function("fun()")
 
-  private static func word(_ name: String, _ arguments: [APIValue], _ text: String, example: String? = nil) -> APIEntry {
+  private static func word(_ name: String, _ arguments: [APIValue], _ text: String, example: String? = nil) -> APIEntry
+  {
     APIEntry(
       owner: "", name: name, kind: .function, arguments: arguments, variadic: false, returns: [], errors: [],
       waits: false, text: text, example: example, since: firstVersion)
@@ -77,7 +78,8 @@ extension API {
       check("matches", [arg("pattern", .string, "a Lua pattern"), any], "A text the pattern is found in."),
       check("contains", [arg("part", .string, "plain text"), any], "A text that has the part in it."),
       check(
-        "has_error", [arg("f", body, "is called"), opt("expected", .any, "any error", "the error, its position apart")],
+        "has_error",
+        [arg("f", body, "is called"), opt("expected", .any, "any error", "the error, its position apart")],
         "The function raises; gives the error."),
       check(
         "error_matches", [arg("f", body, "is called"), arg("pattern", .string, "a Lua pattern")],
@@ -107,7 +109,9 @@ extension API {
     fn(
       "lab.node",
       [
-        opt("what", .either([.string, .table("p2pd.handler")]), "nil: it hosts nothing", "a handler's path, told from the test's folder, or its table"),
+        opt(
+          "what", .either([.string, .table("p2pd.handler")]), "nil: it hosts nothing",
+          "a handler's path, told from the test's folder, or its table"),
         opt("options", .options("p2pd.test.node_options"), "{}", "its host's name, its port"),
       ], returns: [arg("node", .object("p2pd.node"), "the running node")], waits: true,
       "Starts a node on a host of its own. A path is run as `p2pd-lua run` does, in a VM of its own; the callbacks of a table run in the test's. What cannot be loaded raises.",
@@ -132,7 +136,8 @@ extension API {
       "How many bytes get through."),
     fn(
       "lab.partition", links,
-      "Nothing gets through any more, and nobody is told: between two nodes, between one and all others, or between all."),
+      "Nothing gets through any more, and nobody is told: between two nodes, between one and all others, or between all."
+    ),
     fn("lab.heal", links, "Takes `partition` and `vanish` back; streams go on where they were."),
     fn(
       "lab.vanish", [node],
@@ -140,6 +145,24 @@ extension API {
     fn(
       "lab.stop", [node], waits: true,
       "Ends a node as a signal ends `p2pd-lua run`: its script's `stop` runs, its pipes are flushed and closed."),
+    fn(
+      "lab.reload",
+      [node, opt("source", .string, "nil: the files as they are now", "written into the handler's file first")],
+      returns: [
+        arg(
+          "report",
+          .table("{result: string, error?: string, from?: integer, to?: integer, pipes: integer, in_flight: integer}"),
+          "`result` is `active`, `unchanged` or `rejected`")
+      ], waits: true,
+      "Reloads the handler of a node, as saving its file does. With a source the handler must be one of `lab.write`.",
+      example: """
+        local path = lab.write("greet.lua", "return { msg_cb = function(_, _, pipe) pipe:send('one') end }")
+        local server = lab.node(path)
+        local pipe = lab.dial(server)
+        assert.equal("active", lab.reload(server, "return { msg_cb = function(_, _, pipe) pipe:send('two') end }").result)
+        pipe:send("?")
+        assert.equal("two", pipe:recv(5))
+        """),
     fn("lab.reset", links, "Cuts the streams between nodes: both ends hear of a reset."),
     fn("lab.now", returns: [arg("seconds", .number, "since the test began, on its own clock")], "The test's clock."),
     fn("lab.sleep", [arg("seconds", .number, "on the test's clock")], waits: true, "The same as `p2pd.sleep`."),
@@ -164,6 +187,9 @@ extension API {
       "lab.errors", returns: [arg("errors", .table("{node: string, place: string, message: string}[]"), "a new table")],
       "The errors so far in callbacks, timers and tasks of all nodes. Taken, they do not fail the test."),
     fn("lab.log", returns: [arg("lines", .table("string[]"), "a new table")], "What nodes and scripts logged so far."),
+    fn(
+      "lab.pipes", [node], returns: [arg("count", .integer, "open pipes")],
+      "How many pipes the handlers of a node have open."),
     fn(
       "lab.state", [node], returns: [arg("state", .table("table"), "a copy, plain data")],
       "`p2pd.state` of the handler file that a node hosts."),

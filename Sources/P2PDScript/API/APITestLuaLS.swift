@@ -10,7 +10,9 @@ extension APIDocument {
 
 
       """
-    for entry in API.labEntries { out += entry.kind == .constant ? constant(entry) : function(entry, path: entry.fullName) }
+    for entry in API.labEntries {
+      out += entry.kind == .constant ? constant(entry) : function(entry, path: entry.fullName)
+    }
     for entry in API.testWords { out += function(entry, path: entry.name) }
     out += """
       ---@class p2pd.assert

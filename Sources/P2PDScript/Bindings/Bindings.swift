@@ -44,7 +44,8 @@ struct ScriptClasses {
     _ = try vm.defineClass(LuaClass(name: "p2pd.handle", type: TaskHandle.self))
     _ = try vm.defineClass(LuaClass(name: "p2pd.gate", type: GateObject.self))
     _ = try vm.defineClass(
-      LuaClass(name: "p2pd.word", type: WordObject.self, toString: Self.string(WordObject.self) { $0.text }, plain: true))
+      LuaClass(
+        name: "p2pd.word", type: WordObject.self, toString: Self.string(WordObject.self) { $0.text }, plain: true))
   }
 
   /// What errors call an object.

@@ -98,7 +98,7 @@ final class ProtocolHosting: NodeProtocol {
     guard generation.phase == .live || generation.phase == .leaving, generation.takesPipes else { return nil }
     let face = PipeFace(pipe, slot: slot)
     book.took(face)
-    return face
+    return face.host.wrapSink?(face) ?? face
   }
 }
 

@@ -37,6 +37,8 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   /// The generation one of whose message callbacks waits.
   var waiting: Generation?
   var isAdopting = false
+  /// It opened before its generation was live.
+  private var waitsForScript = false
   /// Queues asked for by the script, and by which of its generations.
   var subscriptions: [(subscription: Subscription, generation: Generation)] = []
   private(set) var lastPeer: Peer?
@@ -195,10 +197,14 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     // A TCP server has no messages to move with.
     if !(pipe.isServer && pipe.proto == .tcp) { slot.add(self) }
     if generation.hosted?.slot !== slot { generation.add(self) }
+    if !host.observation.tracers.isEmpty { host.observation.opened(self) }
     guard generation.phase == .loading else { return announce() }
     // A server of the top level, bound before its script is live: what comes waits.
+    waitsForScript = true
     running += 1
     generation.whenLive {
+      guard self.waitsForScript else { return }
+      self.waitsForScript = false
       self.running -= 1
       self.announce()
       self.pipe.ready()
@@ -222,6 +228,11 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   func pipeEnded(_ pipe: Pipe, reason: EndReason) {
     endReason = reason
+    host.observation.ended(pipe)
+    if waitsForScript {
+      waitsForScript = false
+      running -= 1
+    }
     host.whenIdle { self.announceEnd(reason) }
   }
 
@@ -229,13 +240,15 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     onEnd?(self)
     onEnd = nil
     accepting?.close()
+    // Nothing of this may end the face before all of it was begun.
+    endCallbacks += 1
     // The end too is told to the code that serves now.
     if isStale { moveAtEnd() }
     let isClientless = pipe.isServer && pipe.proto == .tcp
     let callbacks = isClientless ? [] : handlers.end + (own?.end ?? [])
     endCallbacks += callbacks.count
     for callback in callbacks { callEnd(callback, reason) }
-    retireIfDone()
+    callbackEnded()
   }
 
   private func callEnd(_ callback: LuaRef, _ reason: EndReason) {

@@ -32,8 +32,7 @@ enum PipeReceive {
     let host = face.host
     let session = call.tag == face.session?.tag ? face.session : nil
     if let session, call.canWait, session.mustMakeWay(call.task) {
-      // The task's wait fails at once.
-      _ = host.wait(call.wait)
+      // The task was cancelled: this wait fails at once.
       return .wait
     }
     if let message = face.pipe.receiveNow(from: subscription) {

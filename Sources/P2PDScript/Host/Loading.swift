@@ -26,7 +26,10 @@ extension ScriptHost {
   }
 
   /// Stages a file as a protocol of its own.
-  func load(_ path: String, sources: SourceReader = SourceReader(), then: @escaping (Result<HostedProtocol, ScriptError>) -> Void) {
+  func load(
+    _ path: String, sources: SourceReader = SourceReader(),
+    then: @escaping (Result<HostedProtocol, ScriptError>) -> Void
+  ) {
     guard !isClosed, !isShuttingDown else {
       return then(.failure(ScriptError(file: path, message: "\(path): the node is shutting down")))
     }
@@ -143,7 +146,9 @@ struct Doors {
   let install, newCell, runHandler, check, audit, isEmpty, migrate, session, pipesIn: LuaRef
 
   init(_ vm: LuaVM, _ module: LuaRef) throws {
-    guard let table = try vm.field(module, .int(1), tablesAsRefs: true).ref else { throw LuaFailure(message: "no doors") }
+    guard let table = try vm.field(module, .int(1), tablesAsRefs: true).ref else {
+      throw LuaFailure(message: "no doors")
+    }
     defer { vm.release(table) }
     func door(_ name: String) throws -> LuaRef {
       guard let ref = try vm.field(table, name).ref else { throw LuaFailure(message: "no door \(name)") }

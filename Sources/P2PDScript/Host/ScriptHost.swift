@@ -27,6 +27,8 @@ public final class ScriptHost: @unchecked Sendable {
   var doors: Doors?
   /// Calls of generations that do not serve yet.
   var stagedCalls: [ObjectIdentifier: StagedCall] = [:]
+  var trackedListeners: [@Sendable () -> Void] = []
+  private var isTellingOfFiles = false
   var reloadListeners: [@Sendable (ReloadReport) -> Void] = []
   /// Generations that have ended and whose Lua side has not been collected yet.
   var uncollected: [Int64: GenerationInfo] = [:]
@@ -37,9 +39,9 @@ public final class ScriptHost: @unchecked Sendable {
   var isChecking = false
   private var lastGeneration: Int64 = 0
   private(set) var isClosed = false
-  /// Callbacks that an orderly end waits for, and what is asked when one has ended.
-  var runningCallbacks = 0 { didSet { if runningCallbacks == 0 { checkQuiet() } } }
-  var quietChecks: [() -> Bool] = []
+  /// What is asked when a callback or pipe has ended: orderly ends that wait for the last one.
+  var quietChecks: [Int: () -> Bool] = [:]
+  var quietTickets = 0
   var isShuttingDown = false
   var shutdownWaiters: [() -> Void] = []
 
@@ -52,6 +54,11 @@ public final class ScriptHost: @unchecked Sendable {
   private var isRunReadyScheduled = false
   /// Told of every failure of a callback or task that is logged: the tests count them.
   var onFailure: ((Generation, LuaFailure, String) -> Void)?
+  /// Puts something between a node's pipe and the script: the tests' reload before each message.
+  var wrapSink: ((PipeFace) -> any PipeSink)?
+  // What looks on from outside (Inspect).
+  var observation = Observation()
+
   /// Bytes on loan to Lua until the next call: the answer of a `recv` that did not wait.
   var loan: ByteBuffer?
 
@@ -99,12 +106,15 @@ public final class ScriptHost: @unchecked Sendable {
   // MARK: Generations
 
   /// Counters of generations that are gone.
-  private var past = Generation.Counters()
+  private(set) var past = Generation.Counters()
 
   func makeGeneration(name: String, path: String, sources: SourceReader = SourceReader()) -> Generation {
     lastGeneration += 1
     let generation = Generation(id: lastGeneration, name: name, path: path, host: self, sources: sources)
     generations[lastGeneration] = generation
+    sources.grew = { [weak self, weak generation] in
+      if let generation, generation.phase != .loading { self?.trackedFilesGrew() }
+    }
     return generation
   }
 
@@ -113,6 +123,16 @@ public final class ScriptHost: @unchecked Sendable {
     past.messages &+= generation.counters.messages
     past.errors &+= generation.counters.errors
     generation.releaseReferences()
+  }
+
+  /// A script in service read a file that was not its own before.
+  private func trackedFilesGrew() {
+    guard !isTellingOfFiles, !trackedListeners.isEmpty else { return }
+    isTellingOfFiles = true
+    loop.assumeIsolated().execute {
+      self.isTellingOfFiles = false
+      for listener in self.trackedListeners { listener() }
+    }
   }
 
   // MARK: Tasks
@@ -175,7 +195,7 @@ public final class ScriptHost: @unchecked Sendable {
     node = nil
     doors = nil
     execution = nil
-    reloadListeners = []
+    (reloadListeners, trackedListeners) = ([], [])
   }
 }
 

@@ -41,10 +41,12 @@ extension ScriptHost {
     }
     let nodes = ending.flatMap { $0.openNodes }.map { $0.close(flush: deadline) }
     var isOver = false
+    quietTickets += 1
+    let ticket = quietTickets
     let finish = {
       guard !isOver else { return }
       isOver = true
-      self.quietChecks = []
+      self.quietChecks[ticket] = nil
       for generation in ending { generation.retire(reason) }
       // Cancelled tasks run their <close> handlers now, then the references go.
       self.loop.assumeIsolated().execute { then() }
@@ -52,14 +54,15 @@ extension ScriptHost {
     let limit = loop.assumeIsolated().scheduleTask(in: deadline) { finish() }
     var nodesClosed = nodes.isEmpty
     let check = {
-      guard nodesClosed, self.runningCallbacks == 0, ending.allSatisfy({ self.faces(of: $0).isEmpty }) else {
+      guard nodesClosed, ending.allSatisfy({ $0.runs.isEmpty }), ending.allSatisfy({ self.faces(of: $0).isEmpty })
+      else {
         return false
       }
       limit.cancel()
       finish()
       return true
     }
-    quietChecks.append(check)
+    quietChecks[ticket] = check
     EventLoopFuture.andAllComplete(nodes, on: loop).assumeIsolated().whenComplete { _ in
       nodesClosed = true
       self.checkQuiet()
@@ -80,8 +83,7 @@ extension ScriptHost {
   func checkQuiet() {
     guard !quietChecks.isEmpty else { return }
     whenIdle {
-      let checks = self.quietChecks
-      for check in checks where check() { break }
+      for check in Array(self.quietChecks.values) { _ = check() }
     }
   }
 }

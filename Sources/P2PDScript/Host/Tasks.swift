@@ -108,7 +108,6 @@ final class CallbackRun: TaskOwner {
     self.ended = ended
     super.init()
     tag = host.register(self)
-    host.runningCallbacks += 1
     generation.add(self)
   }
 
@@ -119,8 +118,8 @@ final class CallbackRun: TaskOwner {
     host.unregister(tag)
     tag = 0
     if case .failure(let failure) = result { generation.report(failure, pipe: pipe, in: place) }
-    host.runningCallbacks -= 1
-    ended?()
     generation.remove(self)
+    ended?()
+    host.checkQuiet()
   }
 }

@@ -10,7 +10,11 @@ extension ScriptHost {
   public func addProtocol(path: String, trigger: String = "watch") async -> ReloadReport {
     await report { host, done in
       let request = ReloadRequest(trigger: trigger, done: done)
-      if let hosted = host.hosted.first(where: { $0.path == path }) { hosted.reload(request) } else { host.add(path, request) }
+      if let hosted = host.hosted.first(where: { $0.path == path }) {
+        hosted.reload(request)
+      } else {
+        host.add(path, request)
+      }
     }
   }
 
@@ -42,7 +46,8 @@ extension ScriptHost {
       self.announce(report, logger: self.logger)
       request.done(report)
     }
-    if let known = pending[path], known.snapshot.isSame(in: SourceSnapshot.read(known.snapshot.paths, dataPaths: known.dataPaths)),
+    if let known = pending[path],
+      known.snapshot.isSame(in: SourceSnapshot.read(known.snapshot.paths, dataPaths: known.dataPaths)),
       ReloadRequest.automatic.contains(request.trigger)
     {
       return request.done(report)
@@ -90,7 +95,8 @@ extension ScriptHost {
     (report.result, report.from, report.fromVersion) = (.removed, ending.current.id, ending.current.version)
     report.pipes = ending.slot.pipes.count
     let generations = ending.end(because: "the protocol '\(ending.name)' is not hosted any more")
-    if index == 0, let node, let next = hosted.first, let face = next.current.hostingNode, face.book.hostings[""] == nil {
+    if index == 0, let node, let next = hosted.first, let face = next.current.hostingNode, face.book.hostings[""] == nil
+    {
       _ = try? face.node === node ? face.host("", next.slot) : ()
     }
     wind(down: generations, deadline: Self.endTime, reason: "the protocol is not hosted any more") {

@@ -39,11 +39,16 @@ extension ScriptHost {
       host.hosted.filter { name == nil ? $0.canRollBack : $0.name == name }.map { ($0.name, $0.canRollBack) }
     }
     guard !targets.isEmpty, targets.allSatisfy({ $0.1 }) else {
-      let what = name.map { "no earlier generation of the protocol '\($0)' is known" } ?? "no protocol has an earlier generation"
+      let what =
+        name.map { "no earlier generation of the protocol '\($0)' is known" } ?? "no protocol has an earlier generation"
       throw ScriptError(file: "", message: targets.isEmpty && name != nil ? await unknown(name ?? "") : what)
     }
-    return await reports { _ in targets.map(\.0) } each: { host, name, done in
-      guard let hosted = host.hosted.first(where: { $0.name == name }) else { return done(host.notHosted(name, trigger)) }
+    return await reports { _ in
+      targets.map(\.0)
+    } each: { host, name, done in
+      guard let hosted = host.hosted.first(where: { $0.name == name }) else {
+        return done(host.notHosted(name, trigger))
+      }
       hosted.rollBackByHand(trigger: trigger, done: done)
     }
   }
@@ -53,21 +58,29 @@ extension ScriptHost {
     loop.execute { if !self.isClosed { self.reloadListeners.append(body) } }
   }
 
+  /// Called on the loop when a script in service came to more files: a late `require`, `p2pd.watch`. Reloads change
+  /// them too, and are told by ``onReload(_:)``.
+  public func onTrackedFiles(_ body: @escaping @Sendable () -> Void) {
+    loop.execute { if !self.isClosed { self.trackedListeners.append(body) } }
+  }
+
   /// The files whose change matters, by protocol: paths as they are opened. Missing ones that `require` looked for are
   /// among them, and those of the last attempt that was rejected.
   public func trackedFiles() async -> [String: Set<String>] { await trackedContents().mapValues { Set($0.keys) } }
 
   /// The same with what each held when it was read; nil: it was not there.
   public func trackedContents() async -> [String: [String: ContentHash?]] {
-    await onLoop { host in
-      var all: [String: [String: ContentHash?]] = [:]
-      for hosted in host.hosted { all[hosted.name] = hosted.tracked.files }
-      for (path, sources) in host.pending { all[path] = sources.snapshot.files }
-      return all
-    }
+    await onLoop { $0.tracked }
   }
 
   // MARK: On the loop
+
+  var tracked: [String: [String: ContentHash?]] {
+    var all: [String: [String: ContentHash?]] = [:]
+    for hosted in hosted { all[hosted.name] = hosted.tracked.files }
+    for (path, sources) in pending { all[path] = sources.snapshot.files }
+    return all
+  }
 
   func reload(named name: String, _ request: ReloadRequest) {
     if let hosted = hosted.first(where: { $0.name == name }) { return hosted.reload(request) }
@@ -134,7 +147,8 @@ extension HostedProtocol {
     queue.removeAll { $0.dryRun == first.dryRun }
     // What comes by itself must not make a reload that somebody asked for an automatic one.
     let trigger = mine.first { !ReloadRequest.automatic.contains($0.trigger) }?.trigger ?? first.trigger
-    let job = ReloadJob(self, trigger: trigger, dryRun: first.dryRun) { report in
+    let isForced = mine.contains { $0.isForced }
+    let job = ReloadJob(self, trigger: trigger, dryRun: first.dryRun, isForced: isForced) { report in
       for request in mine { request.done(report) }
     }
     self.job = job

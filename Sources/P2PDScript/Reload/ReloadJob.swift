@@ -6,6 +6,8 @@ import NIOCore
 struct ReloadRequest {
   let trigger: String
   var dryRun = false
+  /// Stages the files even where they hold what serves already: tests reload without a change.
+  var isForced = false
   let done: (ReloadReport) -> Void
 
   /// Reloads that happen by themselves leave a rolled back content alone even after a rollback by hand.
@@ -22,14 +24,16 @@ final class ReloadJob: @unchecked Sendable {
   private var report: ReloadReport
   /// The sources to go back to; nil reads the files.
   private let kept: SourceSnapshot?
+  private let isForced: Bool
   private let watch = Stopwatch()
 
   init(
     _ hosted: HostedProtocol, trigger: String, dryRun: Bool, kept: SourceSnapshot? = nil,
-    done: @escaping (ReloadReport) -> Void
+    isForced: Bool = false, done: @escaping (ReloadReport) -> Void
   ) {
     self.hosted = hosted
     self.kept = kept
+    self.isForced = isForced
     self.done = done
     host = hosted.host
     old = hosted.current
@@ -55,18 +59,21 @@ final class ReloadJob: @unchecked Sendable {
   private func found(_ snapshot: SourceSnapshot) {
     report.times.read = watch.seconds
     guard !host.isClosed, !host.isShuttingDown, !hosted.isEnded else { return fail(ScriptError.ending(hosted.path)) }
-    if old.sources.snapshot.isSame(in: snapshot) {
+    if !isForced, old.sources.snapshot.isSame(in: snapshot) {
       report.to = old.id
       report.toVersion = old.version
       return finish(.unchanged)
     }
     let isAutomatic = ReloadRequest.automatic.contains(report.trigger)
-    if let barred = hosted.barred.first(where: { $0.sources.isSame(in: snapshot) && (isAutomatic || !$0.automaticOnly) }) {
+    if let barred = hosted.barred.first(where: { $0.sources.isSame(in: snapshot) && (isAutomatic || !$0.automaticOnly) }
+    ) {
       report.isQuiet = isAutomatic
       return fail(
         ScriptError(
           file: hosted.path,
-          message: "\(hosted.path): this content was rolled back (\(barred.reason)); it is not tried again until a file changes"))
+          message:
+            "\(hosted.path): this content was rolled back (\(barred.reason)); it is not tried again until a file changes"
+        ))
     }
     stage(SourceReader(prepared: snapshot))
   }
@@ -90,7 +97,9 @@ final class ReloadJob: @unchecked Sendable {
         self.report.files = self.old.sources.snapshot.changes(to: sources.snapshot)
         self.report.toVersion = new.version
         do {
-          guard !self.host.isClosed, !self.host.isShuttingDown, !self.hosted.isEnded else { throw ScriptError.ending(self.hosted.path) }
+          guard !self.host.isClosed, !self.host.isShuttingDown, !self.hosted.isEnded else {
+            throw ScriptError.ending(self.hosted.path)
+          }
           let name = try result.get()
           guard name == self.hosted.name else {
             throw ScriptError(
@@ -128,7 +137,8 @@ final class ReloadJob: @unchecked Sendable {
     // Nothing may change the state between the copy and the swap.
     let slots = [hosted.slot] + old.listeners.map(\.face.slot)
     for slot in slots { slot.hold() }
-    StagedCall.run(doors.migrate, [.ref(migrate), .ref(cell), .int(Int64(old.version))], new, tablesAsRefs: true) { result in
+    StagedCall.run(doors.migrate, [.ref(migrate), .ref(cell), .int(Int64(old.version))], new, tablesAsRefs: true) {
+      result in
       decided(self.take(result, for: new))
       for slot in slots { slot.release() }
     }
@@ -136,7 +146,9 @@ final class ReloadJob: @unchecked Sendable {
 
   private func shareState(with new: Generation, _ audit: Result<[LuaValue], LuaFailure>) -> ScriptError? {
     do {
-      if let refusal = try audit.get().first?.text { return ScriptError(file: new.path, message: "\(new.path): \(refusal)") }
+      if let refusal = try audit.get().first?.text {
+        return ScriptError(file: new.path, message: "\(new.path): \(refusal)")
+      }
       try host.giveState(to: new, like: old)
       return nil
     } catch {
@@ -177,7 +189,9 @@ final class ReloadJob: @unchecked Sendable {
   // MARK: The end
 
   private func swap(to new: Generation) {
-    guard !host.isClosed, !host.isShuttingDown, !hosted.isEnded else { return reject(new, ScriptError.ending(new.path)) }
+    guard !host.isClosed, !host.isShuttingDown, !hosted.isEnded else {
+      return reject(new, ScriptError.ending(new.path))
+    }
     if report.dryRun {
       discard(new)
       return finish(.valid)
@@ -185,7 +199,8 @@ final class ReloadJob: @unchecked Sendable {
     guard hosted.current === old else {
       // A rollback came in between: what was checked was checked against another generation.
       discard(new)
-      let job = ReloadJob(hosted, trigger: report.trigger, dryRun: report.dryRun, kept: kept, done: done)
+      let job = ReloadJob(
+        hosted, trigger: report.trigger, dryRun: report.dryRun, kept: kept, isForced: isForced, done: done)
       hosted.job = job
       return job.begin()
     }
@@ -222,6 +237,7 @@ final class ReloadJob: @unchecked Sendable {
 
   private func finish(_ result: ReloadReport.Result) {
     report.result = result
+    if isForced, result == .active { report.isQuiet = true }
     report.times.total = watch.seconds
     if !host.isClosed { report.generations = hosted.generationInfos }
     hosted.job = nil

@@ -71,6 +71,8 @@ final class SourceReader {
   private(set) var dataPaths: Set<String> = []
   /// What was read off the loop before, or kept from an earlier generation; the rest is read when it is asked for.
   private let prepared: SourceSnapshot
+  /// Called when a file was read that was not known before.
+  var grew: (() -> Void)?
 
   init(prepared: SourceSnapshot = SourceSnapshot()) { self.prepared = prepared }
 
@@ -84,12 +86,15 @@ final class SourceReader {
       content = try ScriptFiles.readIfThere(path)
     }
     snapshot.add(path, content)
+    grew?()
     return content
   }
 
   /// A data file the script wants to hear of. Hashed now, before the script reads it, so that no change is missed.
   func watch(_ path: String) {
     dataPaths.insert(path)
-    if snapshot.files[path] == nil { snapshot.add(data: path, ScriptFiles.hash(ofData: path)) }
+    guard snapshot.files[path] == nil else { return }
+    snapshot.add(data: path, ScriptFiles.hash(ofData: path))
+    grew?()
   }
 }

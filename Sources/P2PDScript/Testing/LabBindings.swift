@@ -12,6 +12,7 @@ extension TestLab {
       ("lab_script", bound { [unowned self] in try scriptNode($0) }),
       ("lab_client", bound { [unowned self] in try clientNode($0) }),
       ("lab_stop", bound { [unowned self] in try stopNode($0) }),
+      ("lab_reload", bound { [unowned self] in try reload($0) }),
       ("lab_link", bound { [unowned self] in try link($0) }),
       ("lab_reset", bound { [unowned self] in try reset($0) }),
       ("lab_vanish", bound { [unowned self] in try vanish($0) }),
@@ -19,6 +20,7 @@ extension TestLab {
       ("lab_sleep", bound { [unowned self] in try host.sleep($0) }),
       ("lab_write", bound { [unowned self] in try write($0) }),
       ("lab_read", bound { [unowned self] in try read($0) }),
+      ("lab_pipes", bound { [unowned self] in try pipes($0) }),
       ("lab_errors", bound { [unowned self] in try errors($0) }),
       ("lab_log", bound { [unowned self] _ in .values([.list(log.lines.map { .string($0) })]) }),
       ("lab_state", bound { [unowned self] in try state($0) }),
@@ -86,12 +88,14 @@ extension TestLab {
   private func start(_ options: NodeOptions, script path: String?) async throws {
     let place = addHost(options.name)
     let logger = log.logger(place.name, network.time)
+    let reloads = self.options.reloadsEveryMessage
     var configuration = host.options.nodeDefaults
     configuration.port = options.port
     var script: ScriptHost?
     do {
       if let path {
         let made = try await ScriptHost.make(on: place.loop, options: scriptOptions(configuration), logger: logger)
+        if reloads { made.wrapSink = { [unowned made] in ReloadingSink($0, made) } }
         made.onFailure = { [unowned self] in note($1, $2, node: place.name) }
         script = made
         _ = try await made.loadProtocols([path])
@@ -117,6 +121,43 @@ extension TestLab {
     return .wait
   }
 
+  /// `(node [, source])`: reads the handler's files again, after writing the source into its file.
+  private func reload(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let found = try node(call, 0, "reload")
+    guard let script = found.script, let path = found.path, !script.isClosed, let name = script.hosted.first?.name
+    else {
+      throw Misuse("the node hosts no handler of a file, or it was stopped: there is nothing to reload")
+    }
+    let source = call.bytes(1).map { Array($0) }
+    if source == nil, !call.isNone(1) { throw call.need(1, 2, "reload", "string") }
+    guard call.canWait else { return .wait }
+    if let source {
+      guard path.hasPrefix(try folder().path + "/") else {
+        throw Misuse(
+          "\(path) is not the test's own file: write the handler with lab.write, and make its node from that")
+      }
+      _ = try folder().write(path, source)
+    }
+    let waiter = host.wait(call.wait)
+    host.loop.run { await script.reload(name, trigger: "api") }.assumeIsolated().whenComplete { result in
+      guard let report = try? result.get().first else { return waiter.finish([.nil]) }
+      waiter.finish([Self.value(of: report)])
+    }
+    return .wait
+  }
+
+  private static func value(of report: ReloadReport) -> LuaValue {
+    var pairs: [(key: LuaValue, value: LuaValue)] = [
+      (.string("result"), .string(report.result.rawValue)), (.string("pipes"), .int(Int64(report.pipes))),
+      (.string("in_flight"), .int(Int64(report.inFlight))),
+    ]
+    for (name, number) in [("from", report.from), ("to", report.to)] {
+      if let number { pairs.append((.string(name), .int(number))) }
+    }
+    if let error = report.error { pairs.append((.string("error"), .string(error))) }
+    return .table(pairs)
+  }
+
   private func scriptOptions(_ configuration: NodeConfiguration) -> ScriptOptions {
     var options = host.options
     options.nodeDefaults = configuration
@@ -124,8 +165,12 @@ extension TestLab {
   }
 
   private func node(_ call: borrowing LuaCall, _ index: Int, _ function: String) throws -> LabNode {
-    guard let face = call.object(index, as: NodeFace.self) else { throw call.need(index, index + 1, function, "p2pd.node") }
-    guard let found = labNode(face) else { throw Misuse("this node is not of this test's laboratory: make it with lab.node") }
+    guard let face = call.object(index, as: NodeFace.self) else {
+      throw call.need(index, index + 1, function, "p2pd.node")
+    }
+    guard let found = labNode(face) else {
+      throw Misuse("this node is not of this test's laboratory: make it with lab.node")
+    }
     return found
   }
 
@@ -211,13 +256,22 @@ extension TestLab {
     ])
   }
 
+  /// How many pipes a node's handlers have open.
+  private func pipes(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let found = try node(call, 0, "pipes")
+    guard let script = found.script, !script.isClosed else { return .one(.int(Int64(found.face.openPipes.count))) }
+    let opened = script.generations.values.reduce(0) { $0 + $1.pipes.count }
+    return .one(.int(Int64(script.hosted.reduce(opened) { $0 + $1.slot.pipes.count })))
+  }
+
   /// A copy of `p2pd.state` of a node's first handler.
   private func state(_ call: borrowing LuaCall) throws -> LuaReturn {
     let found = try node(call, 0, "state")
-    guard let script = found.script, !script.isClosed, let generation = script.loaded.first?.generation else {
+    guard let script = found.script, !script.isClosed, let generation = script.hosted.first?.current else {
       throw Misuse("the node hosts no handler of a file: its state is that of the test, or it was stopped")
     }
-    let chunk = try script.vm.load("return require('p2pd').state", name: "=[p2pd.test]", environment: generation.environment)
+    let chunk = try script.vm.load(
+      "return require('p2pd').state", name: "=[p2pd.test]", environment: generation.environment)
     defer { script.vm.release(chunk) }
     let state = try script.vm.callNow(chunk).first ?? .nil
     script.afterRun()
@@ -239,8 +293,11 @@ extension LuaValue {
 }
 
 extension ScriptHost {
-  /// Tasks and timers of all its scripts.
+  /// Tasks of all generations of its scripts, and timers of those in service: one that stands by holds its timers.
   var holdings: (tasks: Int, timers: Int) {
-    generations.values.reduce((0, 0)) { ($0.0 + $1.tasks.count, $0.1 + $1.timers.count) }
+    (
+      generations.values.reduce(0) { $0 + $1.tasks.count },
+      hosted.reduce(0) { $0 + $1.current.timers.count }
+    )
   }
 }

@@ -2,8 +2,6 @@ extension TestPrelude {
   /// busted's words that describe tests. Groups may be nested.
   static let blocks = #"""
     local error, type, pcall, setmetatable = error, type, pcall, setmetatable
-    local getinfo = debug and debug.getinfo
-
     local function group(name, parent)
       return { name = name, parent = parent, children = {}, setup = {}, teardown = {}, before = {}, after = {} }
     end
@@ -22,10 +20,13 @@ extension TestPrelude {
       if engine.running then error(word .. " stands outside of tests", 3) end
     end
 
+    -- The line of the script's that is being run.
     local function line_of_caller()
-      local info = getinfo and getinfo(3, "Sl")
-      if info and info.currentline > 0 then return info.short_src, info.currentline end
-      return "", 0
+      for line in host.traceback("", 2):gmatch("[^\n]+") do
+        local file, number = line:match("^%s*(.-):(%d+): in ")
+        if file and file:sub(1, 1) ~= "[" then return math.tointeger(tonumber(number)) end
+      end
+      return 0
     end
 
     local function describe(name, body)
@@ -39,15 +40,13 @@ extension TestPrelude {
 
     local function it(name, body)
       need_name(name, "it")
-      local file, line = line_of_caller()
-      here.children[#here.children + 1] = { name = name, body = body, parent = here, file = file, line = line }
+      here.children[#here.children + 1] = { name = name, body = body, parent = here, line = line_of_caller() }
     end
 
     local function pending(name, _)
       if engine.running then error(setmetatable({ reason = name }, Pending), 0) end
       need_name(name, "pending")
-      local file, line = line_of_caller()
-      here.children[#here.children + 1] = { name = name, parent = here, file = file, line = line }
+      here.children[#here.children + 1] = { name = name, parent = here, line = line_of_caller() }
     end
 
     local function collector(field, word)
@@ -97,8 +96,9 @@ extension TestPrelude {
     local function script_lines(trace, message)
       local lines, named = {}, message:match("^([^\n]-:%d+):")
       for line in trace:gmatch("[^\n]+") do
-        local place = line:match("^%s*([^%[].-:%d+): in ")
-        if place and not (#lines == 0 and place == named) then lines[#lines + 1] = line:match("^%s*(.*)$") end
+        line = line:match("^%s*(.*)$")
+        local place = line:match("^([^%[].-:%d+): in ")
+        if place and not (#lines == 0 and place == named) then lines[#lines + 1] = line end
       end
       return lines
     end

@@ -69,7 +69,7 @@ public final class TestFile: @unchecked Sendable {
   private func runAll() async -> Result<Void, any Error> {
     do {
       let cases = try load()
-      let chosen = cases.indices.filter { isChosen(cases[$0]) }
+      let chosen = choose(cases)
       try call(.plan, [.list(chosen.map { .int(Int64($0 + 1)) })])
       for index in chosen { await run(cases[index], index + 1) }
       return .success(())
@@ -90,6 +90,7 @@ public final class TestFile: @unchecked Sendable {
     let source = try ScriptFiles.read(path)
     let generation = lab.generation
     try host.prepare(generation, arguments: [])
+    try host.giveState(to: generation, like: nil)
     guard let environment = generation.environment else { return [] }
     let module = try host.vm.module(TestPrelude.moduleName, in: environment)
     defer { host.vm.release(module) }
@@ -116,13 +117,17 @@ public final class TestFile: @unchecked Sendable {
     return try lab.host.vm.callNow(functions[step.rawValue], arguments)
   }
 
-  private func isChosen(_ test: TestCase) -> Bool {
-    guard let filter = options.filter, !filter.isEmpty else { return true }
-    if test.fullName.contains(filter) { return true }
-    let matches = Array(test.fullName.utf8).withUnsafeBytes {
-      try? LuaVM.patternMatches(Array(filter.utf8), $0, steps: Self.patternSteps)
+  /// Those with the filter's text in their names; where it is nowhere, those that it matches as a pattern.
+  private func choose(_ cases: [TestCase]) -> [Int] {
+    guard let filter = options.filter, !filter.isEmpty else { return Array(cases.indices) }
+    let plain = cases.indices.filter { cases[$0].fullName.contains(filter) }
+    if !plain.isEmpty { return plain }
+    return cases.indices.filter { index in
+      let matches = Array(cases[index].fullName.utf8).withUnsafeBytes {
+        try? LuaVM.patternMatches(Array(filter.utf8), $0, steps: Self.patternSteps)
+      }
+      return matches ?? false
     }
-    return matches ?? false
   }
 
   // MARK: One test

@@ -75,6 +75,7 @@ final class TestLab: @unchecked Sendable {
     var script = options.script
     script.limits.slice = script.limits.runTime
     script.errorsPerSecond = 1000
+    script.reload.readsOnLoop = true
     script.nodeDefaults.ephemeral = true
     script.nodeDefaults.offline = true
     script.nodeDefaults.port = 0
@@ -98,7 +99,8 @@ final class TestLab: @unchecked Sendable {
     started = network.time.now
     log.start(network.time.now)
     // The luck of a test depends on its name, not on which tests ran before.
-    network.reset(seed: test.utf8.reduce(seed ^ 0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }, keeping: ownHost)
+    network.reset(
+      seed: test.utf8.reduce(seed ^ 0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }, keeping: ownHost)
     (nodeCount, client) = ([:], nil)
   }
 
@@ -171,8 +173,12 @@ final class TestLab: @unchecked Sendable {
     let now = script.holdings
     var lines: [String] = []
     let name = node.path ?? node.place.name
-    if now.tasks > node.base.tasks { lines.append("\(name): \(now.tasks - node.base.tasks) task(s) go on after all pipes are gone") }
-    if now.timers > node.base.timers { lines.append("\(name): \(now.timers - node.base.timers) timer(s) go on after all pipes are gone") }
+    if now.tasks > node.base.tasks {
+      lines.append("\(name): \(now.tasks - node.base.tasks) task(s) go on after all pipes are gone")
+    }
+    if now.timers > node.base.timers {
+      lines.append("\(name): \(now.timers - node.base.timers) timer(s) go on after all pipes are gone")
+    }
     return lines
   }
 
@@ -181,8 +187,10 @@ final class TestLab: @unchecked Sendable {
     let tasks = generation.tasks.filter { !base.all.contains($0.key) }
     let timers = generation.timers.filter { !base.all.contains($0.key) }
     if !tasks.isEmpty { lines.append("\(tasks.count) task(s) of the test still run: join or cancel what spawn gives") }
-    if !timers.isEmpty { lines.append("\(timers.count) timer(s) of the test still run: cancel what every and after give") }
-    for task in tasks.values { task.cancel("the test is over") }
+    if !timers.isEmpty {
+      lines.append("\(timers.count) timer(s) of the test still run: cancel what every and after give")
+    }
+    for task in tasks.values { task.cancel(reason: "the test is over") }
     for timer in timers.values { timer.cancel() }
     for node in generation.openNodes where !base.all.contains(ObjectIdentifier(node)) { node.close(flush: .zero) }
     return lines
@@ -193,7 +201,7 @@ final class TestLab: @unchecked Sendable {
   /// Runs a Lua function as a task and waits for its end.
   func runTask(_ function: LuaRef, _ arguments: [LuaValue]) async -> Result<[LuaValue], LuaFailure> {
     let result = await withCheckedContinuation { done in
-      let owner = TestTask(host) { done.resume(returning: $0) }
+      let owner = TestTask(generation) { done.resume(returning: $0) }
       do throws(LuaFailure) {
         running = try host.vm.spawn(function, arguments, tag: owner.tag, wantsResults: true)
       } catch {
@@ -258,19 +266,21 @@ final class TestLab: @unchecked Sendable {
 
 /// Hears of the end of a step.
 private final class TestTask: TaskOwner {
-  private let host: ScriptHost
+  private let generation: Generation
   private var ended: ((Result<[LuaValue], LuaFailure>) -> Void)?
   private(set) var tag: UInt64 = 0
 
-  init(_ host: ScriptHost, _ ended: @escaping (Result<[LuaValue], LuaFailure>) -> Void) {
-    self.host = host
+  init(_ generation: Generation, _ ended: @escaping (Result<[LuaValue], LuaFailure>) -> Void) {
+    self.generation = generation
     self.ended = ended
     super.init()
-    tag = host.register(self)
+    tag = generation.host.register(self)
   }
 
+  override var origin: Generation? { generation }
+
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
-    host.unregister(tag)
+    generation.host.unregister(tag)
     let ended = ended
     self.ended = nil
     ended?(result)

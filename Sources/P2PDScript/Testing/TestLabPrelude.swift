@@ -58,6 +58,7 @@ extension TestPrelude {
 
     lab.now, lab.sleep, lab.write, lab.read = host.lab_now, host.lab_sleep, host.lab_write, host.lab_read
     lab.errors, lab.log, lab.state, lab.reload = host.lab_errors, host.lab_log, host.lab_state, host.lab_reload
+    lab.pipes = host.lab_pipes
 
     function lab.wait_until(what, condition, seconds)
       local deadline = lab.now() + (seconds or 5)

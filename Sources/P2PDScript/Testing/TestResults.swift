@@ -47,13 +47,15 @@ public enum TestEvent: Sendable {
 public struct TestOptions: Sendable {
   /// Limits, module folders and sandbox of the scripts.
   public var script = ScriptOptions()
-  /// The tests whose full name matches this Lua pattern or contains this text.
+  /// The tests whose full name has this text in it; where none has, those that this Lua pattern matches.
   public var filter: String?
   /// Decides the network's luck and `math.random`.
   public var seed: UInt64 = 0
   /// What a test may take on its own clock, in seconds, and on the wall's.
-  public var timeout = 120.0
+  public var timeout = 3600.0
   public var realTimeout = 60.0
+  /// Every handler of a file is reloaded, unchanged, before each message it gets.
+  public var reloadsEveryMessage = false
   /// The log tells what happens in the network.
   public var traces = false
   /// Called, on a thread of its own, when a test cannot even be cancelled: the process must be ended.

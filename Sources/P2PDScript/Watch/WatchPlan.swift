@@ -14,6 +14,13 @@ public struct SourceChanges: Equatable, Sendable {
   }
 
   public var isEmpty: Bool { files.isEmpty && added.isEmpty && removed.isEmpty }
+
+  /// Takes in what happened after it.
+  mutating func add(_ later: SourceChanges) {
+    files.formUnion(later.files)
+    added = added.subtracting(later.removed).union(later.added)
+    removed = removed.subtracting(later.added).union(later.removed)
+  }
 }
 
 /// Decides when the tracked files are looked at and what is told then: once after a burst of events, content and not

@@ -28,7 +28,9 @@ struct TestCommand: AsyncParsableCommand {
 
   @Option(
     name: .shortAndLong,
-    help: ArgumentHelp("Only tests whose full name has this text in it, or matches it as a Lua pattern.", valueName: "pattern"))
+    help: ArgumentHelp(
+      "Only tests whose full name has this text in it; where none has, those that it matches as a Lua pattern.",
+      valueName: "pattern"))
   var filter: String?
 
   @Option(
@@ -37,11 +39,13 @@ struct TestCommand: AsyncParsableCommand {
       discussion: "Default: another one each time", valueName: "number"))
   var seed: UInt64?
 
-  @Option(help: ArgumentHelp("Longest a test may take on its own clock.", discussion: "Default: 120", valueName: "seconds"))
-  var timeout = 120.0
+  @Option(
+    help: ArgumentHelp("Longest a test may take on its own clock.", discussion: "Default: 3600", valueName: "seconds"))
+  var timeout = 3600.0
 
   @Option(
-    help: ArgumentHelp("Longest a test may take on the clock on the wall.", discussion: "Default: 60", valueName: "seconds"))
+    help: ArgumentHelp(
+      "Longest a test may take on the clock on the wall.", discussion: "Default: 60", valueName: "seconds"))
   var realTimeout = 60.0
 
   @Flag(help: "Count a test that leaves pipes, tasks or timers behind as failed.")
@@ -52,6 +56,9 @@ struct TestCommand: AsyncParsableCommand {
 
   @Flag(help: "The log tells what happens in the network; implies --verbose.")
   var trace = false
+
+  @Flag(help: "Reload each handler, unchanged, before every message it gets: the results must be the same.")
+  var reloadEveryMessage = false
 
   @Flag(help: "One line of JSON for each test, and one for the sums.")
   var json = false
@@ -73,6 +80,7 @@ struct TestCommand: AsyncParsableCommand {
     options.filter = filter
     options.seed = seed ?? UInt64.random(in: 0...UInt64(UInt32.max))
     (options.timeout, options.realTimeout, options.traces) = (timeout, realTimeout, trace)
+    options.reloadsEveryMessage = reloadEveryMessage
     let files = try TestFiles.find(paths.isEmpty ? ["."] : paths)
     let report = TestReport(
       style: json ? .json : verbose || trace ? .verbose : .short, strict: strict, seed: options.seed)
@@ -112,7 +120,9 @@ enum TestFiles {
     guard !found.isEmpty else {
       throw Failure(
         "no test was found in \(paths.joined(separator: ", "))",
-        remedy: "Tests are files that end in _test.lua or _spec.lua; write a handler with one: \(Environment.program) new NAME")
+        remedy:
+          "Tests are files that end in _test.lua or _spec.lua; write a handler with one: \(Environment.program) new NAME"
+      )
     }
     return found
   }
@@ -121,7 +131,8 @@ enum TestFiles {
     guard depth < deepest else { return [] }
     let names = (Files.names(in: prefix.isEmpty ? "." : prefix) ?? []).filter { !$0.hasPrefix(".") }
     let files = names.filter { TestFile.isTest($0) && !Files.isDirectory(prefix + $0) }.map { prefix + $0 }
-    return files + names.filter { Files.isDirectory(prefix + $0) }.flatMap { inside(prefix + $0 + "/", depth: depth + 1) }
+    return files
+      + names.filter { Files.isDirectory(prefix + $0) }.flatMap { inside(prefix + $0 + "/", depth: depth + 1) }
   }
 
   /// A link may lead back up.

@@ -4,7 +4,9 @@ import Testing
 @testable import P2PDNet
 
 @Suite struct MemoryNetworkTests {
-  @Test("pipes of both kinds and families carry messages between hosts", arguments: [PipeProto.tcp, .udp], AddressFamily.allCases)
+  @Test(
+    "pipes of both kinds and families carry messages between hosts", arguments: [PipeProto.tcp, .udp],
+    AddressFamily.allCases)
   func echo(proto: PipeProto, family: AddressFamily) async throws {
     try await World().run { world in
       let server = try await world.server(proto, EchoSink(), family: family)
@@ -235,7 +237,8 @@ import Testing
       _ = try await open(near, world.a, conf)
       _ = try await open(far, world.b, conf)
       _ = try await open(outside, third, PipeConf())
-      let sender = try await PipeOpener.open(.udp, to: .endpoint(Endpoint(ip: group, port: 4000)), on: world.a.loop).get()
+      let sender = try await PipeOpener.open(.udp, to: .endpoint(Endpoint(ip: group, port: 4000)), on: world.a.loop)
+        .get()
       world.send("all of you", on: sender)
       try await world.sleep(.seconds(1))
       #expect(near.log.contains("all of you") && far.log.contains("all of you"))

@@ -38,7 +38,8 @@ import Testing
       end
       """
     try await withHandler(
-      text, {
+      text,
+      {
         $0.reload.handlerDeadline = .milliseconds(30)
         $0.reload.grace = .milliseconds(30)
       }
@@ -52,7 +53,8 @@ import Testing
       #expect(try await pipe.hear() == "new next")
       #expect(try await other.hear() == "new next")
       let log = bench.bench.logged.text
-      #expect(log.contains("closed polite reloaded") && log.contains("caught reloaded") && log.contains("closed stubborn"))
+      #expect(
+        log.contains("closed polite reloaded") && log.contains("caught reloaded") && log.contains("closed stubborn"))
       #expect(!log.contains("failed"))
     }
   }
@@ -176,7 +178,9 @@ import Testing
   }
 
   @Test func theEndOfASessionIsTheEndOfItsPipe() async throws {
-    try await withHandler(text.replacing("NAME", with: "one") + "\nfunction M.end_cb(pipe, reason) print('end', reason) end") { bench, pipe in
+    try await withHandler(
+      text.replacing("NAME", with: "one") + "\nfunction M.end_cb(pipe, reason) print('end', reason) end"
+    ) { bench, pipe in
       #expect(try await pipe.hear() == "one begins at 0")
       try await pipe.say("end")
       #expect(try await pipe.ended.get().code == "closed")
@@ -190,7 +194,8 @@ import Testing
   }
 
   @Test func fromCallbacksToASessionAndBack() async throws {
-    let callbacks = "function M.msg_cb(msg, tup, pipe) pipe.data = pipe.data or { sum = 0 } pipe:send('cb ' .. msg .. pipe.data.sum) end"
+    let callbacks =
+      "function M.msg_cb(msg, tup, pipe) pipe.data = pipe.data or { sum = 0 } pipe:send('cb ' .. msg .. pipe.data.sum) end"
     try await withHandler(callbacks) { bench, pipe in
       #expect(try await pipe.ask("a") == "cb a0")
       try await bench.reload(text.replacing("NAME", with: "session"))
@@ -209,7 +214,8 @@ import Testing
         pipe:send("old")
         while true do pcall(function() pipe:recv() end) end
       end
-      """, {
+      """,
+      {
         $0.reload.grace = .milliseconds(20)
         $0.limits.runTime = 20
       }

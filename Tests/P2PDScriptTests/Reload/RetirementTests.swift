@@ -40,7 +40,7 @@ import Testing
       // One that speaks to each generation, one that never speaks again.
       let idle = try await bench.connect()
       #expect(try await idle.ask("x") == "0 x")
-      let measure = { (host: ScriptHost) -> [Int] in
+      let measure: @Sendable (ScriptHost) -> [Int] = { host in
         for _ in 0..<3 { host.vm.collectAll() }
         let timers = host.generations.values.reduce(0) { $0 + $1.timers.count }
         return [host.vm.memoryUsed, host.vm.stats.references, host.generations.count, timers, host.vm.stats.tasksLive]
@@ -112,7 +112,8 @@ import Testing
 
 /// Files of a hosted folder come and go.
 @Suite(.timeLimit(.minutes(1))) struct MembershipTests {
-  private let text = "local M = {} function M.stop() print('stop NAME') end function M.msg_cb(msg, tup, pipe) pipe:send('NAME') end return M"
+  private let text =
+    "local M = {} function M.stop() print('stop NAME') end function M.msg_cb(msg, tup, pipe) pipe:send('NAME') end return M"
 
   @Test func anAddedFileIsHostedAndARemovedOneEnds() async throws {
     try await withHandlers([("a.lua", text.replacing("NAME", with: "a"))]) { bench in

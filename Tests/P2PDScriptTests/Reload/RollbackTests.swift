@@ -88,13 +88,17 @@ import Testing
   /// By hand it goes back as far as sources are kept, after the generations themselves are gone.
   @Test func rollbackByHandGoesBackStepByStep() async throws {
     try await withHandlers(
-      [("lib.lua", "return 1"), ("h.lua", "local n = require 'lib' function M.msg_cb(m, t, pipe) pipe:send('v1.' .. n) end")],
+      [
+        ("lib.lua", "return 1"),
+        ("h.lua", "local n = require 'lib' function M.msg_cb(m, t, pipe) pipe:send('v1.' .. n) end"),
+      ],
       { $0.autoRollback = false }
     ) { bench in
       let pipe = try await bench.connect()
       for version in 2...7 {
         try bench.save("lib.lua", "return \(version)")
-        try await bench.reload("local n = require 'lib' function M.msg_cb(m, t, pipe) pipe:send('v\(version).' .. n) end")
+        try await bench.reload(
+          "local n = require 'lib' function M.msg_cb(m, t, pipe) pipe:send('v\(version).' .. n) end")
         #expect(try await pipe.ask("x") == "v\(version).\(version)")
       }
       await bench.until { $0.generations.count == 1 }
