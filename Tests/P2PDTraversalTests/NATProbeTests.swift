@@ -66,8 +66,8 @@ struct NATProbeTests {
     #expect(report.udp.allocation == .preserving && report.p2pdType == 1)
     #expect(report.isComplete && report.external == [.loopback(.v4)])
     #expect(report.tcp.mapping == nil, "the server does not speak TCP, which says nothing about the router")
-    #expect(told.first?.udp.mapping == NATBehaviour.Mapping.none, "told with the first answer")
-    #expect(told.first?.isComplete == false)
+    let first = told.first { $0.udp.mapping != nil }
+    #expect(first?.udp.mapping == NATBehaviour.Mapping.none && first?.isComplete == false, "told before all is done")
   }
 
   @Test("a translation seen alike by all, whose ports follow with an offset")
@@ -77,7 +77,7 @@ struct NATProbeTests {
       return EventLoopFuture.whenAllSucceed(
         places.map { place in
           FakeServer.start([place], on: loop) { request, from, index in
-            let mapped = Endpoint(ip: ep("127.9.9.9:0").ip, port: from.port ^ 0 &- 1000)
+            let mapped = Endpoint(ip: ep("127.9.9.9:0").ip, port: from.port &- 1000)
             return (
               STUNMessage(
                 .success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(mapped)]),

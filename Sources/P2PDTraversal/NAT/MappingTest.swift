@@ -41,6 +41,7 @@ public struct MappingTest: Sendable {
   /// Second addresses that were asked: their servers speak for the ones that named them, not for themselves.
   private var alternates: Set<Endpoint> = []
   private var last: Verdict?
+  private var isOver = false
 
   /// - Parameter servers: endpoints of one family; of several with one address the first speaks for it.
   public init(_ servers: [Endpoint]) { self.servers = Array(servers.prefix(Self.mostServers)) }
@@ -50,12 +51,14 @@ public struct MappingTest: Sendable {
   private var named: [Endpoint: Endpoint] = [:]
 
   public mutating func handle(_ event: Event) -> [Action] {
+    guard !isOver else { return [] }
     switch event {
     case .start(let local):
       guard self.local == nil else { return [] }
       self.local = local
       let actions = servers.compactMap { ask($0) }
-      return actions.isEmpty ? [.finish(Verdict())] : actions
+      isOver = actions.isEmpty
+      return isOver ? [.finish(Verdict())] : actions
     case .answered(let server, let mapped, let other):
       guard pending.remove(server) != nil else { return [] }
       var actions: [Action] = []
@@ -91,7 +94,11 @@ public struct MappingTest: Sendable {
       guard answer(of: other) != nil, answer(of: Endpoint(ip: server.ip, port: other.port)) != nil else { return nil }
       return (server, other)
     }
-    if pending.isEmpty { return [.finish(now)] }
+    // Second addresses that do not answer are not waited for once one server's have.
+    if pending.isEmpty || (now.mapping != nil && !helpers.isEmpty && pending.isSubset(of: alternates)) {
+      isOver = true
+      return [.finish(now)]
+    }
     guard now != last, now.answers > 0 else { return [] }
     last = now
     return [.conclude(now)]

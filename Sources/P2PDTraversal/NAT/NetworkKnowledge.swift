@@ -149,8 +149,10 @@ public final class NetworkKnowledge: @unchecked Sendable {
     guard !isClosed, let task = tasks[path] else { return }
     task.retry?.cancel()
     task.retry = nil
-    task.probe?.cancel()
+    // Taken out first: the end of a probe that was replaced is not the end of the measuring.
+    let replaced = task.probe
     task.probe = nil
+    replaced?.cancel()
     task.isDone = false
     guard !servers.isEmpty else { return settle(task) }
     endpoints(path.family).assumeIsolated().whenSuccess { found in
