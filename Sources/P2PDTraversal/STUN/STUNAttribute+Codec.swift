@@ -185,7 +185,7 @@ extension STUNAttribute {
     out.byte(0)
     out.byte(UInt8(truncatingIfNeeded: code / 100))
     out.byte(UInt8(truncatingIfNeeded: code % 100))
-    out.append(reason.utf8.prefix(763))
+    out.append(reason.utf8)
   }
 
   private static func words(_ reader: inout ByteReader) -> [UInt16] {

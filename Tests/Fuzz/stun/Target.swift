@@ -17,6 +17,7 @@ public func fuzzSTUN(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   // Without the check values, which are those of the bytes that were read.
   var plain = message
   plain.attributes.removeAll { [0x0008, 0x001c, 0x8028].contains($0.type) }
+  guard plain.attributes.count + 2 <= STUNMessage.mostAttributes else { return 0 }
   for sha256 in [false, true] {
     guard let again = try? plain.encoded(key: key, sha256: sha256, fingerprint: true) else { continue }
     guard let read = try? STUNMessage(decoding: again) else { preconditionFailure("written, but not readable") }
