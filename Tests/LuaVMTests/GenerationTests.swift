@@ -164,7 +164,8 @@ import Testing
       let made = Sentinel()
       sentinel = made
       try b.vm.setSentinel(made, on: e!)
-      let f = try b.vm.load("x = 1 local thing = ... thing.data = {cb = function() return x end}", name: "g", environment: e)
+      let f = try b.vm.load(
+        "x = 1 local thing = ... thing.data = {cb = function() return x end}", name: "g", environment: e)
       b.vm.start(f, arguments: [.ref(kept)])
       b.vm.release(f)
     }
