@@ -11,20 +11,22 @@ extension Node {
   public static func start(
     _ configuration: NodeConfiguration = NodeConfiguration(), on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
-    try await start(configuration, interfaces: SystemInterfaces(on: loop), on: loop, logger: logger)
+    let interfaces: any InterfaceSource =
+      if let loop = loop as? VirtualLoop { MemoryInterfaces(on: loop) } else { SystemInterfaces(on: loop) }
+    return try await start(configuration, interfaces: interfaces, on: loop, logger: logger)
   }
 
   static func start(
     _ configuration: NodeConfiguration, interfaces: any InterfaceSource, on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
-    let kept = try await Blocking.run { try KeptState(configuration) }
+    let kept = try await loop.offload { try KeptState(configuration) }
     var logger = logger
     logger[metadataKey: "node"] = "\(kept.identity.key.short)"
     let starter = Starter(configuration, kept, interfaces, loop, logger)
     let (node, portToKeep) = try await loop.flatSubmit { starter.run() }.get()
     if let portToKeep, let folder = kept.folder {
       do {
-        try await Blocking.run {
+        try await loop.offload {
           try folder.locked { try folder.write(Array("\(portToKeep)\n".utf8), to: portFile) }
         }
       } catch {

@@ -255,7 +255,7 @@ import Testing
   @Test(arguments: [
     ("return 5", "a handler must return a table of callbacks, this returned number"),
     ("", "is 'return M' missing"),
-    ("return {}", "no msg_cb, up_cb, end_cb or start"),
+    ("return {}", "no msg_cb, session, up_cb, end_cb or start"),
     ("return { msg_bc = print, msg_cb = print, mesage_cb = print }", "unknown callback 'mesage_cb'"),
     ("return { msgcb = print }", "unknown callback 'msgcb' (did you mean 'msg_cb'?)"),
     ("return { msg_cb = 5 }", "'msg_cb' must be a function, not a integer"),

@@ -46,7 +46,10 @@ final class Bench: Sendable {
     }
   }
 
-  init(limits: LuaLimits = LuaLimits(), sandbox: Bool = false, errorsPerSecond: Int = 5) async throws {
+  init(
+    limits: LuaLimits = LuaLimits(), sandbox: Bool = false, errorsPerSecond: Int = 5,
+    _ configure: (inout ScriptOptions) -> Void = { _ in }
+  ) async throws {
     let (printed, logged) = (Lines(), Lines())
     (self.printed, self.logged) = (printed, logged)
     folder = FileManager.default.temporaryDirectory.appendingPathComponent("p2pd-script-\(UUID().uuidString)")
@@ -57,6 +60,7 @@ final class Bench: Sendable {
     options.errorsPerSecond = errorsPerSecond
     options.output = { printed.add($0) }
     options.nodeDefaults = Bench.loopbackNode
+    configure(&options)
     let logger = Logger(label: "test") { _ in Recorder(lines: logged) }
     host = try await ScriptHost.make(on: sharedLoop, options: options, logger: logger)
   }
