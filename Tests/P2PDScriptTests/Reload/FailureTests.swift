@@ -63,7 +63,7 @@ import Testing
       #expect(report.result == .rejected && report.from == 1 && report.to == nil)
       #expect(report.error?.contains(why) == true, "\(report.error ?? "no error")")
       #expect(report.error?.contains("h.lua") == true)
-      #expect(bench.bench.logged.all.filter { $0.contains("reload refused") }.count == 1)
+      #expect(bench.bench.logged.all.filter { $0.contains("not reloaded") }.count == 1)
       #expect(try await pipe.ask("x") == "good 2")
       #expect(await bench.host.generationList().count == 1)
       #expect(await bench.host.onLoop { $0.generations[1]?.timers.count } == before)
@@ -117,7 +117,8 @@ import Testing
           round % 2 == 0
           ? "p2pd.every(1, print) p2pd.spawn(print) p2pd.daemon { msg_cb = print } error('\(round)')"
           : "function M.msg_cb() end function M.check() return false end -- \(round)"
-        #expect(try await bench.reload(bad).result == .rejected)
+        let report = try await bench.reload(bad)
+        #expect(report.result == .rejected)
         if round == 299 {
           before = await bench.host.onLoop { host in
             host.vm.collectAll()
