@@ -57,13 +57,13 @@ static void unlink_page(clua_vm *v, struct page *p, size_t class) {
     v->pages[class] = p->next;
 }
 
-static void free_page(clua_vm *v, struct page *p) {
+__attribute__((noinline)) static void free_page(clua_vm *v, struct page *p) {
   v->stats.pages--;
   PERMIT(p, PAGE_SIZE);
   free(p);
 }
 
-static bool add_page(clua_vm *v, size_t class) {
+__attribute__((noinline)) static bool add_page(clua_vm *v, size_t class) {
   void *memory;
   if (posix_memalign(&memory, PAGE_SPAN, PAGE_SIZE)) return false;
   struct page *p = memory;
@@ -134,13 +134,16 @@ static void note_refusal(clua_vm *v) {
   }
 }
 
-// Beyond `ceiling` more is asked; a test has it at nothing.
-static inline bool refused(clua_vm *v, size_t growth) {
-  if (v->used + growth <= v->ceiling) return false;
+__attribute__((noinline)) static bool refused_beyond_ceiling(clua_vm *v, size_t growth) {
   size_t cap = v->limits.memory + (v->user_mode ? 0 : v->limits.reserve);
   if (v->used + growth <= cap && !refused_by_test(v)) return false;
   note_refusal(v);
   return true;
+}
+
+// Beyond `ceiling` more is asked; a test has it at nothing.
+static inline bool refused(clua_vm *v, size_t growth) {
+  return v->used + growth > v->ceiling && refused_beyond_ceiling(v, growth);
 }
 
 static inline void count(clua_vm *v, size_t old, size_t size) {
@@ -148,7 +151,7 @@ static inline void count(clua_vm *v, size_t old, size_t size) {
   if (v->used > v->peak) v->peak = v->used;
 }
 
-static void *resize(clua_vm *v, void *p, size_t old, size_t size) {
+__attribute__((noinline)) static void *resize(clua_vm *v, void *p, size_t old, size_t size) {
   if (size > old && refused(v, size - old)) return NULL;
   void *q;
   if (old > SMALL_MAX && size > SMALL_MAX) {

@@ -289,6 +289,10 @@ extern const luaL_Reg string_functions[], table_functions[], base_functions[], o
 int l_printer(lua_State *L);
 extern const char boot_source[];
 
+// clua_holder.c
+extern const char holder_source[];
+int holder_open(lua_State *L);
+
 // clua_state.c
 extern const char state_source[];
 extern const luaL_Reg state_functions[];

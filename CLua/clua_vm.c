@@ -111,6 +111,7 @@ static int open_body(lua_State *L) {
 
   run_source(L, state_source, "=[state]", primitives);
   lua_settop(L, primitives);
+  holder_open(L);
   run_source(L, boot_source, "=[boot]", primitives);
   v->boot_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;

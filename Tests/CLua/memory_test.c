@@ -163,6 +163,9 @@ static bool door_staged(harness *h) {  // modules from the host, a sentinel, a r
     if (status == CLUA_NO_TASK) break;
     if (status != CLUA_WAITING) ok = settled(h, status);
   }
+  int32_t search = -1;
+  ok = ok && clua_holder_search(h->vm, t, &search) == CLUA_OK;
+  clua_release(h->vm, search);
   ok = ok && clua_environment_files(h->vm, e, &list) == CLUA_OK && list.nodes[0].length == 4;
   if (--t->references == 0) {
     h->live_things--;
@@ -355,6 +358,7 @@ static void bursts(void) {  // many tasks at once: their coroutines are kept for
 
 static void pages(void) {  // small blocks of every size, in waves: what a burst took is given back
   clua_limits limits = default_limits;
+  limits.run_us = 20000000;
   harness *h = harness_open(&limits, false);
   clua_stats s;
   clua_gc_cycle(h->vm);

@@ -180,7 +180,7 @@ class Runaways(ProgramTest):
 
     def test_a_blocking_call_ends_the_program_with_the_test_named(self):
         self.write("block_test.lua", """
-            it("blocks", function() os.execute("sleep 60 >/dev/null 2>&1") end)""")
+            it("blocks", function() os.execute("exec sleep 60 >/dev/null 2>&1") end)""")
         done = self.run_program("test", "--real-timeout", "0.5", timeout=30)
         self.assertEqual(done.status, 1, done)
         self.assertIn("FAIL blocks", done.out)
@@ -207,3 +207,38 @@ class Luck(ProgramTest):
         self.assertIn("connects", traces[0])
         self.assertEqual(traces[0], traces[1])
         self.assertNotEqual(traces[0], traces[2])
+
+
+class Reloads(ProgramTest):
+    def test_a_handler_that_keeps_things_to_itself_fails_with_a_reload_before_every_message(self):
+        self.write("forgetful.lua", """
+            local M, count = {}, 0
+            function M.msg_cb(_, _, pipe)
+              count = count + 1
+              pipe:send(tostring(count))
+            end
+            return M""")
+        self.write("careful.lua", """
+            local p2pd = require "p2pd"
+            local M = {}
+            function M.msg_cb(_, _, pipe)
+              p2pd.state.count = (p2pd.state.count or 0) + 1
+              pipe:send(tostring(p2pd.state.count))
+            end
+            return M""")
+        self.write("count_test.lua", """
+            local lab = require "p2pd.test"
+            for _, name in ipairs { "forgetful", "careful" } do
+              it(name .. " counts", function()
+                local pipe = lab.dial(lab.node(name .. ".lua"))
+                for i = 1, 5 do
+                  pipe:send("?")
+                  assert.equal(tostring(i), pipe:recv(5))
+                end
+              end)
+            end""")
+        self.assertIn("2 passed, 0 failed", self.run_program("test").out)
+        done = self.run_program("test", "--reload-every-message")
+        self.assertEqual(done.status, 1, done)
+        self.assertIn("FAIL forgetful counts", done.out)
+        self.assertIn("1 passed, 1 failed", done.out)

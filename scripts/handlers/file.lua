@@ -47,8 +47,8 @@ local WATCH_EVERY <const> = 5    -- seconds between two looks for stalled transf
 
 local listing              -- { path, sizes, names, at }
 
--- What a pipe is busy with lies in its pipe.data, and so outlives a reload of this file: sending = { seen } while a file
--- is on its way to the peer, upload = { seen, name, size, kept, sum, receiver }.
+-- What a pipe is busy with lies in its pipe.data, and so outlives a reload of this file: sending = { seen } while a
+-- file is on its way to the peer, upload = { seen, name, size, kept, sum, receiver }.
 local function work_of(pipe)
   pipe.data = pipe.data or {}
   return pipe.data

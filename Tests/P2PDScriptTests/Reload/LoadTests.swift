@@ -23,7 +23,8 @@ import Testing
   }
 
   private static let broken = [
-    "function M.msg_cb( end", "error('no')", "M.msg_cb = 1", "function M.check() return false end function M.msg_cb() end",
+    "function M.msg_cb( end", "error('no')", "M.msg_cb = 1",
+    "function M.check() return false end function M.msg_cb() end",
     "M.version = 2 function M.migrate() error('no') end function M.msg_cb() end",
   ]
 

@@ -34,13 +34,17 @@ local function member(server, nick)
 end
 
 -- A chat with other limits, as a script that hosts the module may set them.
-local function chat_with(limits)
-  return lab.node(lab.write("small_chat.lua", ([[
+local function chat_source(limits)
+  return ([[
     local chat = require "chat"
     for name, value in pairs { %s } do chat.limits[name] = value end
     chat.protocol = "chat"
     return chat
-  ]]):format(limits)))
+  ]]):format(limits)
+end
+
+local function chat_with(limits)
+  return lab.node(lab.write("small_chat.lua", chat_source(limits)))
 end
 
 describe("chat", function()
@@ -183,7 +187,7 @@ describe("chat", function()
     -- More than the network, the pipe and the member's queue take: ana is served all the same.
     local line = ("x"):rep(20000)
     local sent = 0
-    for _ = 1, 100 do
+    for _ = 1, 20 do
       for _ = 1, 10 do ana:send(line) end
       for _ = 1, 10 do hears(ana, "<ana> " .. line) end
       sent = sent + 10
@@ -200,5 +204,15 @@ describe("chat", function()
     until read + lost >= sent
     assert.is_true(gaps >= 1)
     assert.equal(sent, read + lost)
+  end)
+
+  it("knows its members again when the code was loaded anew", function()
+    server = chat_with ""
+    local ana, bob = member(server, "ana"), member(server, "bob")
+    hears_at_last(ana, "* guest2 is now bob")
+    assert.equal("active", lab.reload(server, chat_source "rooms = 10").result)
+    ana:send("still here")
+    hears(ana, "<ana> still here")
+    hears(bob, "<ana> still here")
   end)
 end)

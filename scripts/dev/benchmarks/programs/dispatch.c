@@ -73,7 +73,6 @@ __attribute__((noinline)) void run(clua_vm *vm, int32_t handler, int32_t tuple, 
       printf("%s\n", clua_last_end(vm)->message);
       exit(1);
     }
-    clua_end_taken(vm);
   }
 }
 
