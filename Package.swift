@@ -62,7 +62,7 @@ let package = Package(
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDNet", "CNet",
+        "LuaVM", "P2PDNode", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
