@@ -43,7 +43,6 @@ let package = Package(
       dependencies: [
         "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ], swiftSettings: strict),
@@ -52,7 +51,6 @@ let package = Package(
       dependencies: [
         "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "SwiftASN1", package: "swift-asn1"),
@@ -66,7 +64,6 @@ let package = Package(
       dependencies: [
         "LuaVM", "P2PDNode", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
@@ -75,14 +72,13 @@ let package = Package(
       dependencies: [
         "P2PDScript", "P2PDNode", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: strict),
     .executableTarget(
       name: "p2pd-example",
       dependencies: [
-        "P2PDNode", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"),
+        "P2PDNode", "P2PDNet", .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Example", swiftSettings: strict),

@@ -220,4 +220,9 @@ const char boot_source[] =
   "  record.sentinel = sentinel\n"
   "end\n"
   "\n"
-  "return {environment = environment, module = module, files = files, set_sentinel = set_sentinel, primitives = host}\n";
+  "local find_holder = host.find_holder\n"
+  "host.find_holder = nil\n"
+  "local function holder(object) return find_holder(records, object) end\n"
+  "\n"
+  "return {environment = environment, module = module, files = files, set_sentinel = set_sentinel, holder = holder,\n"
+  "  primitives = host}\n";

@@ -140,6 +140,11 @@ int32_t clua_environment_files(clua_vm *v, int32_t environment, clua_values *out
   return kind;
 }
 
+static int searched(lua_State *L, int status, lua_KContext context) {
+  (void)L, (void)status, (void)context;
+  return 1;
+}
+
 typedef struct sentinel_arguments {
   int32_t environment;
   void *object;
@@ -157,6 +162,31 @@ static int sentinel_body(lua_State *L) {
 int32_t clua_set_sentinel(clua_vm *v, int32_t environment, void *object) {
   sentinel_arguments a = {environment, object};
   return protect(v, sentinel_body, &a);
+}
+
+static int search(lua_State *L) {  // upvalues: boot's `holder`, the object
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_callk(L, 1, 1, 0, searched);
+  return 1;
+}
+
+static int search_body(lua_State *L) {
+  sentinel_arguments *a = lua_touserdata(L, 1);
+  lua_settop(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->boot_ref);
+  lua_getfield(L, -1, "holder");
+  lua_pushlightuserdata(L, a->object);
+  lua_pushcclosure(L, search, 2);
+  a->environment = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+int32_t clua_holder_search(clua_vm *v, void *object, int32_t *function) {
+  sentinel_arguments a = {LUA_NOREF, object};
+  int kind = protect(v, search_body, &a);
+  *function = a.environment;
+  return kind;
 }
 
 void clua_set_reader(clua_vm *v, int32_t function) { v->reader = function; }

@@ -35,7 +35,6 @@ int task_entry(lua_State *L) {
   } else {
     const clua_values *in = v->in;
     v->in = NULL;
-    lua_settop(L, 0);
     lua_pushcfunction(L, task_message_handler);
     lua_rawgeti(L, LUA_REGISTRYINDEX, v->start_ref);
     push_values(L, in);
@@ -69,6 +68,7 @@ static int end_well(clua_vm *v, task *t, int results) {
   v->end = (clua_end){.task = t->id, .tag = t->tag, .kind = CLUA_OK, .late = t->late};
   if (t->child || t->parent || t->handle > 0) v->end.joined = end_family(v, t);
   if (!(t->flags & CLUA_WANTS_RESULTS)) {
+    if (results) lua_settop(t->co, 0);
     task_free(v, t, true);
     return CLUA_DONE;
   }
@@ -183,7 +183,7 @@ int task_run(clua_vm *v, task *t) {
 
   watch_enter(v, co);
   int status = lua_resume(co, v->L, arguments, &results);
-  uint32_t ran = watch_leave(v);
+  watch_leave(v);
   v->cur = NULL;
   v->depth = 0;
   if (v->result_count || v->result_length) forget_results(v);  // of a host call whose push failed
@@ -205,7 +205,7 @@ int task_run(clua_vm *v, task *t) {
       if (t->cancelled || t->killed || t->has_pending) task_ready(v, t);
       break;
     case OP_SLICE:
-      t->spent_us += ran;
+      t->spent_us += v->slice_us;
       v->stats.slices++;
       task_ready(v, t);
       break;
@@ -274,7 +274,9 @@ const clua_end *clua_last_end(const clua_vm *v) { return &v->end; }
 void clua_end_taken(clua_vm *v) {
   task *t = v->ended;
   v->ended = NULL;
-  if (t) task_free(v, t, !t->tainted);
+  if (t == NULL) return;
+  if (!t->tainted) lua_settop(t->co, 0);
+  task_free(v, t, !t->tainted);
 }
 
 // ---------------------------------------------------------------- the engine's own small runs

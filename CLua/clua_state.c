@@ -101,6 +101,7 @@ const char state_source[] =
   "  if type(key) == 'table' then return '[a table]' end\n"
   "  return '[' .. tostring(key) .. ']'\n"
   "end\n"
+  "host.place_of_key = place\n"
   "\n"
   "local function walk(value, name, copying)\n"
   "  local what, key = refusal(value)\n"

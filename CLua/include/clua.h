@@ -56,7 +56,6 @@ typedef struct clua_values {
 typedef struct clua_call {
   int32_t function;  // what clua_define_module / clua_define_class were given
   int32_t count;     // arguments
-  int32_t can_wait;  // CLUA_WAIT is possible here
   int32_t result_count;
   uint64_t task;  // 0: not inside a task
   uint64_t tag;   // the task's
@@ -92,6 +91,7 @@ typedef struct clua_stats {
   size_t memory_used, memory_peak;
   uint64_t tasks_started, coroutines_made, slices, kills, errors, refused_allocations;
   uint32_t tasks_live, tasks_ready, coroutines_idle;
+  uint32_t pages;       // of 16 KiB, for small blocks
   uint32_t references;  // slots of the registry in use at once so far: they are reused, so it grows only where some leak
 } clua_stats;
 
@@ -128,6 +128,9 @@ int32_t clua_environment_module(clua_vm *vm, int32_t environment, const char *na
 int32_t clua_environment_files(clua_vm *vm, int32_t environment, clua_values *out);
 // The object is retained until the environment was collected, or gets another one: proof that nothing holds it.
 int32_t clua_set_sentinel(clua_vm *vm, int32_t environment, void *object);
+// A function that, run as a task with no arguments, says what keeps the environment with that sentinel alive: a path
+// from the registry, or nil if nothing does. It looks at the whole heap.
+int32_t clua_holder_search(clua_vm *vm, void *object, int32_t *function);
 // A host function (path, tag of the environment) -> bytes | nil: where `require`, `loadfile` and `dofile` get text from.
 // -1: from the disk.
 void clua_set_reader(clua_vm *vm, int32_t function);
@@ -198,7 +201,8 @@ int32_t clua_resume(clua_vm *vm, uint64_t task, uint64_t wait /* 0: whatever it 
 int32_t clua_run_one(clua_vm *vm);
 uint64_t clua_last_started(const clua_vm *vm);  // the task the last clua_start made
 const clua_end *clua_last_end(const clua_vm *vm);
-void clua_end_taken(clua_vm *vm);  // after every CLUA_DONE and CLUA_FAILED, once the values are copied
+// After every CLUA_FAILED, and CLUA_DONE of a task whose results are wanted, once the values are copied.
+void clua_end_taken(clua_vm *vm);
 void clua_run_ready_begin(clua_vm *vm);
 bool clua_run_ready_end(clua_vm *vm);  // true: more is ready (`ready` was called)
 // The present or next wait, and each later one, raises {code =, reason =, message = "code: reason"}. The first cancel wins.
@@ -211,6 +215,7 @@ uint32_t clua_tasks(const clua_vm *vm, uint64_t tag, uint64_t mask, uint64_t *ou
 bool clua_task_exists(const clua_vm *vm, uint64_t task);
 
 // ---------------------------------------------------------------- inside a host call
+bool clua_call_can_wait(const clua_call *call);                                // CLUA_WAIT is possible here
 int32_t clua_call_argument(clua_call *call, int32_t index, clua_value *out);  // beyond the inline ones
 const char *clua_call_type_name(clua_call *call, int32_t index);              // "number", "p2pd.pipe", "no value"
 int32_t clua_call_reference(clua_call *call, int32_t index, int32_t *reference);

@@ -63,6 +63,18 @@ extension LuaVM {
     if kind != CLUA_OK { throw lastFailure(kind) }
   }
 
+  /// Starts a task that finds out what keeps the environment with this sentinel alive. It ends with one text, a path from
+  /// the registry such as `registry[50] (p2pd.pipe 7).data.on_reply^_ENV`, or with nothing: the next collection takes the
+  /// environment. It takes turns with the others, looks at the whole heap, and asks for memory accordingly: not for each reload.
+  public func findHolder(of sentinel: AnyObject, tag: UInt64) throws(LuaFailure) -> LuaTask {
+    var id: Int32 = 0
+    let kind = clua_holder_search(raw, Unmanaged.passUnretained(sentinel).toOpaque(), &id)
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    let function = LuaRef(id: id)
+    defer { release(function) }
+    return try spawn(function, tag: tag, wantsResults: true, noWait: "the search for a holder cannot wait")
+  }
+
   // MARK: references
 
   /// Gives a reference back. At any time, also from a `deinit` during a collection, and after `close`.

@@ -37,12 +37,11 @@ extension LuaVM {
   /// For the road of a message: like ``start(_:_:_:_:tag:wantsResults:)``, but a task that ends well before this returns is
   /// told by `.done` alone, not to the delegate.
   public func startQuietly(_ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, tag: UInt64) -> LuaStatus {
-    precondition(!isRunning, "the VM is never re-entered: queue the start")
+    assert(!isRunning, "the VM is never re-entered: queue the start")  // C refuses it as well
     return withArguments((a.raw, b.raw, c.raw)) {
       var values = clua_values(nodes: $0, count: 3, bytes: nil)
       let status = clua_start(raw, f.id, &values, tag, 0)
       guard status == CLUA_DONE else { return finish(status) }
-      clua_end_taken(raw)
       return .done
     }
   }

@@ -55,7 +55,7 @@ public final class LuaVM: @unchecked Sendable {
     isOpen = false
     bridge.delegate = nil
     clua_close(raw)
-    bridge.functions = []
+    bridge.removeFunctions()
   }
 
   /// The calling thread runs the VM from now on. It must not be running anywhere else.

@@ -258,6 +258,65 @@ static void state(harness *h) {
   check(after.slices > before.slices, "is copied in slices", NULL);
 }
 
+// What the search says of the environment with this sentinel; "" if nothing holds it.
+static const char *holder(harness *h, thing *t) {
+  static char text[1000];
+  int32_t f;
+  uint64_t task;
+  clua_values none = {NULL, 0, NULL};
+  text[0] = 0;
+  if (clua_holder_search(h->vm, t, &f) != CLUA_OK) return "no memory";
+  check(clua_spawn(h->vm, f, &none, 0, CLUA_WANTS_RESULTS, "no", 2, &task) == CLUA_OK, "spawn", NULL);
+  clua_release(h->vm, f);
+  for (int32_t status; (status = clua_run_one(h->vm)) != CLUA_NO_TASK;) {
+    const clua_end *e = clua_last_end(h->vm);
+    if (status == CLUA_DONE && e->task == task && e->values.count && e->values.nodes[0].type == CLUA_STRING)
+      snprintf(text, sizeof text, "%s", (const char *)(uintptr_t)e->values.nodes[0].bits);
+    harness_settle(h, status);
+    if (status == CLUA_FAILED) snprintf(text, sizeof text, "failed: %s", harness_error(h));
+  }
+  return text;
+}
+
+static void holders(harness *h) {
+  static const char *const cases[][2] = {
+      {"held = host.thing(3) held.data = {on = {reply = function() return x end}}", "(a thing).data.on.reply^_ENV"},
+      {"host.spawn(function() local mine = x host.recv() end)", "(coroutine) at e:1^_ENV"},
+      {"host.spawn(function() local co = coroutine.wrap(function() local mine = x host.recv() end) co() end)", "^_ENV"},
+  };
+  clua_values directories = {NULL, 0, NULL}, none = {NULL, 0, NULL};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char source[400];
+    snprintf(source, sizeof source, "local host = require 'host' x = {} %s return held", cases[i][0]);
+    thing *t = calloc(1, sizeof *t);
+    h->live_things++;
+    int32_t e, f, kept = 0;
+    uint64_t found[2];
+    check(clua_make_environment(h->vm, &directories, "t", 1, &e) == CLUA_OK, "environment", NULL);
+    check(clua_set_sentinel(h->vm, e, t) == CLUA_OK, "sentinel", NULL);
+    check(clua_load(h->vm, source, strlen(source), "e", 1, e, &f) == CLUA_OK, "load", NULL);
+    int32_t status = clua_start(h->vm, f, &none, 5, CLUA_WANTS_RESULTS);
+    const clua_value *result = clua_last_end(h->vm)->values.nodes;
+    if (status == CLUA_DONE && result->type == CLUA_OBJECT) {
+      clua_values one = {result, 1, NULL};
+      check(clua_make_reference(h->vm, &one, &kept) == CLUA_OK, "reference", NULL);
+    }
+    harness_settle(h, status);
+    harness_ready(h);
+    check(strncmp(holder(h, t), "registry[", 9) == 0, "the host's own reference is found first", NULL);
+    clua_release(h->vm, f);
+    clua_release(h->vm, e);
+    const char *text = holder(h, t);
+    check(strstr(text, cases[i][1]) != NULL, "what holds an environment is named", text);
+    clua_release(h->vm, kept);
+    for (uint32_t k = clua_tasks(h->vm, 5, ~0ull, found, 2); k > 0; k--) clua_kill(h->vm, found[k - 1], "x", 1);
+    harness_ready(h);
+    check(holder(h, t)[0] == 0, "nothing holds it any more", holder(h, t));
+    clua_gc_cycle(h->vm);
+    check(h->live_things == 0, "and it goes", NULL);
+  }
+}
+
 static void collected(harness *h) {  // staged and dropped: nothing is left, and the sentinels say so
   clua_value directory = {.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)"/tmp", .length = 4};
   clua_values values = {&directory, 1, NULL}, none = {NULL, 0, NULL};
@@ -322,12 +381,16 @@ int main(void) {
   tags(h);
   staged_runs(h);
   modules_read_by_the_host(h);
-  state(h);
   clua_stats s;
   clua_get_stats(h->vm, &s);
   check(s.tasks_live == 0, "no task is left", NULL);
   harness_close(h);
+  limits.run_us = 20000000;
   h = harness_open(&limits, false);
+  state(h);
+  harness_close(h);
+  h = harness_open(&limits, false);
+  holders(h);
   collected(h);
   harness_close(h);
   return finish("generations");

@@ -147,7 +147,7 @@ static thing *self(clua_call *c) {
 }
 
 static int32_t sleeps(harness *h, clua_call *c) {
-  if (c->can_wait && h->sleeping < 4096)
+  if (clua_call_can_wait(c) && h->sleeping < 4096)
     h->sleepers[h->sleeping++] = (sleeper){h->now + number(&c->args[0]), c->task, c->wait};
   return CLUA_WAIT;
 }
@@ -189,7 +189,7 @@ static int32_t host_call(void *context, clua_call *c) {
       return CLUA_RETURN;
     case F_SLEEP: return sleeps(h, c);
     case F_RECV:
-      if (c->can_wait) {
+      if (clua_call_can_wait(c)) {
         h->receiver = c->task;
         h->receiver_wait = c->wait;
       }

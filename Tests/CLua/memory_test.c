@@ -163,6 +163,9 @@ static bool door_staged(harness *h) {  // modules from the host, a sentinel, a r
     if (status == CLUA_NO_TASK) break;
     if (status != CLUA_WAITING) ok = settled(h, status);
   }
+  int32_t search = -1;
+  ok = ok && clua_holder_search(h->vm, t, &search) == CLUA_OK;
+  clua_release(h->vm, search);
   ok = ok && clua_environment_files(h->vm, e, &list) == CLUA_OK && list.nodes[0].length == 4;
   if (--t->references == 0) {
     h->live_things--;
@@ -353,6 +356,39 @@ static void bursts(void) {  // many tasks at once: their coroutines are kept for
   harness_close(h);
 }
 
+static void pages(void) {  // small blocks of every size, in waves: what a burst took is given back
+  clua_limits limits = default_limits;
+  limits.run_us = 20000000;
+  harness *h = harness_open(&limits, false);
+  clua_stats s;
+  clua_gc_cycle(h->vm);
+  clua_get_stats(h->vm, &s);
+  uint32_t before = s.pages, most = 0;
+  int32_t f = harness_load(h,
+                           "local seed = 7 local function random(n) seed = seed * 1103515245 + 12345 "
+                           "return (seed >> 16) % n end "
+                           "local t = {} for i = 1, 60000 do local k = random(20000) + 1 "
+                           "if t[k] then assert(#t[k] == t[-k]) end "
+                           "t[k] = (string.char(97 + k % 26)):rep(random(300)) t[-k] = #t[k] "
+                           "t[k + 0.5] = random(2) == 0 and {k} or {k, {k}, x = k, y = 1, z = 2} end "
+                           "for k, v in pairs(t) do if math.type(k) == 'float' then assert(v[1] == k - 0.5) end end log('whole')",
+                           "pages.lua");
+  for (int wave = 0; wave < 5; wave++) {
+    harness_start(h, f, "x");
+    harness_ready(h);
+    expect_log(h, "blocks keep what is in them", "whole|");
+    clua_get_stats(h->vm, &s);
+    if (s.pages > most) most = s.pages;
+    clua_gc_cycle(h->vm);
+    clua_get_stats(h->vm, &s);
+    check(s.pages < before + 60, "the pages of a burst go back", NULL);
+  }
+  check(most > before + 150, "it had taken many", NULL);
+  if (getenv("MEMORY_VERBOSE")) printf("   pages: %u, %u at most, then %u\n", before, most, s.pages);
+  clua_release(h->vm, f);
+  harness_close(h);
+}
+
 static void the_cap(void) {
   clua_limits limits = default_limits;
   limits.memory = 8 << 20;
@@ -380,6 +416,7 @@ int main(void) {
   every_door();
   leaks();
   bursts();
+  pages();
   the_cap();
   return finish("memory");
 }

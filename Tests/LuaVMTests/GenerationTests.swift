@@ -148,6 +148,36 @@ import Testing
       ])
   }
 
+  @Test func whatKeepsAnEnvironmentAliveIsNamed() throws {
+    let b = try Bench()
+    let kept = try b.vm.makeObject(b.thingClass, Thing(7))
+    var e: LuaRef? = try b.vm.makeEnvironment(directory: "/tmp")
+    weak var sentinel: Sentinel?
+    func search() throws -> String? {
+      guard let sentinel else { return nil }
+      let task = try b.vm.findHolder(of: sentinel, tag: 9)
+      b.settle()
+      let end = try #require(b.ends.last(where: { $0.task == task }))
+      return try end.result.get().first?.text
+    }
+    do {
+      let made = Sentinel()
+      sentinel = made
+      try b.vm.setSentinel(made, on: e!)
+      let f = try b.vm.load(
+        "x = 1 local thing = ... thing.data = {cb = function() return x end}", name: "g", environment: e)
+      b.vm.start(f, arguments: [.ref(kept)])
+      b.vm.release(f)
+    }
+    #expect(try search()?.hasPrefix("registry[") == true)
+    b.vm.release(e!)
+    e = nil
+    #expect(try search()?.hasSuffix(" (thing 7).data.cb^_ENV") == true)
+    b.vm.release(kept)
+    b.vm.collectAll()
+    #expect(sentinel == nil)
+  }
+
   @Test func anEnvironmentThatWasDroppedIsCollected() throws {
     let b = try Bench()
     let before = Sentinel.live

@@ -2,7 +2,6 @@ import Foundation
 import LuaVM
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Synchronization
@@ -63,7 +62,7 @@ final class Bench: Sendable {
     options.nodeDefaults = Bench.loopbackNode
     configure(&options)
     let logger = Logger(label: "test") { _ in Recorder(lines: logged) }
-    host = try await ScriptHost.make(on: MultiThreadedEventLoopGroup.singleton.next(), options: options, logger: logger)
+    host = try await ScriptHost.make(on: sharedLoop, options: options, logger: logger)
   }
 
   /// A node that nobody outside this host reaches.
@@ -129,3 +128,8 @@ struct Recorder: LogHandler {
     lines.add("\(event.level) [\(all)] \(event.message)")
   }
 }
+
+/// The loop that the tests of this target share.
+let sharedLoop: KernelLoop = {
+  do { return try KernelLoop.start(name: "tests") } catch { preconditionFailure("\(error)") }
+}()

@@ -3,5 +3,6 @@
 #include "cnet_datagrams.h"
 #include "cnet_files.h"
 #include "cnet_netlink.h"
+#include "cnet_poller.h"
 #include "cnet_process.h"
 #include "cnet_unix.h"

@@ -98,7 +98,7 @@ final class ProtocolHosting: NodeProtocol {
     guard generation.phase == .live || generation.phase == .leaving, generation.takesPipes else { return nil }
     let face = PipeFace(pipe, slot: slot)
     book.took(face)
-    return face
+    return face.host.wrapSink?(face) ?? face
   }
 }
 
@@ -114,9 +114,7 @@ extension ScriptHost {
     let handlers = HandlerSet(generation, options)
     let waiter = wait(call.wait)
     let (loop, logger) = (self.loop, generation.logger)
-    let started = loop.makePromise(of: Node.self)
-    started.completeWithTask { try await Node.start(configuration, on: loop, logger: logger) }
-    started.futureResult.assumeIsolated().whenComplete { result in
+    loop.run { try await Node.start(configuration, on: loop, logger: logger) }.assumeIsolated().whenComplete { result in
       switch result {
       case .failure(let error): self.finish(waiter, failing: NetError(error, "start a node"))
       case .success(let node) where self.isClosed: node.closed(flush: .zero)

@@ -36,7 +36,7 @@ enum NodeMethods {
     let face = try node(call, "connect")
     let host = face.host
     try host.refuseAtTopLevel("connect", call)
-    let text = try call.string(1, 1, "connect")
+    let text = try call.object(1, as: NodeFace.self)?.node.address.description ?? call.string(1, 1, "connect")
     let options = try call.options(2, 2, "connect", API.connectOptions)
     let strategies = try strategies(options)
     guard call.canWait else { return .wait }

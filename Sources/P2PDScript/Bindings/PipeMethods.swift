@@ -53,8 +53,8 @@ enum PipeMethods {
 
   /// On a stream the tuple is the peer whatever it says; on UDP it says who.
   private static func receiver(_ call: borrowing LuaCall, _ face: PipeFace) throws -> Peer? {
+    if face.pipe.proto == .tcp, call.isObject(2, of: TupleObject.self) { return nil }
     if let tuple = call.object(2, as: TupleObject.self) {
-      if face.pipe.proto == .tcp { return nil }
       // A peer's kernel form is its pipe's, so another pipe looks it up.
       guard let endpoint = tuple.endpoint else { return nil }
       if let peer = face.lastPeer, peer.endpoint == endpoint { return peer }

@@ -11,6 +11,8 @@ public enum ScriptCheck {
     case handler(String)
     /// A script for `p2pd-lua exec`: it is compiled, but not run.
     case script
+    /// Tests for `p2pd-lua test`, and how many.
+    case tests(Int)
   }
 
   public struct Warning: Sendable, Equatable, CustomStringConvertible {
@@ -32,6 +34,10 @@ public enum ScriptCheck {
     do {
       let source = try ScriptFiles.read(path)
       let warnings = NameScan.findings(in: source).map { Warning(file: path, line: $0.line, text: $0.text) }
+      if TestFile.isTest(path) {
+        return Report(
+          kind: .tests(try await TestFile.count(path, options: options)), error: nil, warnings: warnings)
+      }
       let looksLikeHandler = NameScan.returnsTable(source)
       let (kind, error) = try await load(path, options, looksLikeHandler, on: loop)
       return Report(kind: kind, error: error, warnings: warnings)

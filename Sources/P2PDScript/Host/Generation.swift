@@ -257,6 +257,7 @@ final class Generation {
     counters.errors &+= 1
     if isMessage { counters.failedMessages &+= 1 }
     if case .time = failure.kind { counters.kills &+= 1 }
+    host.onFailure?(self, failure, place)
     let loop = host.loop
     reporter.report(now: loop.now) { suppressed in
       var metadata: Logger.Metadata = [:]

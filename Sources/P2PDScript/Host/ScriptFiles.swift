@@ -57,20 +57,34 @@ enum ScriptFiles {
     var info = stat()
     guard stat(path, &info) == 0 else { throw failure(path, "cannot be opened") }
     guard info.st_mode & S_IFMT == S_IFDIR else { return [path] }
-    guard let folder = opendir(path) else { throw failure(path, "cannot be opened") }
+    guard let names = handlerNames(in: path) else { throw failure(path, "cannot be opened") }
+    guard !names.isEmpty else { throw ScriptError(file: path, message: "\(path): the folder has no handler (*.lua)") }
+    return names.map { path.hasSuffix("/") ? path + $0 : path + "/" + $0 }
+  }
+
+  /// The names of a folder's handler files, in order; nil with errno where it cannot be read.
+  static func handlerNames(in path: String) -> [String]? {
+    guard let folder = opendir(path) else { return nil }
     defer { closedir(folder) }
     var names: [String] = []
     while let entry = readdir(folder) {
       let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name.hasSuffix(".lua"), !name.hasPrefix("."), !name.hasSuffix("_test.lua") { names.append(name) }
+      if isHandler(name) { names.append(name) }
     }
-    guard !names.isEmpty else { throw ScriptError(file: path, message: "\(path): the folder has no handler (*.lua)") }
-    return names.sorted().map { path.hasSuffix("/") ? path + $0 : path + "/" + $0 }
+    return names.sorted()
   }
+
+  /// Whether a file of this name in a hosted folder is a handler: tests and hidden files are none.
+  static func isHandler(_ name: String) -> Bool {
+    name.hasSuffix(".lua") && !name.hasPrefix(".") && !name.hasSuffix("_test.lua")
+  }
+
+  /// The last part of a path.
+  static func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
 
   /// The file's name without folder and `.lua`.
   static func baseName(_ path: String) -> String {
-    let name = path.split(separator: "/").last.map(String.init) ?? path
+    let name = fileName(path)
     return name.hasSuffix(".lua") ? String(name.dropLast(4)) : name
   }
 

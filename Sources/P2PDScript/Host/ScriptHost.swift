@@ -49,6 +49,10 @@ public final class ScriptHost: @unchecked Sendable {
   private var deferred: [() -> Void] = []
   private var isDraining = false
   private var isRunReadyScheduled = false
+  /// Told of every failure of a callback or task that is logged: the tests count them.
+  var onFailure: ((Generation, LuaFailure, String) -> Void)?
+  /// Puts something between a node's pipe and the script: the tests' reload before each message.
+  var wrapSink: ((PipeFace) -> any PipeSink)?
   // What looks on from outside (Inspect).
   var observation = Observation()
 

@@ -70,15 +70,17 @@ extension ScriptHost {
 
   /// The same with what each held when it was read; nil: it was not there.
   public func trackedContents() async -> [String: [String: ContentHash?]] {
-    await onLoop { host in
-      var all: [String: [String: ContentHash?]] = [:]
-      for hosted in host.hosted { all[hosted.name] = hosted.tracked.files }
-      for (path, sources) in host.pending { all[path] = sources.snapshot.files }
-      return all
-    }
+    await onLoop { $0.tracked }
   }
 
   // MARK: On the loop
+
+  var tracked: [String: [String: ContentHash?]] {
+    var all: [String: [String: ContentHash?]] = [:]
+    for hosted in hosted { all[hosted.name] = hosted.tracked.files }
+    for (path, sources) in pending { all[path] = sources.snapshot.files }
+    return all
+  }
 
   func reload(named name: String, _ request: ReloadRequest) {
     if let hosted = hosted.first(where: { $0.name == name }) { return hosted.reload(request) }
@@ -145,7 +147,8 @@ extension HostedProtocol {
     queue.removeAll { $0.dryRun == first.dryRun }
     // What comes by itself must not make a reload that somebody asked for an automatic one.
     let trigger = mine.first { !ReloadRequest.automatic.contains($0.trigger) }?.trigger ?? first.trigger
-    let job = ReloadJob(self, trigger: trigger, dryRun: first.dryRun) { report in
+    let isForced = mine.contains { $0.isForced }
+    let job = ReloadJob(self, trigger: trigger, dryRun: first.dryRun, isForced: isForced) { report in
       for request in mine { request.done(report) }
     }
     self.job = job

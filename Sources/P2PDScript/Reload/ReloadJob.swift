@@ -6,6 +6,8 @@ import NIOCore
 struct ReloadRequest {
   let trigger: String
   var dryRun = false
+  /// Stages the files even where they hold what serves already: tests reload without a change.
+  var isForced = false
   let done: (ReloadReport) -> Void
 
   /// Reloads that happen by themselves leave a rolled back content alone even after a rollback by hand.
@@ -22,14 +24,16 @@ final class ReloadJob: @unchecked Sendable {
   private var report: ReloadReport
   /// The sources to go back to; nil reads the files.
   private let kept: SourceSnapshot?
+  private let isForced: Bool
   private let watch = Stopwatch()
 
   init(
     _ hosted: HostedProtocol, trigger: String, dryRun: Bool, kept: SourceSnapshot? = nil,
-    done: @escaping (ReloadReport) -> Void
+    isForced: Bool = false, done: @escaping (ReloadReport) -> Void
   ) {
     self.hosted = hosted
     self.kept = kept
+    self.isForced = isForced
     self.done = done
     host = hosted.host
     old = hosted.current
@@ -55,7 +59,7 @@ final class ReloadJob: @unchecked Sendable {
   private func found(_ snapshot: SourceSnapshot) {
     report.times.read = watch.seconds
     guard !host.isClosed, !host.isShuttingDown, !hosted.isEnded else { return fail(ScriptError.ending(hosted.path)) }
-    if old.sources.snapshot.isSame(in: snapshot) {
+    if !isForced, old.sources.snapshot.isSame(in: snapshot) {
       report.to = old.id
       report.toVersion = old.version
       return finish(.unchanged)
@@ -195,7 +199,8 @@ final class ReloadJob: @unchecked Sendable {
     guard hosted.current === old else {
       // A rollback came in between: what was checked was checked against another generation.
       discard(new)
-      let job = ReloadJob(hosted, trigger: report.trigger, dryRun: report.dryRun, kept: kept, done: done)
+      let job = ReloadJob(
+        hosted, trigger: report.trigger, dryRun: report.dryRun, kept: kept, isForced: isForced, done: done)
       hosted.job = job
       return job.begin()
     }
@@ -232,6 +237,7 @@ final class ReloadJob: @unchecked Sendable {
 
   private func finish(_ result: ReloadReport.Result) {
     report.result = result
+    if isForced, result == .active { report.isQuiet = true }
     report.times.total = watch.seconds
     if !host.isClosed { report.generations = hosted.generationInfos }
     hosted.job = nil

@@ -73,35 +73,59 @@ public struct ReloadReport: Codable, Sendable {
 }
 
 extension ReloadReport: CustomStringConvertible {
-  /// The report as people read it: one line, then file and line of a fault.
+  /// The report as people read it: what came of it and why, then file and line of a fault and what to do about it.
   public var description: String {
-    var text = headline
-    if !files.isEmpty, result != .unchanged {
-      text += "; " + files.map { "\($0.path) \($0.change.rawValue)" }.joined(separator: ", ")
-    }
+    var text = "\(protocolName): \(outcome)"
+    if result != .unchanged, !files.isEmpty { text += ": \(changes)" }
+    text += " (\(([cause] + costs).joined(separator: ", ")))"
     if let error { text += "\n\(error)" }
     if !traceback.isEmpty { text += "\n\(traceback)" }
+    if result == .rejected, trigger == "watch" { text += "\nIt is tried again when a file of it is saved." }
     return text
   }
 
-  private var headline: String {
+  private var outcome: String {
     let generation = to.map { "generation \($0)" } ?? "the generation in service"
     switch result {
     case .active:
-      let version = fromVersion == toVersion ? "" : ", version \(fromVersion ?? 1) -> \(toVersion ?? 1)"
-      return
-        "\(protocolName): \(generation) serves\(version) (\(trigger); staged in \(Self.milliseconds(times.stage)), swapped in \(Self.milliseconds(times.swap)), \(pipes) pipes)"
-    case .unchanged: return "\(protocolName): the files are unchanged (\(trigger))"
+      let isMigrated = fromVersion != nil && fromVersion != toVersion
+      return "\(generation) serves" + (isMigrated ? ", version \(fromVersion ?? 1) -> \(toVersion ?? 1)" : "")
+    case .unchanged: return "the files are unchanged"
     case .rejected:
-      let kept = from.map { "generation \($0) serves on" } ?? "it is not hosted"
-      return "\(protocolName): \(dryRun ? "would be refused" : "reload refused, \(kept)") (\(trigger))"
-    case .rolledBack: return "\(protocolName): rolled back, \(generation) serves (\(trigger))"
-    case .valid: return "\(protocolName): the files would be taken (\(trigger), dry run)"
-    case .removed: return "\(protocolName): not hosted any more (\(trigger))"
+      if dryRun { return "would be refused" }
+      return from.map { "not reloaded, generation \($0) serves on" } ?? "not loaded"
+    case .rolledBack: return "rolled back, \(generation) serves"
+    case .valid: return "the files would be taken"
+    case .removed: return "not hosted any more"
     }
   }
 
+  private var changes: String {
+    let shown = files.prefix(Self.mostFiles).map { "\($0.path) \($0.change.rawValue)" }.joined(separator: ", ")
+    return files.count > Self.mostFiles ? "\(shown) and \(files.count - Self.mostFiles) more" : shown
+  }
+
+  /// What asked for it.
+  private var cause: String {
+    switch trigger {
+    case "watch": result == .removed ? "its file is gone" : "saved"
+    case "signal": "SIGHUP"
+    case "command": "by command"
+    case "lua": "p2pd.reload"
+    default: trigger
+    }
+  }
+
+  private var costs: [String] {
+    guard result == .active else { return [] }
+    let swap = times.swap > 0 ? ["swapped in \(Self.milliseconds(times.swap))"] : []
+    let moved = pipes > 0 ? ["\(pipes) open pipe\(pipes == 1 ? "" : "s") moved"] : []
+    return ["loaded in \(Self.milliseconds(times.total - times.swap))"] + swap + moved
+  }
+
   private static func milliseconds(_ seconds: Double) -> String { "\((seconds * 1e6).rounded() / 1e3) ms" }
+
+  private static let mostFiles = 5
 }
 
 /// One generation, as it stands now.
