@@ -157,7 +157,7 @@ import Testing
       guard let sentinel else { return nil }
       let task = try b.vm.findHolder(of: sentinel, tag: 9)
       b.settle()
-      let end = try #require(b.ends.last { $0.task == task })
+      let end = try #require(b.ends.last(where: { $0.task == task }))
       return try end.result.get().first?.text
     }
     do {

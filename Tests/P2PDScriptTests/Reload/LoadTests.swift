@@ -1,7 +1,6 @@
 import Glibc
 import LuaVM
 import NIOCore
-import NIOPosix
 import P2PDNet
 import Synchronization
 import Testing
@@ -36,7 +35,7 @@ import Testing
     let reloads = max(20, pipes / 5)
     try await withHandler(handler("g0"), { $0.autoRollback = false }) { bench, control in
       let places = try await control.ask("where").split(separator: " ").map(String.init)
-      let loop = MultiThreadedEventLoopGroup.singleton.next()
+      let loop = sharedLoop
       var talkers: [Talker] = []
       for index in 0..<(pipes + senders) {
         let isStream = index < pipes
