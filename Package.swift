@@ -83,7 +83,7 @@ let package = Package(
       ],
       path: "Sources/Example", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
-    .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet"] + nioTests, swiftSettings: strict),
+    .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet", "CNet"] + nioTests, swiftSettings: strict),
     .testTarget(
       name: "P2PDNodeTests",
       dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
