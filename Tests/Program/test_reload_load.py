@@ -8,7 +8,7 @@ import sys
 import threading
 import unittest
 
-from program import PATIENCE, ROOT, ProgramTest, end, left, read_line
+from program import PATIENCE, ROOT, Left, ProgramTest, end, read_line
 
 RELOADS = 200
 TCP_PIPES = 1000
@@ -69,7 +69,7 @@ class ReloadUnderLoad(ProgramTest):
             [self.load, "-p", str(port), "-c", str(TCP_PIPES), "-u", str(UDP_SOCKETS), "-q", "2"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(end, process)
-        self.assertEqual(read_line(process.stdout, 4 * PATIENCE), "READY\n", left(process))
+        self.assertEqual(read_line(process.stdout, 4 * PATIENCE), "READY\n", Left(process))
 
         generation, kinds = 1, list(BROKEN)
         for number in range(RELOADS):
