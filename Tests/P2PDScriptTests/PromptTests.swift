@@ -1,7 +1,6 @@
 import LuaVM
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Testing
@@ -158,6 +157,11 @@ import Testing
       bench, prompt in
       #expect(try await prompt.ask("protocols.demo.state.count") == "7")
       #expect(try await prompt.ask("protocols.demo.globals.shared") == "3")
+      // Without what every script has.
+      #expect(try await prompt.ask("protocols.demo.globals") == "{ shared = 3 }")
+      #expect(try await prompt.ask("protocols.demo.globals.shared = 4") == "")
+      #expect(
+        try await prompt.ask("protocols.demo.globals.shared, type(protocols.demo.globals.print)") == "4\t\"function\"")
       #expect(try await prompt.ask("protocols.nobody") == "nil")
       #expect(try await prompt.ask("#protocols, #pipes") == "1\t0")
       #expect(try await prompt.ask("node:address():sub(1, 5)") == "\"p2pd1\"")
@@ -268,7 +272,7 @@ import Testing
     try await withPrompt { bench, _ in
       let host = bench.host
       let client = try await Node.start(
-        Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(),
+        Bench.loopbackNode, on: sharedLoop,
         logger: Logger(label: "n") { _ in SwiftLogNoOpLogHandler() })
       let address = try await host.loop.submit { host.node?.address }
         .get()
