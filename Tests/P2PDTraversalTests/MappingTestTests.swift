@@ -153,7 +153,8 @@ struct MappingTestTests {
     let silent = Play([a, b]) { server in server == a2 ? nil : (outside, server == a ? a2 : nil) }
     #expect(silent.test.helpers.isEmpty && silent.final?.mapping == .endpointIndependent)
     let late = Play([a, b]) { server in
-      server.ip == b.ip && server.port != b.port ? nil : (outside, server == a ? a2 : server == b ? ep("198.51.100.9:3479") : nil)
+      server.ip == b.ip && server.port != b.port
+        ? nil : (outside, server == a ? a2 : server == b ? ep("198.51.100.9:3479") : nil)
     }
     #expect(late.test.helpers.map(\.server) == [a] && late.final?.mapping == .endpointIndependent)
     let many = (1...20).map {

@@ -179,7 +179,8 @@ struct NetworkKnowledgeTests {
       FakeServer.start([loopback], on: loop) { request, from, index in
         let mapped = Endpoint(ip: ep("127.9.9.9:0").ip, port: from.port)
         return (
-          STUNMessage(.success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(mapped)]), index
+          STUNMessage(.success, .binding, transaction: request.transaction, attributes: [.xorMappedAddress(mapped)]),
+          index
         )
       }.flatMap { server in
         let knowledge = NetworkKnowledge(

@@ -45,13 +45,15 @@ extension API {
     ], includes: [])
 
   static let natTable = APIOptions(
-    name: "p2pd.nat", text: "What is known of the router before a path. A field that is nil is unknown, which is not no.",
+    name: "p2pd.nat",
+    text: "What is known of the router before a path. A field that is nil is unknown, which is not no.",
     fields: [
       arg(
         "type", .integer,
         "P2PD's NAT type: 0 unknown, 1 open, 2 firewall, 3 full cone, 4 restricted, 5 port restricted, 6 symmetric, 7 UDP blocked"
       ),
-      arg("delta_type", .integer, "P2PD's delta type: 0 unknown, 1 none, 2 equal, 3 preserved, 4 independent, 6 random"),
+      arg(
+        "delta_type", .integer, "P2PD's delta type: 0 unknown, 1 none, 2 equal, 3 preserved, 4 independent, 6 random"),
       arg("delta_value", .integer, "what the delta counts, in ports"),
       arg("udp", .options("p2pd.nat_behaviour"), "how UDP is treated"),
       arg("tcp", .options("p2pd.nat_behaviour"), "how TCP is treated"),

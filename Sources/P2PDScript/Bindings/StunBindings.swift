@@ -166,7 +166,8 @@ extension NATReport {
   var lua: LuaValue {
     let delta = p2pdDelta
     return .named([
-      ("type", .int(Int64(p2pdType))), ("delta_type", .int(Int64(delta.type))), ("delta_value", .int(Int64(delta.value))),
+      ("type", .int(Int64(p2pdType))), ("delta_type", .int(Int64(delta.type))),
+      ("delta_value", .int(Int64(delta.value))),
       ("udp", udp.lua), ("tcp", tcp.lua), ("hairpin", .word(hairpin?.rawValue)),
       ("carrier_nat", carrierNAT.map { .bool($0) } ?? .nil),
       ("round_trip", roundTrip.map { .number($0.inSeconds) } ?? .nil),
@@ -178,7 +179,8 @@ extension NATReport {
 extension NATBehaviour {
   fileprivate var lua: LuaValue {
     .named([
-      ("reach", .word(reach?.rawValue)), ("mapping", .word(mapping?.rawValue)), ("filtering", .word(filtering?.rawValue)),
+      ("reach", .word(reach?.rawValue)), ("mapping", .word(mapping?.rawValue)),
+      ("filtering", .word(filtering?.rawValue)),
       ("allocation", .word(allocation?.description)), ("mapped", .list(mapped.map { .string($0.description) })),
     ])
   }

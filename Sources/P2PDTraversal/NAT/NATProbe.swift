@@ -52,8 +52,10 @@ public final class NATProbe: @unchecked Sendable {
   /// Held to the interface; this host's own servers are reached by loopback only.
   private var hold: String? { report.local.isLoopback || report.interface.isEmpty ? nil : report.interface }
 
+  /// Begins. The probe lives until it is finished, whoever holds it.
   public func start() {
     guard !servers.isEmpty else { return finish() }
+    promise.futureResult.whenComplete { _ in withExtendedLifetime(self) {} }
     startUDP()
     startTCP()
   }

@@ -58,7 +58,7 @@ public final class STUNClient: @unchecked Sendable {
       let probe = NATProbe(
         interface: place.interface ?? "", local: place.ip, servers: servers, schedule: self.schedule, on: self.loop)
       probe.start()
-      return probe.finished.map { report in withExtendedLifetime(probe) { report } }
+      return probe.finished
     }
   }
 
