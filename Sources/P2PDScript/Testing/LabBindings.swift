@@ -35,6 +35,9 @@ extension TestLab {
   }
 
   private func options(_ call: borrowing LuaCall, _ index: Int) throws -> NodeOptions {
+    guard isOpen else {
+      throw Misuse("every test begins with an empty network: make nodes in the test or in before_each, not in setup")
+    }
     let given = try call.options(index, index + 1, "node", API.labNodeOptions)
     var options = NodeOptions(name: given.string("name"))
     if let port = try given.integer("port", in: 0...65_535) { options.port = UInt16(port) }
@@ -293,8 +296,11 @@ extension LuaValue {
 }
 
 extension ScriptHost {
-  /// Tasks and timers of all its scripts.
+  /// Tasks of all generations of its scripts, and timers of those in service: one that stands by holds its timers.
   var holdings: (tasks: Int, timers: Int) {
-    generations.values.reduce((0, 0)) { ($0.0 + $1.tasks.count, $0.1 + $1.timers.count) }
+    (
+      generations.values.reduce(0) { $0 + $1.tasks.count },
+      hosted.reduce(0) { $0 + $1.current.timers.count }
+    )
   }
 }

@@ -131,7 +131,8 @@ import Testing
         return (host.vm.stats.references, host.vm.memoryUsed)
       }
       #expect(after.0 <= before.references + 4 && after.1 <= before.memory + 20_000, "\(before) \(after)")
-      #expect(try await pipe.ask("x") == "good 1")
+      let answer = try await pipe.ask("x")
+      #expect(answer == "good 1")
     }
   }
 

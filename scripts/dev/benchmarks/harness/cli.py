@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import echo, instructions, memory, nodes, report
+from . import echo, instructions, memory, nodes, reload, report
 from .children import Children, end_on_signals
 from .peers import P2PD
 from .tools import HERE, ROOT, Absent, CannotRun, Tools, need, say
@@ -33,6 +33,8 @@ def measurements(with_extra):
   names["start"] = "start of a node to its printed address"
   names["memory/plain"] = f"memory of {memory.PIPES[False]} idle plain pipes"
   names["memory/encrypted"] = f"memory of {memory.PIPES[False]} idle encrypted pipes"
+  names["reload/swap"] = f"reloads of a large script with {reload.PIPES[False]} live pipes"
+  names["reload/cost"] = "a message's cost with files watched and not"
   return names
 
 
@@ -117,6 +119,7 @@ def measure(bench, chosen):
     ("connect", "connect" in chosen, lambda: nodes.measure_connect(bench)),
     ("start", "start" in chosen, lambda: nodes.measure_start(bench)),
     ("memory", part("memory"), lambda: memory.measure(bench, part("memory"))),
+    ("reload", part("reload"), lambda: reload.measure(bench, part("reload"))),
   ]
   results = {}
   for group, asked, run in groups:
