@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test func threeGenerationsServeAtOnceAndEachEndsWithItsLastPipe() async throws {
-    try await withHandler(handler("a"), { $0.autoRollback = false }) { bench, first in
+    try await withHandler(handler("a"), { $0.autoRollback = false }) { bench, first async throws in
       #expect(try await first.ask("1") == "a 1")
       // Open, but it has not said a word on this code.
       let idle = try await bench.connect()
@@ -48,7 +48,7 @@ import Testing
 
   /// Without `drain` the pipes of today follow, those that drain do not.
   @Test func aLaterGenerationWithoutDrainTakesTheRest() async throws {
-    try await withHandler(handler("a"), { $0.autoRollback = false }) { bench, first in
+    try await withHandler(handler("a"), { $0.autoRollback = false }) { bench, first async throws in
       #expect(try await first.ask("1") == "a 1")
       try await bench.reload(handler("b"))
       let second = try await bench.connect()
@@ -60,7 +60,7 @@ import Testing
   }
 
   @Test func aRollbackTakesDrainingPipesBack() async throws {
-    try await withHandler(handler("a")) { bench, first in
+    try await withHandler(handler("a")) { bench, first async throws in
       #expect(try await first.ask("1") == "a 1")
       try await bench.reload(handler("b"))
       let second = try await bench.connect()

@@ -56,7 +56,7 @@ import Testing
         $0.limits.runTime = 0.3
         $0.limits.memory = 16 << 20
       }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("x") == "good 1")
       let before = await bench.host.onLoop { $0.generations[1]?.timers.count }
       let report = try await bench.reload(text)
@@ -76,7 +76,7 @@ import Testing
   @Test func aTracebackNamesTheLines() async throws {
     try await withHandlers([
       ("lib.lua", "return 1"), ("h.lua", "local lib = require 'lib' function M.msg_cb() end"),
-    ]) { bench in
+    ]) { bench async throws in
       try bench.save("lib.lua", "local function deep()\n  error('no good')\nend\ndeep()")
       let report = try await bench.again()
       #expect(report.error?.contains("lib.lua:2: no good") == true, "\(report.error ?? "")")
@@ -85,7 +85,7 @@ import Testing
   }
 
   @Test func aFileThatIsGoneOrUnreadable() async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('on') end") { bench, pipe in
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('on') end") { bench, pipe async throws in
       try FileManager.default.removeItem(atPath: bench.path("h.lua"))
       let report = try await bench.again()
       #expect(report.result == .rejected && report.error?.contains("cannot be opened") == true)
@@ -95,7 +95,7 @@ import Testing
 
   /// What the failed attempt read counts: saving only the module that was missing or broken reloads.
   @Test func theFilesOfARejectedAttemptAreTracked() async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe in
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe async throws in
       #expect(
         try await bench.reload("M.word = require 'newlib' function M.msg_cb(m, t, pipe) pipe:send(M.word) end").result
           == .rejected)
@@ -110,7 +110,7 @@ import Testing
 
   /// A thousand bad saves leave nothing behind.
   @Test func rejectedReloadsLeaveNothing() async throws {
-    try await withHandler(good) { bench, pipe in
+    try await withHandler(good) { bench, pipe async throws in
       var before = (references: 0, memory: 0)
       for round in 0..<600 {
         let bad =
@@ -137,7 +137,7 @@ import Testing
   }
 
   @Test func reloadDuringReloadIsOneMoreAfterIt() async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe in
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe async throws in
       try bench.save("h.lua", "function M.msg_cb(msg, tup, pipe) pipe:send('new') end")
       let reports = await withTaskGroup(of: [ReloadReport].self) { group in
         for _ in 0..<100 { group.addTask { await bench.host.reload("h", trigger: "api") } }
@@ -157,7 +157,7 @@ import Testing
       function M.stop() print("stopping") p2pd.sleep(0.05) end
       function M.msg_cb(msg, tup, pipe) pipe:send('old') end
       """
-    ) { bench, _ in
+    ) { bench, _ async throws in
       async let ended: Void = bench.host.shutdown(deadline: .seconds(2))
       await bench.bench.logged.contains("stopping")
       try bench.save("h.lua", "function M.msg_cb() end")
@@ -171,7 +171,7 @@ import Testing
   @Test func shutdownDuringAReloadEndsIt() async throws {
     try await withHandler(
       "function M.msg_cb(msg, tup, pipe) pipe:send('old') end", { $0.limits.runTime = 30 }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       try bench.save("h.lua", "print('staging') while true do end")
       async let report = bench.host.reload("h", trigger: "api")
       await bench.bench.logged.contains("staging")
@@ -182,7 +182,7 @@ import Testing
   }
 
   @Test func anUnknownNameSaysWhichThereAre() async throws {
-    try await withHandler("function M.msg_cb() end") { bench, _ in
+    try await withHandler("function M.msg_cb() end") { bench, _ async throws in
       let report = await bench.host.reload("hh", trigger: "api").first
       #expect(report?.result == .rejected && report?.error?.contains("did you mean 'h'") == true)
       await #expect(throws: ScriptError.self) { try await bench.host.rollback("h") }

@@ -18,7 +18,7 @@ import Testing
         pipe:send("old " .. msg)
       end
       """
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("1") == "waiting")
       try await pipe.say("2")
       let report = try await bench.reload("function M.msg_cb(msg, tup, pipe) pipe:send('new ' .. msg) end")
@@ -43,7 +43,7 @@ import Testing
         $0.reload.handlerDeadline = .milliseconds(30)
         $0.reload.grace = .milliseconds(30)
       }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       let other = try await bench.connect()
       #expect(try await pipe.ask("polite") == "waiting")
       #expect(try await other.ask("stubborn") == "waiting")
@@ -73,7 +73,7 @@ import Testing
         pipe:send(taken:recv(5))
       end
       """
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("x") == "open")
       try await bench.reload("function M.msg_cb(msg, tup, pipe) pipe:send('new') end")
       // The server was not taken over, so it and its clients are closed; the handler is told.
@@ -103,7 +103,7 @@ import Testing
           """
         ),
       ], { $0.autoRollback = false }
-    ) { bench in
+    ) { bench async throws in
       let pipe = try await bench.connect()
       await bench.bench.logged.contains("opened")
       try await pipe.say("1")
@@ -143,7 +143,7 @@ import Testing
     """
 
   @Test func aSessionThatWaitsInRecvBeginsAnewWithItsData() async throws {
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe async throws in
       #expect(try await pipe.hear() == "one begins at 0")
       #expect(try await pipe.ask("5") == "one 5")
       let report = try await bench.reload(text.replacing("NAME", with: "two"))
@@ -157,7 +157,7 @@ import Testing
 
   /// A message that arrives between the swap and the unwinding is the new code's; what waits in the pipe too.
   @Test func noUnreadMessageIsLost() async throws {
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe async throws in
       #expect(try await pipe.hear() == "one begins at 0")
       #expect(try await pipe.ask("busy") == "busy")
       for number in 1...5 { try await pipe.say("\(number)") }
@@ -180,7 +180,7 @@ import Testing
   @Test func theEndOfASessionIsTheEndOfItsPipe() async throws {
     try await withHandler(
       text.replacing("NAME", with: "one") + "\nfunction M.end_cb(pipe, reason) print('end', reason) end"
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.hear() == "one begins at 0")
       try await pipe.say("end")
       #expect(try await pipe.ended.get().code == "closed")
@@ -196,7 +196,7 @@ import Testing
   @Test func fromCallbacksToASessionAndBack() async throws {
     let callbacks =
       "function M.msg_cb(msg, tup, pipe) pipe.data = pipe.data or { sum = 0 } pipe:send('cb ' .. msg .. pipe.data.sum) end"
-    try await withHandler(callbacks) { bench, pipe in
+    try await withHandler(callbacks) { bench, pipe async throws in
       #expect(try await pipe.ask("a") == "cb a0")
       try await bench.reload(text.replacing("NAME", with: "session"))
       #expect(try await pipe.hear() == "session begins at 0")
@@ -219,7 +219,7 @@ import Testing
         $0.reload.grace = .milliseconds(20)
         $0.limits.runTime = 20
       }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.hear() == "old")
       try await bench.reload(text.replacing("NAME", with: "new"))
       #expect(try await pipe.hear() == "new begins at 0")
@@ -227,7 +227,7 @@ import Testing
   }
 
   @Test func aRollbackBringsOldSessionsBack() async throws {
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe async throws in
       #expect(try await pipe.hear() == "one begins at 0")
       try await bench.reload(text.replacing("NAME", with: "two"))
       #expect(try await pipe.hear() == "two begins at 0")

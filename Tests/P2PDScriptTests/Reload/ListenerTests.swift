@@ -18,7 +18,7 @@ import Testing
   }
 
   @Test func aServerOfTheTopLevelIsTakenOverWithItsClients() async throws {
-    try await withHandler(top("one")) { bench, pipe in
+    try await withHandler(top("one")) { bench, pipe async throws in
       let place = try await pipe.ask("where")
       let client = try await plainClient(place)
       #expect(try await client.ask("a") == "one a")
@@ -42,7 +42,7 @@ import Testing
       end
       function M.msg_cb(msg, tup, pipe) pipe:send(tostring(M.server:getsockname())) end
       """
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe async throws in
       await bench.bench.logged.contains("open 127")
       let place = try await pipe.ask("where")
       let client = try await plainClient(place)
@@ -61,7 +61,7 @@ import Testing
       M.drain = true
       function M.msg_cb(msg, tup, pipe) pipe:send(tostring(d:servers()[1]:getsockname())) end
       """
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe async throws in
       let parts = try await pipe.ask("where").split(separator: ":")
       let endpoint = Endpoint(ip: try #require(IPAddress(String(parts[0]))), port: try #require(UInt16(parts[1])))
       let client = try await PipeOpener.open(.udp, to: .endpoint(endpoint), on: pipe.loop).get()
@@ -73,7 +73,7 @@ import Testing
   }
 
   @Test func aServerThatCannotBindRefusesTheReload() async throws {
-    try await withHandlers([("h.lua", top("one")), ("other.lua", top("other"))]) { bench in
+    try await withHandlers([("h.lua", top("one")), ("other.lua", top("other"))]) { bench async throws in
       let pipe = try await bench.connect()
       let place = try await pipe.ask("where")
       let taken = try await bench.connect("other").ask("where")
@@ -86,7 +86,7 @@ import Testing
   }
 
   @Test func otherOptionsCloseTheOldServerAndOpenANewOne() async throws {
-    try await withHandler(top("one")) { bench, pipe in
+    try await withHandler(top("one")) { bench, pipe async throws in
       let place = try await pipe.ask("where")
       let port = try #require(place.split(separator: ":").last.map(String.init))
       try await bench.reload(top("two", port: port))
@@ -104,7 +104,7 @@ import Testing
         print("hosting NAME")
       end
       """
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, _ in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, _ async throws in
       await bench.bench.logged.contains("hosting one")
       let extra = try await bench.connect("extra")
       #expect(try await extra.ask("a") == "one a")

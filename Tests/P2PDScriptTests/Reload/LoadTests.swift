@@ -33,7 +33,7 @@ import Testing
     let pipes = getenv("P2PD_LOAD").flatMap { Int(String(cString: $0)) } ?? 100
     let senders = max(1, pipes / 5)
     let reloads = max(20, pipes / 5)
-    try await withHandler(handler("g0"), { $0.autoRollback = false }) { bench, control in
+    try await withHandler(handler("g0"), { $0.autoRollback = false }) { bench, control async throws in
       let places = try await control.ask("where").split(separator: " ").map(String.init)
       let loop = sharedLoop
       var talkers: [Talker] = []

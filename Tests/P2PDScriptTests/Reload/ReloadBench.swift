@@ -95,7 +95,7 @@ func withHandler(
   _ text: String, _ configure: (inout ScriptOptions) -> Void = { _ in },
   _ body: (ReloadBench, P2PDNet.Pipe) async throws -> Void
 ) async throws {
-  try await withHandlers([("h.lua", text)], configure) { bench in
+  try await withHandlers([("h.lua", text)], configure) { bench async throws in
     try await body(bench, try await bench.connect())
   }
 }

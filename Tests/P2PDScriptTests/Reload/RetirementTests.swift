@@ -36,7 +36,7 @@ import Testing
   /// The whole measure is `P2PD_RELOADS=10000`; some hundreds show a leak as well.
   @Test func manyReloadsLeaveNothing() async throws {
     let reloads = getenv("P2PD_RELOADS").flatMap { Int(String(cString: $0)) } ?? 300
-    try await withHandler(handler(0)) { bench, pipe in
+    try await withHandler(handler(0)) { bench, pipe async throws in
       // One that speaks to each generation, one that never speaks again.
       let idle = try await bench.connect()
       #expect(try await idle.ask("x") == "0 x")
@@ -77,7 +77,7 @@ import Testing
         pipe:send("held")
       end
       """, { $0.autoRollback = false }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("x") == "held")
       try await bench.reload("function M.msg_cb(msg, tup, pipe) pipe.data = nil pipe:send('freed') end")
       await bench.until { $0.generations.count == 1 }
@@ -95,7 +95,7 @@ import Testing
     try await withHandler(
       "function M.msg_cb(msg, tup, pipe) pipe:send('waiting') p2pd.sleep(math.huge) end",
       { $0.reload.grace = .milliseconds(10) }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("x") == "waiting")
       try await bench.reload("function M.msg_cb(msg, tup, pipe) pipe:send('new') end")
       let infos = await bench.alive
@@ -116,7 +116,7 @@ import Testing
     "local M = {} function M.stop() print('stop NAME') end function M.msg_cb(msg, tup, pipe) pipe:send('NAME') end return M"
 
   @Test func anAddedFileIsHostedAndARemovedOneEnds() async throws {
-    try await withHandlers([("a.lua", text.replacing("NAME", with: "a"))]) { bench in
+    try await withHandlers([("a.lua", text.replacing("NAME", with: "a"))]) { bench async throws in
       try bench.save("b.lua", text.replacing("NAME", with: "b"))
       let added = await bench.host.addProtocol(path: bench.path("b.lua"))
       #expect(added.result == .active && added.protocolName == "b")
@@ -138,7 +138,7 @@ import Testing
   }
 
   @Test func aFileThatCannotBeLoadedIsTriedAgain() async throws {
-    try await withHandlers([("a.lua", text.replacing("NAME", with: "a"))]) { bench in
+    try await withHandlers([("a.lua", text.replacing("NAME", with: "a"))]) { bench async throws in
       try bench.save("b.lua", "return = 1 -- return M")
       let refused = await bench.host.addProtocol(path: bench.path("b.lua"))
       #expect(refused.result == .rejected && refused.error?.contains("b.lua:1:") == true)

@@ -18,7 +18,7 @@ import Testing
     """
 
   @Test func aGenerationThatFailsItsMessagesIsRolledBack() async throws {
-    try await withHandler(good) { bench, pipe in
+    try await withHandler(good) { bench, pipe async throws in
       let reports = Reports(bench.host)
       #expect(try await pipe.ask("x") == "good 1")
       #expect(try await bench.reload(bad).result == .active)
@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test func threeKillsRollBack() async throws {
-    try await withHandler(good, { $0.limits.runTime = 0.05 }) { bench, pipe in
+    try await withHandler(good, { $0.limits.runTime = 0.05 }) { bench, pipe async throws in
       let reports = Reports(bench.host)
       #expect(
         try await bench.reload("function M.msg_cb(msg, tup, pipe) while true do end end").result == .active)
@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test func aFailingStartRollsBackAndTheOldOneStartsAgain() async throws {
-    try await withHandler(good + "function M.start() print('started', p2pd.generation) end") { bench, pipe in
+    try await withHandler(good + "function M.start() print('started', p2pd.generation) end") { bench, pipe async throws in
       let reports = Reports(bench.host)
       await bench.bench.logged.contains("started\t1")
       try await bench.reload("function M.start() error('no') end")
@@ -67,7 +67,7 @@ import Testing
   }
 
   @Test func withoutAutoRollbackItStays() async throws {
-    try await withHandler(good, { $0.autoRollback = false }) { bench, pipe in
+    try await withHandler(good, { $0.autoRollback = false }) { bench, pipe async throws in
       try await bench.reload(bad)
       for _ in 0..<40 { try await pipe.say("x") }
       #expect(try await pipe.ask("fine") == "fine")
@@ -77,7 +77,7 @@ import Testing
   }
 
   @Test func afterProbationTheOldOneIsGivenUp() async throws {
-    try await withHandler(good, { $0.reload.probation = .milliseconds(30) }) { bench, pipe in
+    try await withHandler(good, { $0.reload.probation = .milliseconds(30) }) { bench, pipe async throws in
       try await bench.reload("function M.msg_cb(msg, tup, pipe) pipe:send('new') end")
       #expect(await bench.alive.map(\.phase) == [.live, .standby])
       await bench.until { $0.generations.count == 1 }
@@ -93,7 +93,7 @@ import Testing
         ("h.lua", "local n = require 'lib' function M.msg_cb(m, t, pipe) pipe:send('v1.' .. n) end"),
       ],
       { $0.autoRollback = false }
-    ) { bench in
+    ) { bench async throws in
       let pipe = try await bench.connect()
       for version in 2...7 {
         try bench.save("lib.lua", "return \(version)")
@@ -117,7 +117,7 @@ import Testing
   }
 
   @Test func rollbackByHandDuringProbationIsAPointer() async throws {
-    try await withHandler(good) { bench, pipe in
+    try await withHandler(good) { bench, pipe async throws in
       #expect(try await pipe.ask("x") == "good 1")
       try await bench.reload(bad)
       #expect(try await pipe.ask("fine") == "fine")
@@ -135,7 +135,7 @@ import Testing
       d:add_listener(p2pd.TCP, { "127.0.0.1", 0 })
       function M.msg_cb(msg, tup, pipe) pipe:send(tostring(d:servers()[1]:getsockname())) end
       """
-    try await withHandler(server.replacing("NAME", with: "old")) { bench, pipe in
+    try await withHandler(server.replacing("NAME", with: "old")) { bench, pipe async throws in
       let place = try await pipe.ask("where")
       let client = try await plainClient(place)
       #expect(try await client.ask("a") == "old a")

@@ -18,7 +18,7 @@ import Testing
   }
 
   @Test func chatMembersStayInTheirRooms() async throws {
-    try await with("chat") { bench, text in
+    try await with("chat") { bench, text async throws in
       let ann = try await bench.connect("chat")
       _ = try await [ann.hear(), ann.hear()]
       #expect(try await ann.ask("/nick ann") == "* guest1 is now ann")
@@ -33,7 +33,7 @@ import Testing
   }
 
   @Test func kvWatchersAreStillTold() async throws {
-    try await with("kv") { bench, text in
+    try await with("kv") { bench, text async throws in
       let watcher = try await bench.connect("kv")
       #expect(try await watcher.ask("WATCH col") == "OK")
       let writer = try await bench.connect("kv")

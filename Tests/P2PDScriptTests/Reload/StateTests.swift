@@ -19,7 +19,7 @@ import Testing
     """
 
   @Test func migrateMakesTheNewStateOutOfACopy() async throws {
-    try await withHandler(old) { bench, pipe in
+    try await withHandler(old) { bench, pipe async throws in
       #expect(try await pipe.ask("ann") == "ann")
       let report = try await bench.reload(
         """
@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test func aFailingMigrationLeavesTheStateAlone() async throws {
-    try await withHandler(old) { bench, pipe in
+    try await withHandler(old) { bench, pipe async throws in
       #expect(try await pipe.ask("ann") == "ann")
       let report = try await bench.reload(
         """
@@ -75,7 +75,7 @@ import Testing
       function M.start() p2pd.state.n = 0 for i = 1, 20000 do p2pd.state[i] = { i } end print("filled") end
       function M.msg_cb(msg, tup, pipe) p2pd.state.n = p2pd.state.n + 1 pipe:send("one " .. p2pd.state.n) end
       """, { $0.limits.slice = 0.001 }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       await bench.bench.logged.contains("filled")
       try bench.save(
         "h.lua",
@@ -112,7 +112,7 @@ import Testing
     try await withHandler(
       "function M.msg_cb(msg, tup, pipe)\n local ok, err = pcall(function() \(text) end) pipe:send(err) end"
     ) {
-      _, pipe in
+      _, pipe async throws in
       let answer = try await pipe.ask("x")
       #expect(answer.contains(why), "\(answer)")
       #expect(answer.contains("h.lua:4:"), "\(answer)")
@@ -123,7 +123,7 @@ import Testing
   @Test func aStateThatIsNotPlainRefusesTheReload() async throws {
     try await withHandler(
       "function M.msg_cb(msg, tup, pipe) p2pd.state.rooms = { a = { cb = msg == 'bad' and print or nil } } pipe:send('set') end"
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("bad") == "set")
       let report = try await bench.reload("function M.msg_cb(m, t, pipe) pipe:send('new') end")
       #expect(report.error?.contains("p2pd.state.rooms.a.cb is a function") == true, "\(report.error ?? "")")

@@ -16,7 +16,7 @@ import Testing
     """
 
   @Test func theSamePipeSpeaksToTheNewCodeWithTheSameState() async throws {
-    try await withHandler(counting.replacing("VERSION", with: "one")) { bench, pipe in
+    try await withHandler(counting.replacing("VERSION", with: "one")) { bench, pipe async throws in
       #expect(try await pipe.ask("a") == "one1a")
       let report = try await bench.reload(counting.replacing("VERSION", with: "two"))
       #expect(report.result == .active && report.from == 1 && report.to == 2 && report.pipes == 1)
@@ -28,7 +28,7 @@ import Testing
   }
 
   @Test func equalContentIsNoReload() async throws {
-    try await withHandler(counting) { bench, _ in
+    try await withHandler(counting) { bench, _ async throws in
       let report = try await bench.reload(counting)
       #expect(report.result == .unchanged && report.to == 1)
       #expect(!bench.bench.logged.text.contains("unchanged"))
@@ -37,7 +37,7 @@ import Testing
   }
 
   @Test func adoptComesBeforeThePipesFirstMessageAndWhileItWaitsTheMessageDoes() async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old ' .. msg) end") { bench, pipe in
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old ' .. msg) end") { bench, pipe async throws in
       #expect(try await pipe.ask("1") == "old 1")
       try await bench.reload(
         """
@@ -65,7 +65,7 @@ import Testing
         pipe:send("old")
       end
       """, { $0.reload.grace = .milliseconds(20) }
-    ) { bench, pipe in
+    ) { bench, pipe async throws in
       #expect(try await pipe.ask("1") == "old")
       try await bench.reload(
         """
@@ -87,7 +87,7 @@ import Testing
       function M.stop() p2pd.sleep(0.005) print("stop NAME") end
       function M.msg_cb(msg, tup, pipe) pipe:send("NAME") end
       """
-    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe in
+    try await withHandler(text.replacing("NAME", with: "one")) { bench, pipe async throws in
       await bench.bench.logged.contains("start one")
       try await bench.reload(text.replacing("NAME", with: "two"))
       #expect(try await pipe.ask("x") == "two")
@@ -101,7 +101,7 @@ import Testing
     let text = "function M.msg_cb(msg, tup, pipe) pipe:send('NAME') end"
     try await withHandlers([
       ("a.lua", text.replacing("NAME", with: "a1")), ("b.lua", text.replacing("NAME", with: "b1")),
-    ]) { bench in
+    ]) { bench async throws in
       let (a, b) = (try await bench.connect("a"), try await bench.connect("b"))
       try bench.save("a.lua", text.replacing("NAME", with: "a2"))
       try bench.save("b.lua", text.replacing("NAME", with: "b2"))
@@ -124,7 +124,7 @@ import Testing
       ("deeplib.lua", "local lib = require 'lib' return { word = function() return lib.word end }"),
       ("a.lua", text.replacing("NAME", with: "a")), ("b.lua", text.replacing("NAME", with: "b")),
       ("c.lua", "function M.msg_cb() end"),
-    ]) { bench in
+    ]) { bench async throws in
       let (a, b) = (try await bench.connect("a"), try await bench.connect("b"))
       #expect(try await a.ask("x") == "aone")
       #expect(try await b.ask("x") == "bone")
@@ -146,7 +146,7 @@ import Testing
       local word = io.open(path):read("a")
       function M.msg_cb(msg, tup, pipe) pipe:send(word) end
       """
-    try await withHandlers([("words.txt", "one"), ("h.lua", text)]) { bench in
+    try await withHandlers([("words.txt", "one"), ("h.lua", text)]) { bench async throws in
       let pipe = try await bench.connect()
       #expect(try await pipe.ask("x") == "one")
       #expect(try await bench.again().result == .unchanged)
@@ -159,7 +159,7 @@ import Testing
   }
 
   @Test func aDryRunChangesNothing() async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe in
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old') end") { bench, pipe async throws in
       let good = try await bench.reload("function M.msg_cb(msg, tup, pipe) pipe:send('new') end", dryRun: true)
       #expect(good.result == .valid && good.dryRun && good.files.count == 1)
       #expect(try await pipe.ask("x") == "old")
@@ -183,7 +183,7 @@ import Testing
         end
         """
       )
-    ]) { bench in
+    ]) { bench async throws in
       let pipe = try await bench.connect()
       try bench.save("h.lua", "function M.msg_cb(msg, tup, pipe) pipe:send('new ' .. p2pd.generation) end")
       #expect(try await pipe.ask("x") == "old saw active 2 1")
@@ -193,7 +193,7 @@ import Testing
   }
 
   @Test func newCodeFindsThePipesThatAreOpen() async throws {
-    try await withHandler("function M.msg_cb() end") { bench, pipe in
+    try await withHandler("function M.msg_cb() end") { bench, pipe async throws in
       let other = try await bench.connect()
       await bench.until { $0.hosted[0].slot.pipes.values.filter { $0.pipeRef != nil }.count == 2 }
       try await bench.reload(
@@ -207,7 +207,7 @@ import Testing
 
   /// The end of a pipe that never spoke again is told to the code that serves.
   @Test func endCbIsTheNewCodes() async throws {
-    try await withHandler("function M.msg_cb() end function M.end_cb() print('old end') end") { bench, pipe in
+    try await withHandler("function M.msg_cb() end function M.end_cb() print('old end') end") { bench, pipe async throws in
       try await bench.reload(
         "function M.adopt() print('adopt') end function M.end_cb(pipe, reason) print('new end ' .. reason) end")
       _ = try await pipe.loop.flatSubmit { pipe.close() }.get()
