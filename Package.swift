@@ -60,6 +60,14 @@ let package = Package(
         .product(name: "X509", package: "swift-certificates"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
+    .target(
+      name: "P2PDSignaling",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
     .target(name: "LuaVM", dependencies: ["CLua"], swiftSettings: strict),
     .target(
       name: "P2PDScript",
@@ -90,6 +98,10 @@ let package = Package(
     .testTarget(
       name: "P2PDNodeTests",
       dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "P2PDSignalingTests",
+      dependencies: ["P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
       swiftSettings: strict),
     .testTarget(
       name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests,
