@@ -93,6 +93,13 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Example", swiftSettings: strict),
+    .executableTarget(
+      name: "p2pd-signal-node",
+      dependencies: [
+        "P2PDSignaling", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "scripts/dev/benchmarks/signal-node", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet"] + nioTests, swiftSettings: strict),
     .testTarget(

@@ -19,19 +19,21 @@ public struct ServerURL: Hashable, Sendable {
     public var isTLS: Bool { self == .stuns || self == .turns || self == .mqtts }
   }
 
+  public enum Transport: String, Sendable { case udp, tcp }
+
   public let scheme: Scheme
   /// A name, or an address in text (IPv6 without brackets).
   public let host: String
   public let port: UInt16
   /// What the bytes travel in: `?transport=tcp` of STUN and TURN; TLS and MQTT are always over TCP.
-  public let transport: PipeProto
+  public let transport: Transport
   public let user: String?
   public let password: String?
   /// TURN's shared secret for credentials of limited life (coturn's `static-auth-secret`): `?secret=...`.
   public let secret: String?
 
   public init(
-    _ scheme: Scheme, host: String, port: UInt16? = nil, transport: PipeProto? = nil, user: String? = nil,
+    _ scheme: Scheme, host: String, port: UInt16? = nil, transport: Transport? = nil, user: String? = nil,
     password: String? = nil, secret: String? = nil
   ) {
     self.scheme = scheme
@@ -80,14 +82,14 @@ public struct ServerURL: Hashable, Sendable {
         password = word
       }
     }
-    var transport: PipeProto?
+    var transport: Transport?
     var secret: String?
     for pair in query.split(separator: "&") {
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       guard parts.count == 2, let value = Self.unescape(parts[1]) else { throw wrong("\(pair) is no option") }
       switch parts[0] {
       case "transport":
-        guard let proto = PipeProto(rawValue: value.lowercased()) else { throw wrong("transport is udp or tcp") }
+        guard let proto = Transport(rawValue: value.lowercased()) else { throw wrong("transport is udp or tcp") }
         transport = proto
       case "secret": secret = value
       default: throw wrong("there is no option \(parts[0]); known are transport and secret")

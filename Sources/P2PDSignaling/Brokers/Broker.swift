@@ -34,11 +34,6 @@ public struct Broker: Hashable, Sendable, CustomStringConvertible {
 
   /// `mqtts://broker.example:8883`, never with a password.
   public var description: String { ServerURL(tls ? .mqtts : .mqtt, host: host, port: port).description }
-
-  var destination: Destination {
-    if let ip = IPAddress(host) { return .endpoint(Endpoint(ip: ip, port: port)) }
-    return .host(host, port)
-  }
 }
 
 /// How it stands with one broker.

@@ -244,3 +244,10 @@ protocol BrokerLinkOwner: AnyObject {
   /// Up or down.
   func linkChanged(_ link: BrokerLink)
 }
+
+extension Broker {
+  fileprivate var destination: Destination {
+    if let ip = IPAddress(host) { return .endpoint(Endpoint(ip: ip, port: port)) }
+    return .host(host, port)
+  }
+}

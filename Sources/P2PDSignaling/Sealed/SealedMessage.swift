@@ -64,10 +64,17 @@ struct SealedMessage {
       throw NetError(
         .tooLong, "send a signal", cause: "\(content.payload.count) bytes, at most \(longestPayload) are allowed")
     }
-    let body = content.bytes(paddedTo: 0)
-    let bare = overhead + body.count
+    let bare = overhead + content.bytes(paddedTo: 0).count
     let size = Gate.sizes.first { $0 >= bare } ?? Gate.longest
-    let padded = content.bytes(paddedTo: size - overhead)
+    return try seal(
+      body: content.bytes(paddedTo: size - overhead), from: sender, to: receiver, issued: issued, lifetime: lifetime,
+      gate: gate)
+  }
+
+  /// Around a body that may break its own form: tests make hostile messages with it.
+  static func seal(
+    body: [UInt8], from sender: SignalIdentity, to receiver: SignalKey, issued: UInt32, lifetime: UInt8, gate: Gate
+  ) throws(NetError) -> [UInt8] {
     var header: [UInt8] = [version, lifetime]
     header.append(uint32: issued)
     do {
@@ -75,8 +82,8 @@ struct SealedMessage {
       let key = try Curve25519.KeyAgreement.PublicKey(rawRepresentation: point)
       var hpke = try HPKE.Sender(recipientKey: key, ciphersuite: suite, info: Data(info(receiver)))
       let encapsulated = Array(hpke.encapsulatedKey)
-      let signature = try sender.sign(signed(receiver, header, encapsulated, padded[...]))
-      let ciphertext = try hpke.seal(sender.key.bytes + signature + padded, authenticating: header)
+      let signature = try sender.sign(signed(receiver, header, encapsulated, body[...]))
+      let ciphertext = try hpke.seal(sender.key.bytes + signature + body, authenticating: header)
       return try gate.close(header + encapsulated + Array(ciphertext))
     } catch {
       throw NetError(.badAddress, "send a signal to \(receiver)", cause: "nothing can be sealed to that key")
@@ -99,7 +106,7 @@ struct SealedMessage {
   private static let tagLength = 16
   private static let leastCiphertext = SignalKey.length + signatureLength + 3 + tagLength
   /// What surrounds the content's bytes.
-  private static let overhead =
+  static let overhead =
     Gate.overhead + headerLength + encapsulatedLength + SignalKey.length + signatureLength + tagLength
   /// Bytes of one message, whatever its kind.
   static let longestPayload = Gate.longest - overhead - SignalContent.longestHead

@@ -69,6 +69,9 @@ public final class SignalingService: @unchecked Sendable {
   /// To a broker and back; nil while it is not known.
   public func roundTrip(of broker: Broker) -> RoundTrip? { pool.roundTrip(of: broker) }
 
+  /// The topic on which a node listens at a broker: for whoever runs a broker, and for measurements.
+  public static func topic(of node: SignalKey, at broker: Broker) -> String { Gate.topic(of: node, at: broker) }
+
   // MARK: Sending
 
   /// Sends a message that wants no answer.

@@ -6,14 +6,14 @@ import Testing
   @Test(
     "a URL reads as what it says",
     arguments: [
-      ("stun:stun.example.org", "stun", "stun.example.org", 3478, PipeProto.udp),
+      ("stun:stun.example.org", "stun", "stun.example.org", 3478, ServerURL.Transport.udp),
       ("STUN://Stun.Example.ORG:19302", "stun", "stun.example.org", 19302, .udp),
       ("stuns:a", "stuns", "a", 5349, .tcp), ("turn:a?transport=tcp", "turn", "a", 3478, .tcp),
       ("turns:a:443?transport=udp", "turns", "a", 443, .tcp), ("mqtt://a/", "mqtt", "a", 1883, .tcp),
       ("mqtts://[2001:db8::1]", "mqtts", "2001:db8::1", 8883, .tcp), ("ntp:192.0.2.1", "ntp", "192.0.2.1", 123, .udp),
       ("mqtt://[::1]:1884", "mqtt", "::1", 1884, .tcp),
     ])
-  func url(_ text: String, _ scheme: String, _ host: String, _ port: UInt16, _ transport: PipeProto) throws {
+  func url(_ text: String, _ scheme: String, _ host: String, _ port: UInt16, _ transport: ServerURL.Transport) throws {
     let url = try ServerURL(text)
     #expect(url.scheme.rawValue == scheme && url.host == host && url.port == port && url.transport == transport)
     #expect(try ServerURL(url.text) == url)

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import echo, instructions, memory, nodes, report
+from . import echo, instructions, memory, nodes, report, signalling
 from .children import Children, end_on_signals
 from .peers import P2PD
 from .tools import HERE, ROOT, Absent, CannotRun, Tools, need, say
@@ -32,6 +32,7 @@ def measurements(with_extra):
   names["connect"] = "connect to a known address, first echo back"
   names["start"] = "start of a node to its printed address"
   names["memory/plain"] = f"memory of {memory.PIPES[False]} idle plain pipes"
+  names |= {f"signal-flood/{f.name}": f"a node's signalling: {f.title}" for f in signalling.FLOODS}
   names["memory/encrypted"] = f"memory of {memory.PIPES[False]} idle encrypted pipes"
   return names
 
@@ -116,6 +117,7 @@ def measure(bench, chosen):
     ("node-pipes", flows, lambda: nodes.measure_flows(bench, flows)),
     ("connect", "connect" in chosen, lambda: nodes.measure_connect(bench)),
     ("start", "start" in chosen, lambda: nodes.measure_start(bench)),
+    ("signal-flood", part("signal-flood"), lambda: signalling.measure(bench, part("signal-flood"))),
     ("memory", part("memory"), lambda: memory.measure(bench, part("memory"))),
   ]
   results = {}
