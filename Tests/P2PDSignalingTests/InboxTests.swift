@@ -86,7 +86,8 @@ import Testing
     let last = Int64(60 + 255 + 60)
     #expect(
       inbox.receive(bytes, now: start + .seconds(last - 1), clock: clock + UInt32(last - 1)) == .refused(.duplicate))
-    #expect(inbox.receive(bytes, now: start + .seconds(last + 1), clock: clock + UInt32(last + 1)) == .refused(.expired))
+    #expect(
+      inbox.receive(bytes, now: start + .seconds(last + 1), clock: clock + UInt32(last + 1)) == .refused(.expired))
     #expect(inbox.kept.seen == 0)
   }
 
@@ -117,7 +118,9 @@ import Testing
     var verdicts: [SignalStats.Refusal: Int] = [:]
     for n in 0..<1000 as Range<UInt32> {
       var inner = [UInt8](repeating: 3, count: 484)
-      inner.replaceSubrange(0..<6, with: [1, 30, UInt8(clock >> 24 & 255), UInt8(clock >> 16 & 255), UInt8(clock >> 8 & 255), UInt8(clock & 255)])
+      inner.replaceSubrange(
+        0..<6,
+        with: [1, 30, UInt8(clock >> 24 & 255), UInt8(clock >> 16 & 255), UInt8(clock >> 8 & 255), UInt8(clock & 255)])
       inner[10] = UInt8(n & 255)
       inner[11] = UInt8(n >> 8)
       // A hundred a second.
@@ -164,7 +167,8 @@ import Testing
     }
     let secret = [UInt8](repeating: 4, count: 32)
     let gate = Gate(answering: secret)
-    let label = try #require(inbox.expect(secret, from: alice.key))
+    let waiting = inbox.expect(secret, from: alice.key)
+    let label = try #require(waiting)
     let eve = try identity(6)
     #expect(
       inbox.receive(try seal([1], from: eve, kind: .answer(held: 1), gate: gate), now: start, clock: clock)

@@ -10,10 +10,10 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
   func bucket() {
     var bucket = TokenBucket(rate: 10, burst: 3, at: start)
     #expect((0..<5).map { _ in bucket.take(at: start) } == [true, true, true, false, false])
-    #expect(!bucket.take(at: start + .milliseconds(99)))
-    #expect(bucket.take(at: start + .milliseconds(101)))
+    #expect(bucket.take(at: start + .milliseconds(99)) == false)
+    #expect(bucket.take(at: start + .milliseconds(101)) == true)
     #expect((0..<5).filter { _ in bucket.take(at: start + .seconds(60)) }.count == 3)
-    #expect(!bucket.take(at: start), "a clock that goes back gives nothing")
+    #expect(bucket.take(at: start) == false, "a clock that goes back gives nothing")
   }
 
   @Test("a debt says how long to wait")
@@ -29,10 +29,10 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
     let keys = try (0..<100).map { try #require(SignalKey(bytes: [UInt8](repeating: $0, count: 32))) }
     var limits = SenderLimits(rate: 1, burst: 2, capacity: 10)
     #expect((0..<3).map { _ in limits.allows(keys[0], at: start) } == [true, true, false])
-    #expect(limits.allows(keys[1], at: start))
+    #expect(limits.allows(keys[1], at: start) == true)
     for key in keys { _ = limits.allows(key, at: start) }
     #expect(limits.count == 10)
-    #expect(limits.allows(keys[0], at: start + .seconds(1)))
+    #expect(limits.allows(keys[0], at: start + .seconds(1)) == true)
   }
 
   @Test("what was seen is known until it is too old to matter, and never forgotten for want of room")
@@ -40,8 +40,9 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
     func digest(_ n: UInt64) -> SeenFilter.Digest { .init(high: n, low: ~n) }
     var filter = SeenFilter(capacity: 3, retention: .seconds(10))
     #expect((0..<3).allSatisfy { filter.insert(digest($0), at: start) })
-    #expect(!filter.insert(digest(0), at: start + .seconds(9)))
-    #expect(!filter.insert(digest(9), at: start + .seconds(9)), "full: refused, not remembered in another's place")
+    #expect(filter.insert(digest(0), at: start + .seconds(9)) == false)
+    #expect(
+      filter.insert(digest(9), at: start + .seconds(9)) == false, "full: refused, not remembered in another's place")
     #expect(filter.contains(digest(0), at: start + .seconds(9)) && !filter.contains(digest(9), at: start))
     #expect(filter.insert(digest(9), at: start + .seconds(10)) && filter.count == 1)
   }

@@ -31,7 +31,8 @@ final class Mosquitto: @unchecked Sendable {
       ]
     }
     lines.append(extra)
-    try lines.joined(separator: "\n").write(to: folder.appendingPathComponent("conf"), atomically: true, encoding: .utf8)
+    try lines.joined(separator: "\n").write(
+      to: folder.appendingPathComponent("conf"), atomically: true, encoding: .utf8)
   }
 
   /// Starts one and waits until it listens.

@@ -33,7 +33,9 @@ final class Signaller: @unchecked Sendable {
     }
   }
 
-  func on<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T { try await loop.submit(body).get() }
+  func on<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+    try await loop.submit(body).get()
+  }
 
   private func took(_ signal: IncomingSignal) {
     got.append(signal)
@@ -76,7 +78,9 @@ final class Signaller: @unchecked Sendable {
     try await done.futureResult.get()
   }
 
-  func untilUp(_ count: Int) async throws { try await until("\(count) up") { $0.filter { $0.state == .up }.count >= count } }
+  func untilUp(_ count: Int) async throws {
+    try await until("\(count) up") { $0.filter { $0.state == .up }.count >= count }
+  }
 
   func stop() async throws { try await loop.flatSubmit { self.service.stop() }.get() }
 
@@ -105,7 +109,8 @@ final class ScriptedBroker: PipeSink, @unchecked Sendable {
 
   func start() async throws -> Broker {
     let loop = MultiThreadedEventLoopGroup.singleton.next()
-    let server = try await PipeOpener.open(.tcp, bind: Endpoint(ip: .loopback(.v4), port: 0), sink: self, on: loop).get()
+    let server = try await PipeOpener.open(.tcp, bind: Endpoint(ip: .loopback(.v4), port: 0), sink: self, on: loop)
+      .get()
     self.server = server
     broker = Broker(host: "127.0.0.1", port: server.localEndpoint?.port ?? 0, tls: false)
     return broker

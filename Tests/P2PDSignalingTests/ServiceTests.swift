@@ -34,7 +34,9 @@ import Testing
     let mosquitto = try await Mosquitto.start(tls: true)
     let alice = try await Signaller([mosquitto.encrypted])
     let bob = try await Signaller([])
-    let error = await #expect(throws: NetError.self) { try await alice.ask("x", bob, [mosquitto.encrypted], timeout: .seconds(1)) }
+    let error = await #expect(throws: NetError.self) {
+      try await alice.ask("x", bob, [mosquitto.encrypted], timeout: .seconds(1))
+    }
     #expect(error?.code == .tls && error?.description.contains("not trusted") == true, "\(String(describing: error))")
     try await alice.stop()
     try await bob.stop()
@@ -104,7 +106,8 @@ import Testing
     let error = await #expect(throws: NetError.self) {
       try await alice.ask("x", bob, [dead, second], timeout: .milliseconds(700))
     }
-    #expect(error?.attempts.count == 2 && error?.description.contains("user name") == true, "\(String(describing: error))")
+    #expect(
+      error?.attempts.count == 2 && error?.description.contains("user name") == true, "\(String(describing: error))")
     let none = await #expect(throws: NetError.self) { try await alice.send("x", to: bob, []) }
     #expect(none?.code == .unsupported)
     try await alice.stop()

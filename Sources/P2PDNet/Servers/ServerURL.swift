@@ -75,7 +75,9 @@ public struct ServerURL: Hashable, Sendable {
     if let at = rest.lastIndex(of: "@") {
       let parts = rest[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
       rest = rest[rest.index(after: at)...]
-      guard let name = parts.first.flatMap({ Self.unescape($0) }), !name.isEmpty else { throw wrong("its user is empty") }
+      guard let name = parts.first.flatMap({ Self.unescape($0) }), !name.isEmpty else {
+        throw wrong("its user is empty")
+      }
       user = name
       if parts.count > 1 {
         guard let word = Self.unescape(parts[1]) else { throw wrong("its password has a broken % escape") }

@@ -52,7 +52,9 @@ struct BrokerChoice {
     return (graces + [canGrow ? growAt : nil].compactMap { $0 }).min()
   }
 
-  private var canGrow: Bool { !unused.isEmpty && places.filter(\.isUp).count < min(wanted, places.count + unused.count) }
+  private var canGrow: Bool {
+    !unused.isEmpty && places.filter(\.isUp).count < min(wanted, places.count + unused.count)
+  }
 
   mutating func handle(_ event: Event, now: NIODeadline) -> [Action] {
     switch event {

@@ -47,7 +47,8 @@ final class BrokerLink: @unchecked Sendable {
     self.logger = logger
     self.owner = owner
     lastUse = loop.now
-    budget = TokenBucket(rate: Double(settings.bytesPerSecond), burst: Double(settings.bytesPerSecond) / 4, at: loop.now)
+    budget = TokenBucket(
+      rate: Double(settings.bytesPerSecond), burst: Double(settings.bytesPerSecond) / 4, at: loop.now)
     var session = MQTTSession.Settings(
       name: broker.description,
       connect: MQTTConnect(

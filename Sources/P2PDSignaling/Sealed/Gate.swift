@@ -54,7 +54,8 @@ struct Gate {
 
   /// nil: not meant for this key, or changed.
   func open(_ message: [UInt8]) -> [UInt8]? {
-    guard let box = try? ChaChaPoly.SealedBox(combined: message), let inner = try? ChaChaPoly.open(box, using: key) else {
+    guard let box = try? ChaChaPoly.SealedBox(combined: message), let inner = try? ChaChaPoly.open(box, using: key)
+    else {
       return nil
     }
     return Array(inner)

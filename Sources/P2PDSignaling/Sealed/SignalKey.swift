@@ -39,7 +39,8 @@ public struct SignalIdentity: Sendable {
     guard seed.count == 32, let signing = try? Curve25519.Signing.PrivateKey(rawRepresentation: seed),
       let key = SignalKey(bytes: signing.publicKey.rawRepresentation),
       // RFC 8032 §5.1.5: the secret scalar is the clamped first half of the seed's hash; X25519 clamps by itself.
-      let agreement = try? Curve25519.KeyAgreement.PrivateKey(rawRepresentation: Array(SHA512.hash(data: seed).prefix(32)))
+      let agreement = try? Curve25519.KeyAgreement.PrivateKey(
+        rawRepresentation: Array(SHA512.hash(data: seed).prefix(32)))
     else { return nil }
     self.key = key
     self.signing = signing

@@ -37,15 +37,16 @@ private struct Reading {
     while !rest.isEmpty, error == nil {
       let next = Array(rest.prefix(max(1, piece)))
       rest = rest.dropFirst(next.count)
-      do throws(MQTTError) {
-        try next.withUnsafeBytes { (bytes) throws(MQTTError) in
+      error = next.withUnsafeBytes { bytes -> MQTTError? in
+        do throws(MQTTError) {
           try reader.feed(bytes) { packet, size in
             precondition(size >= 2, "a packet of no size")
             got.append(packet)
           }
+          return nil
+        } catch {
+          return error
         }
-      } catch {
-        self.error = error
       }
     }
     packets = got
@@ -60,15 +61,16 @@ private func step(_ packets: [MQTTPacket], seed: UInt8) {
   var token: UInt64 = 0
   var open = 0
   func take(_ actions: [MQTTSession.Action]) {
-    for case .done = actions { open -= 1 }
+    open -= actions.filter { if case .done = $0 { true } else { false } }.count
   }
   take(session.handle(.start, now: now))
   for packet in packets {
     if session.phase == .connecting { take(session.handle(.opened, now: now)) }
     token += 1
     open += 1
-    take(session.handle(
-      .publish(.init(token: token, topic: "u", payload: [], qos: seed & 1, expires: now + .seconds(3))), now: now))
+    take(
+      session.handle(
+        .publish(.init(token: token, topic: "u", payload: [], qos: seed & 1, expires: now + .seconds(3))), now: now))
     take(session.handle(.packet(packet), now: now))
     if let wake = session.nextWake, token & 3 == 0 {
       now = max(now, wake)

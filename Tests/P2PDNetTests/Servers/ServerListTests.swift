@@ -80,7 +80,8 @@ import Testing
   @Test("the defaults are whole: several of each kind that has public servers, and every one reads back")
   func defaults() throws {
     let list = ServerList.publicServers
-    #expect(list.stun.count >= 3 && list.brokers.count >= 2 && list.turn.isEmpty && list.brokers.allSatisfy(\.scheme.isTLS))
+    #expect(
+      list.stun.count >= 3 && list.brokers.count >= 2 && list.turn.isEmpty && list.brokers.allSatisfy(\.scheme.isTLS))
     #expect(try ServerList(text: list.text, file: "defaults") == list)
     #expect(ServerList().isEmpty)
   }

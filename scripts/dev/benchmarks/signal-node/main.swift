@@ -30,7 +30,7 @@ func key(_ text: String) throws -> SignalKey {
 
 func say(_ text: String) {
   print(text)
-  fflush(stdout)
+  fflush(nil)
 }
 
 let loop = MultiThreadedEventLoopGroup.singleton.next()
