@@ -65,6 +65,9 @@ final class BrokerPool: @unchecked Sendable {
     _ message: [UInt8], for receiver: SignalKey, at broker: Broker, expires: NIODeadline,
     _ answer: @escaping (Result<Void, NetError>) -> Void
   ) {
+    guard !isStopped else {
+      return answer(.failure(NetError(.cancelled, "publish at \(broker)", cause: "signalling was stopped")))
+    }
     guard let link = link(to: broker) else {
       let why = "\(conf.foreignBrokers) brokers of others are in use; try again"
       return answer(.failure(NetError(.limit, "publish at \(broker)", cause: why)))
@@ -76,7 +79,6 @@ final class BrokerPool: @unchecked Sendable {
 
   private func link(to broker: Broker) -> BrokerLink? {
     if let link = links[broker] { return link }
-    guard !isStopped else { return nil }
     let foreign = links.values.filter(\.isForeign)
     if foreign.count >= conf.foreignBrokers {
       guard let oldest = foreign.filter(\.isIdle).min(by: { $0.lastUse < $1.lastUse }) else { return nil }

@@ -48,7 +48,7 @@ public final class SignalingService: @unchecked Sendable {
     pool.start()
   }
 
-  /// Ends every connection and every request that waits.
+  /// Ends every connection and every request that waits. Call it before letting go: connections keep themselves alive.
   @discardableResult
   public func stop() -> EventLoopFuture<Void> {
     loop.assertInEventLoop()

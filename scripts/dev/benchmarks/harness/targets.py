@@ -78,7 +78,9 @@ def _signalling(floods):
   for name, figures in floods.items():
     yield Target(f"signal-flood {name}: CPU", 100 * figures["cpu"], "<=", FLOOD_CPU_PERCENT, "%")
     yield Target(f"signal-flood {name}: memory grown by", figures["grown_mib"], "<=", FLOOD_MIB, "MiB")
-    yield Target(f"signal-flood {name}: requests answered", 100 * figures["answered"], ">=", 100, "%")
+    # Who knows the node's id competes with other strangers for the same budget: that flood has no such promise.
+    if name != "insider":
+      yield Target(f"signal-flood {name}: requests answered", 100 * figures["answered"], ">=", 100, "%")
 
 
 def _memory(memory):
