@@ -1,5 +1,4 @@
 import Crypto
-import FoundationEssentials
 
 // What a broker carries: random-looking bytes, whole. Every length is one of ``Gate/sizes``.
 //

@@ -1,5 +1,4 @@
 import Crypto
-import FoundationEssentials
 
 /// The public half of a node's Ed25519 key (RFC 8032), as everything here names a node.
 public struct SignalKey: Hashable, Sendable, CustomStringConvertible {

@@ -1,5 +1,3 @@
-import Crypto
-import FoundationEssentials
 import NIOCore
 
 /// Decides about each message that arrives, cheapest reasons first, in bounded memory. Stepped by hand: time is handed in.
