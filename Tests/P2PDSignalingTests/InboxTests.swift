@@ -83,7 +83,8 @@ import Testing
       Issue.record("not delivered")
       return
     }
-    let last = Int64(60 + 255 + 60)
+    // A life of 255 s counts as one of 60.
+    let last = Int64(60 + 60 + 60)
     #expect(
       inbox.receive(bytes, now: start + .seconds(last - 1), clock: clock + UInt32(last - 1)) == .refused(.duplicate))
     #expect(
@@ -137,8 +138,28 @@ import Testing
   @Test("what the rates let in during the retention always finds room")
   func capacity() throws {
     let conf = SignalingConf()
-    #expect(Double(conf.seenCapacity) > 50 * 375 + 240)
-    #expect(conf.retention >= .seconds(60 + 60 + 255))
+    #expect(Double(conf.seenCapacity) > 6 * (conf.strangersPerSecond * 180 + conf.strangersBurst))
+    #expect(conf.retention >= .seconds(60 + 60 + 60))
+  }
+
+  @Test("a flood through one broker leaves the others' budgets alone; brokers of other nodes share one")
+  func doors() throws {
+    var inbox = inbox {
+      $0.strangersPerSecond = 0.001
+      $0.strangersBurst = 3
+      $0.brokersInUse = 1
+    }
+    let own = (0..<9).map { Inbox.Door.own(Broker(host: "b\($0)", port: 1, tls: true)) }
+    func delivered(_ door: Inbox.Door) throws -> Int {
+      var count = 0
+      for _ in 0..<5 {
+        if case .message = inbox.receive(try seal(), by: door, now: start, clock: clock) { count += 1 }
+      }
+      return count
+    }
+    #expect(try delivered(.foreign) == 3)
+    for door in own.prefix(3) { #expect(try delivered(door) == 3) }
+    #expect(try delivered(own[3]) == 0, "no more budgets than brokers in use, three in reserve")
   }
 
   @Test("one sender has its own budget")

@@ -7,7 +7,7 @@ import NIOCore
 /// | length | nothing | everybody |
 /// | gate: one ChaCha20-Poly1305 | 2 µs | who knows the node's id, or holds a message to it |
 /// | age, seen before | 1 µs | who knows the id |
-/// | budget for strangers | nothing | nobody, for long |
+/// | budget for strangers, of each broker | nothing | nobody, for long |
 /// | seal and signature | 200 µs | a real sender |
 /// | budget of the sender | nothing | |
 struct Inbox {
@@ -16,6 +16,13 @@ struct Inbox {
     case message(from: SignalKey, payload: [UInt8], secret: [UInt8]?)
     case answer(Gate.Label, payload: [UInt8], held: UInt32)
     case refused(SignalStats.Refusal)
+  }
+
+  /// Where a message came in. Each of the node's own brokers has its budget for strangers, so that who floods one of them
+  /// leaves the others' free; those of other nodes share one.
+  enum Door: Hashable {
+    case own(Broker)
+    case foreign
   }
 
   private struct Expected {
@@ -30,7 +37,7 @@ struct Inbox {
   private let conf: SignalingConf
   private let gate: Gate
   private var seen: SeenFilter
-  private var strangers: TokenBucket
+  private var strangers: [Door: TokenBucket] = [:]
   private var senders: SenderLimits
   private var expected: [Gate.Label: Expected] = [:]
 
@@ -39,15 +46,15 @@ struct Inbox {
     self.conf = conf
     gate = Gate(of: identity.key)
     seen = SeenFilter(capacity: conf.seenCapacity, retention: conf.retention)
-    strangers = TokenBucket(rate: conf.strangersPerSecond, burst: conf.strangersBurst, at: now)
+    strangers[.foreign] = TokenBucket(rate: conf.strangersPerSecond, burst: conf.strangersBurst, at: now)
     senders = SenderLimits(rate: conf.senderPerSecond, burst: conf.senderBurst, capacity: conf.senders)
   }
 
   /// What is kept in memory: messages in mind, senders, answers waited for.
   var kept: (seen: Int, senders: Int, expected: Int) { (seen.count, senders.count, expected.count) }
 
-  mutating func receive(_ message: [UInt8], now: NIODeadline, clock: UInt32) -> Verdict {
-    let verdict = judge(message, now, clock)
+  mutating func receive(_ message: [UInt8], by door: Door = .foreign, now: NIODeadline, clock: UInt32) -> Verdict {
+    let verdict = judge(message, door, now, clock)
     if case .refused(let why) = verdict { stats.refused[why, default: 0] &+= 1 } else { stats.delivered &+= 1 }
     return verdict
   }
@@ -69,14 +76,14 @@ struct Inbox {
 
   // MARK: Judging
 
-  private mutating func judge(_ message: [UInt8], _ now: NIODeadline, _ clock: UInt32) -> Verdict {
+  private mutating func judge(_ message: [UInt8], _ door: Door, _ now: NIODeadline, _ clock: UInt32) -> Verdict {
     guard Gate.sizes.contains(message.count), let label = Gate.label(of: message) else { return .refused(.form) }
     if expected[label] != nil { return judge(answer: message, label, clock) }
     guard let inner = gate.open(message) else { return .refused(.junk) }
     guard let sealed = SealedMessage(inner: inner) else { return .refused(.version) }
     if let refusal = age(of: sealed, clock) { return .refused(refusal) }
     guard !seen.contains(sealed.digest, at: now) else { return .refused(.duplicate) }
-    guard strangers.take(at: now) else { return .refused(.busy) }
+    guard hasBudget(door, now) else { return .refused(.busy) }
     guard seen.insert(sealed.digest, at: now) else { return .refused(.busy) }
     guard let (sender, content) = sealed.open(by: identity) else { return .refused(.forged) }
     guard senders.allows(sender, at: now) else { return .refused(.sender) }
@@ -85,6 +92,18 @@ struct Inbox {
     case .request(let secret): return .message(from: sender, payload: content.payload, secret: secret)
     case .answer: return .refused(.unasked)
     }
+  }
+
+  private mutating func hasBudget(_ door: Door, _ now: NIODeadline) -> Bool {
+    var door = door
+    if strangers[door] == nil {
+      if strangers.count < conf.doors {
+        strangers[door] = TokenBucket(rate: conf.strangersPerSecond, burst: conf.strangersBurst, at: now)
+      } else {
+        door = .foreign
+      }
+    }
+    return strangers[door]?.take(at: now) ?? false
   }
 
   /// Only who read the request can make this, so no budget for strangers stands before it.
@@ -107,7 +126,7 @@ struct Inbox {
   private func age(of message: SealedMessage, _ clock: UInt32) -> SignalStats.Refusal? {
     let age = Int64(clock) - Int64(message.issued)
     if age < -Int64(conf.clockTolerance) { return .early }
-    return age > Int64(message.lifetime) + Int64(conf.clockTolerance) ? .expired : nil
+    return age > min(Int64(message.lifetime), SignalingConf.longestLifetime) + Int64(conf.clockTolerance) ? .expired : nil
   }
 
   /// The node that was asked has no reason to send more than copies of one.

@@ -3,7 +3,7 @@ import NIOCore
 
 /// The settings of a node's signalling. Every number has its reason beside it.
 public struct SignalingConf: Sendable {
-  /// Seconds a message is good for after it was made. Enough for a broker that has to be connected to first.
+  /// Seconds a message is good for after it was made, 60 at most. Enough for a broker that has to be connected to first.
   public var lifetime: UInt8 = 30
   /// Seconds by which two nodes' clocks may differ. Messages are kept in mind for longer than they could be played again.
   public var clockTolerance: UInt32 = 60
@@ -19,10 +19,10 @@ public struct SignalingConf: Sendable {
   public var brokerTimeout: TimeAmount = .seconds(10)
   public var firstRetry: TimeAmount = .milliseconds(500)
   public var longestRetry: TimeAmount = .seconds(60)
-  /// Messages by strangers whose seal is looked at, a second and in a burst: about 0.2 ms of public key work each, so this
-  /// is the share of a CPU that a flood by somebody who knows the node's id can cost.
+  /// Messages by strangers whose seal is looked at, a second and in a burst, for each of the node's own brokers: about
+  /// 0.2 ms of public key work each, so this is the share of a CPU that a flood by somebody who knows the node's id costs.
   public var strangersPerSecond = 50.0
-  public var strangersBurst = 240.0
+  public var strangersBurst = 160.0
   /// The same for each sender, once it has proved its key.
   public var senderPerSecond = 10.0
   public var senderBurst = 120.0
@@ -42,10 +42,18 @@ public struct SignalingConf: Sendable {
   public init() {}
 
   /// How long a message could be played again: it may be `clockTolerance` early at first and late at last.
-  var retention: TimeAmount { .seconds(2 * Int64(clockTolerance) + Int64(UInt8.max)) }
+  var retention: TimeAmount { .seconds(2 * Int64(clockTolerance) + Self.longestLifetime) }
+
+  /// Budgets for strangers: own brokers, with those asked while others are down, and one for all of other nodes.
+  var doors: Int { brokersInUse + 3 }
 
   /// Room for all that the rates let in during the retention, so that it never runs out.
-  var seenCapacity: Int { Int(strangersPerSecond * Double(retention.nanoseconds) / 1e9 + strangersBurst) + 1 }
+  var seenCapacity: Int {
+    doors * (Int(strangersPerSecond * Double(retention.nanoseconds) / 1e9 + strangersBurst) + 1)
+  }
+
+  /// Seconds. A longer one is read as this.
+  static let longestLifetime: Int64 = 60
 }
 
 /// What became of the messages that arrived; all since the start.

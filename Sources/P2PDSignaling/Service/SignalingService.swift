@@ -141,7 +141,8 @@ public final class SignalingService: @unchecked Sendable {
   private func received(_ publish: MQTTPublish, _ broker: Broker) {
     // Nobody of ours asks a broker to keep a message: it would greet every new subscription for ever.
     guard !publish.isRetained else { return inbox.refuse(.form) }
-    switch inbox.receive(publish.payload, now: loop.now, clock: conf.clock()) {
+    let door: Inbox.Door = pool.own.contains(broker) ? .own(broker) : .foreign
+    switch inbox.receive(publish.payload, by: door, now: loop.now, clock: conf.clock()) {
     case .refused: break
     case .message(let sender, let payload, let secret):
       onMessage?(IncomingSignal(sender, payload, secret: secret, broker, at: loop.now, self))
