@@ -89,7 +89,12 @@ import Testing
       inbox.receive(bytes, now: start + .seconds(last - 1), clock: clock + UInt32(last - 1)) == .refused(.duplicate))
     #expect(
       inbox.receive(bytes, now: start + .seconds(last + 1), clock: clock + UInt32(last + 1)) == .refused(.expired))
-    #expect(inbox.kept.seen == 0)
+    let fresh = try seal([2], issued: clock + UInt32(last + 1))
+    guard case .message = inbox.receive(fresh, now: start + .seconds(last + 1), clock: clock + UInt32(last + 1)) else {
+      Issue.record("not delivered")
+      return
+    }
+    #expect(inbox.kept.seen == 1, "the first one is forgotten")
   }
 
   @Test("junk is refused before any public key is touched")

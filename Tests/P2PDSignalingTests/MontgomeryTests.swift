@@ -1,4 +1,5 @@
 import Crypto
+import P2PDNet
 import Testing
 
 @testable import P2PDSignaling
@@ -35,20 +36,42 @@ import Testing
     #expect(Montgomery.publicKey(of: try #require(SignalKey(bytes: last))) == [UInt8](repeating: 0, count: 32))
   }
 
-  @Test("nothing is sealed to a key of small order")
+  @Test("the points of small order are those of which X25519 makes zeros")
   func smallOrder() throws {
-    let sender = try #require(SignalIdentity(seed: [UInt8](repeating: 7, count: 32)))
+    let secret = Curve25519.KeyAgreement.PrivateKey()
+    for point in Montgomery.smallOrder {
+      for top in [0, 0x80] as [UInt8] {
+        var point = point
+        point[31] |= top
+        #expect(Montgomery.isSmallOrder(point))
+        let key = try Curve25519.KeyAgreement.PublicKey(rawRepresentation: point)
+        // Where the library refuses them by itself, so much the better.
+        let shared = try? secret.sharedSecretFromKeyAgreement(with: key)
+        #expect(shared?.withUnsafeBytes { $0.allSatisfy { $0 == 0 } } != false)
+      }
+    }
+    #expect(!Montgomery.isSmallOrder([9] + [UInt8](repeating: 0, count: 31)))
+    #expect(!Montgomery.isSmallOrder(secret.publicKey.rawRepresentation))
+  }
+
+  @Test("nothing is sealed to a key of small order, nor opened with one")
+  func refused() throws {
+    let sender = try identity(7)
     let points: [[UInt8]] = [
       [1] + [UInt8](repeating: 0, count: 31), [UInt8](repeating: 0, count: 32),
       [0xec] + [UInt8](repeating: 0xff, count: 30) + [0x7f],
     ]
     for point in points {
       let receiver = try #require(SignalKey(bytes: point))
-      #expect(throws: (any Error).self) {
-        try SealedMessage.seal(
+      let error = #expect(throws: NetError.self) {
+        _ = try SealedMessage.seal(
           SignalContent(kind: .message, payload: [1]), from: sender, to: receiver, issued: 1, lifetime: 1,
           gate: Gate(of: receiver))
       }
+      #expect(error?.code == .badAddress, "y = \(point[0])...")
+    }
+    for point in Montgomery.smallOrder {
+      #expect(SealedMessage(inner: [1, 30, 0, 0, 0, 1] + point + [UInt8](repeating: 0, count: 200)) == nil)
     }
   }
 }

@@ -88,7 +88,8 @@ final class Mosquitto: @unchecked Sendable {
         if !answered.exchange(true, ordering: .relaxed) { continuation.resume() }
       }
       process.terminationHandler = { _ in answer() }
-      process.terminate()
+      // A child of a concurrency thread inherits its mask, in which SIGTERM is blocked.
+      kill(process.processIdentifier, SIGKILL)
       if !process.isRunning { answer() }
     }
   }
@@ -99,8 +100,7 @@ final class Mosquitto: @unchecked Sendable {
 
   deinit {
     if let process, process.isRunning {
-      kill(process.processIdentifier, SIGCONT)
-      process.terminate()
+      kill(process.processIdentifier, SIGKILL)
     }
     try? FileManager.default.removeItem(at: folder)
   }

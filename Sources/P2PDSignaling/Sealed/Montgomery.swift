@@ -14,6 +14,32 @@ enum Montgomery {
     guard bottom != .zero else { return nil }
     return ((FieldElement.one + y) * bottom.inverse).bytes
   }
+
+  /// Points of which X25519 makes zeros whatever the secret key is: 32 bytes that everybody can compute. RFC 9180 §7.1.4
+  /// wants them refused, and the library lets them through. The top bit of a coordinate does not count.
+  static func isSmallOrder(_ point: some Collection<UInt8>) -> Bool {
+    var canonical = Array(point)
+    guard canonical.count == 32 else { return true }
+    canonical[31] &= 0x7f
+    return smallOrder.contains(canonical)
+  }
+
+  /// 0, 1, the two coordinates of order 8, and -1, 0 and 1 as p - 1, p and p + 1.
+  static let smallOrder: [[UInt8]] = [
+    [UInt8](repeating: 0, count: 32),
+    [1] + [UInt8](repeating: 0, count: 31),
+    [
+      0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d,
+      0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+    ],
+    [
+      0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c,
+      0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+    ],
+    [0xec] + [UInt8](repeating: 0xff, count: 30) + [0x7f],
+    [0xed] + [UInt8](repeating: 0xff, count: 30) + [0x7f],
+    [0xee] + [UInt8](repeating: 0xff, count: 30) + [0x7f],
+  ]
 }
 
 /// An integer modulo 2^255 - 19, always reduced, small end first.

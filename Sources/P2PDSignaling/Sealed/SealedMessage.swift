@@ -17,11 +17,11 @@ struct SealedMessage {
   private let encapsulated: [UInt8]
   private let ciphertext: [UInt8]
 
-  /// nil: cut short or of another version.
+  /// nil: cut short, of another version, or with a key that seals nothing.
   init?(inner: [UInt8]) {
     var reader = ByteReader(inner[...])
     guard reader.byte() == Self.version, let lifetime = reader.byte(), let issued = reader.uint32(),
-      let encapsulated = reader.bytes(Self.encapsulatedLength),
+      let encapsulated = reader.bytes(Self.encapsulatedLength), !Montgomery.isSmallOrder(encapsulated),
       let ciphertext = reader.bytes(reader.remaining), ciphertext.count >= Self.leastCiphertext
     else { return nil }
     self.issued = issued
@@ -78,7 +78,9 @@ struct SealedMessage {
     var header: [UInt8] = [version, lifetime]
     header.append(uint32: issued)
     do {
-      guard let point = Montgomery.publicKey(of: receiver) else { throw CryptoKitError.incorrectKeySize }
+      guard let point = Montgomery.publicKey(of: receiver), !Montgomery.isSmallOrder(point) else {
+        throw CryptoKitError.incorrectKeySize
+      }
       let key = try Curve25519.KeyAgreement.PublicKey(rawRepresentation: point)
       var hpke = try HPKE.Sender(recipientKey: key, ciphersuite: suite, info: Data(info(receiver)))
       let encapsulated = Array(hpke.encapsulatedKey)
