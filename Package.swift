@@ -43,7 +43,6 @@ let package = Package(
       dependencies: [
         "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ], swiftSettings: strict),
@@ -52,7 +51,6 @@ let package = Package(
       dependencies: [
         "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "SwiftASN1", package: "swift-asn1"),
@@ -72,9 +70,9 @@ let package = Package(
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDNet",
+        "LuaVM", "P2PDNode", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(
@@ -82,14 +80,13 @@ let package = Package(
       dependencies: [
         "P2PDScript", "P2PDNode", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: strict),
     .executableTarget(
       name: "p2pd-example",
       dependencies: [
-        "P2PDNode", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"),
+        "P2PDNode", "P2PDNet", .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Example", swiftSettings: strict),

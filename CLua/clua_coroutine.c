@@ -108,6 +108,23 @@ static int wrapped(lua_State *L) {
   return resume_child(L, co, count, true);
 }
 
+// The child a suspended coroutine waits for in resume or wrap, or NULL: then it stopped itself.
+static lua_State *child_of(lua_State *co) {
+  lua_Debug ar;
+  if (lua_status(co) != LUA_YIELD || !lua_getstack(co, 0, &ar)) return NULL;
+  if (!lua_checkstack(co, 2) || !lua_getinfo(co, "f", &ar)) return NULL;
+  lua_CFunction f = lua_tocfunction(co, -1);
+  lua_pop(co, 1);
+  if (f != co_resume && f != wrapped) return NULL;
+  lua_State *child = lua_tothread(co, 1);
+  return child && *extra_of(child) & CO_WAITING ? child : NULL;
+}
+
+void find_chain(clua_vm *v, task *t) {
+  v->depth = 0;
+  for (lua_State *co = t->co; co && v->depth < CHAIN_MAX; co = child_of(co)) v->chain[v->depth++] = co;
+}
+
 static int co_create(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_State *co = lua_newthread(L);
@@ -126,6 +143,7 @@ static int co_wrap(lua_State *L) {
 
 static int co_yield(lua_State *L) {
   clua_vm *v = vm_of(L);
+  if (v->cur && L == v->cur->co && v->cur->flags & FLAG_STAGED) return raise_cannot_wait(L);
   if (L == v->closing || (v->cur && L == v->cur->co && v->cur->flags & CLUA_NO_WAIT))
     return luaL_error(L, "attempt to yield from outside a coroutine");
   return lua_yield(L, lua_gettop(L));

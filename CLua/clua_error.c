@@ -156,28 +156,25 @@ int l_traceback(lua_State *L) {  // debug.traceback([thread,] [message [, level]
 
 // ---------------------------------------------------------------- error values with a code
 
-void push_coded(lua_State *L, const char *code, const char *message, const char *reason) {
+static void push_coded(lua_State *L, const char *code, const char *message) {
   lua_createtable(L, 0, 3);
   lua_pushstring(L, code);
   lua_setfield(L, -2, "code");
   lua_pushstring(L, message);
   lua_setfield(L, -2, "message");
-  if (reason) {
-    lua_pushstring(L, reason);
-    lua_setfield(L, -2, "reason");
-  }
-  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->cancel_meta_ref);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->error_meta_ref);
   lua_setmetatable(L, -2);
 }
 
 int raise_coded(lua_State *L, const char *code, const char *message) {
   push_where(L);
   lua_pushfstring(L, "%s%s", lua_tostring(L, -1), message);
-  push_coded(L, code, lua_tostring(L, -1), NULL);
+  push_coded(L, code, lua_tostring(L, -1));
   return lua_error(L);
 }
 
-static bool is_coded(lua_State *L, int index) {
+// Whatever its code: what cancels has a metatable of its own.
+bool is_cancelled(lua_State *L, int index) {
   if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index)) return false;
   lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->cancel_meta_ref);
   bool same = lua_rawequal(L, -1, -2);
@@ -185,28 +182,18 @@ static bool is_coded(lua_State *L, int index) {
   return same;
 }
 
-bool is_cancelled(lua_State *L, int index) {
-  index = lua_absindex(L, index);
-  if (!is_coded(L, index)) return false;
-  lua_pushnil(L);  // raw walk: a literal pushed as key could allocate, and raise where nobody catches
-  bool found = false;
-  while (lua_next(L, index)) {
-    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-    if (strcmp(key, "code") == 0 && lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "cancelled") == 0)
-      found = true;
-    lua_pop(L, 1);
-  }
-  return found;
-}
-
-static void push_cancelled(lua_State *L, const char *reason) {
-  lua_pushfstring(L, "cancelled: %s", reason);
-  push_coded(L, "cancelled", lua_tostring(L, -1), reason);
+static void push_cancelled(lua_State *L, const char *code, const char *reason) {
+  lua_pushfstring(L, "%s: %s", code, reason);
+  push_coded(L, code, lua_tostring(L, -1));
   lua_remove(L, -2);
+  lua_pushstring(L, reason);
+  lua_setfield(L, -2, "reason");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->cancel_meta_ref);
+  lua_setmetatable(L, -2);
 }
 
 int raise_cancelled(lua_State *L, task *t) {
-  push_cancelled(L, t->reason ? t->reason : "cancelled");
+  push_cancelled(L, t->code ? t->code : "cancelled", t->reason ? t->reason : "no memory for the reason");
   return lua_error(L);
 }
 
@@ -217,7 +204,7 @@ int l_is_cancelled(lua_State *L) {
 }
 
 int l_cancelled(lua_State *L) {
-  push_cancelled(L, luaL_optstring(L, 1, "cancelled"));
+  push_cancelled(L, "cancelled", luaL_optstring(L, 1, "cancelled"));
   return 1;
 }
 
@@ -228,11 +215,7 @@ static int coded_tostring(lua_State *L) {
   return 1;
 }
 
-int error_open(lua_State *L) {  // the table `host` is on top
-  clua_vm *v = vm_of(L);
-  static const luaL_Reg functions[] = {
-      {"is_cancelled", l_is_cancelled}, {"cancelled", l_cancelled}, {"traceback", l_traceback}, {NULL, NULL}};
-  luaL_setfuncs(L, functions, 0);
+static int make_error_metatable(lua_State *L) {
   lua_createtable(L, 0, 3);
   lua_pushcfunction(L, coded_tostring);
   lua_setfield(L, -2, "__tostring");
@@ -240,7 +223,16 @@ int error_open(lua_State *L) {  // the table `host` is on top
   lua_setfield(L, -2, "__name");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
-  v->cancel_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+int error_open(lua_State *L) {  // the table `host` is on top
+  clua_vm *v = vm_of(L);
+  static const luaL_Reg functions[] = {
+      {"is_cancelled", l_is_cancelled}, {"cancelled", l_cancelled}, {"traceback", l_traceback}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+  v->error_meta_ref = make_error_metatable(L);
+  v->cancel_meta_ref = make_error_metatable(L);
   return 0;
 }
 
@@ -264,8 +256,7 @@ static int quick_tostring(lua_State *L) {
 }
 
 static int32_t failure_kind(clua_vm *v, task *t) {
-  if (v->killing == KILL_EXIT) return CLUA_FAILED_CANCELLED;
-  if (v->killing) return CLUA_FAILED_TIME;
+  if (v->killing) return v->killing == KILL_TIME ? CLUA_FAILED_TIME : CLUA_FAILED_CANCELLED;
   if (t->status == LUA_ERRMEM) return CLUA_FAILED_MEMORY;
   return lua_checkstack(t->co, 6) && is_cancelled(t->co, -1) ? CLUA_FAILED_CANCELLED : CLUA_FAILED_ERROR;
 }
@@ -273,7 +264,8 @@ static int32_t failure_kind(clua_vm *v, task *t) {
 // The error value is on top of the task's stack. Called after Lua was left.
 void describe_failure(clua_vm *v, task *t) {
   clua_end e = {.task = t->id, .tag = t->tag, .kind = failure_kind(v, t), .late = t->late};
-  if (v->killing) {
+  bool killed = v->killing != KILL_NO;
+  if (killed) {
     text_set(&v->message, v->killed_by.bytes, v->killed_by.length);
   } else if (e.kind == CLUA_FAILED_MEMORY) {
     text_set(&v->message, v->refused_at, strlen(v->refused_at));
@@ -288,7 +280,7 @@ void describe_failure(clua_vm *v, task *t) {
     text_addf(&v->message, "(error object is a %s value)", lua_typename(t->co, lua_type(t->co, -1)));
   }
   v->killing = KILL_NO;
-  if (e.kind != CLUA_FAILED_TIME && lua_gettop(t->co) > 0)
+  if (!killed && lua_gettop(t->co) > 0)
     read_values(v, t->co, lua_gettop(t->co), 1, READ_NO_REFS, &e.values);
   e.message = v->message.bytes;
   e.message_length = v->message.length;

@@ -5,17 +5,23 @@
 
 // ---------------------------------------------------------------- the trampoline
 
+static int push_tree_results(lua_State *L, clua_call *c) {
+  clua_vm *v = vm_of(L);
+  clua_values values = {c->tree, (size_t)c->result_count, v->result_bytes};
+  push_values(L, &values);
+  forget_results(v);
+  return c->result_count;
+}
+
 static int push_results(lua_State *L, clua_call *c) {
   clua_vm *v = vm_of(L);
+  if (c->tree) return push_tree_results(L, c);
   int count = c->result_count;
-  if (c->tree) {
-    clua_values values = {c->tree, (size_t)count, v->result_bytes};
-    push_values(L, &values);
-    forget_results(v);
-    return count;
+  if (count == 1 && c->results[0].type == CLUA_BOOL) {  // most calls, `send` among them
+    lua_pushboolean(L, c->results[0].bits != 0);
+    return 1;
   }
-  for (int i = 0; i < count;
-       i++) {  // first what cannot fail: a reference that is given back must not be lost to an error
+  for (int i = 0; i < count; i++) {  // what cannot fail first: an error must not lose a reference that is given back
     clua_value *r = &c->results[i];
     if (r->type != CLUA_REF || r->info == 0) continue;
     int ref = (int)r->bits;
@@ -45,7 +51,7 @@ static int bad_argument(lua_State *L, clua_call *c) {
 static int wait_for_host(lua_State *L, clua_call *c) {
   clua_vm *v = vm_of(L);
   task *t = v->cur;
-  if (!c->can_wait) {
+  if (!can_wait(L)) {
     v->host.abandoned(v->host.context, c->task, c->wait);
     return raise_cannot_wait(L);
   }
@@ -64,15 +70,35 @@ int call_host_function(lua_State *L, int function) {
   clua_call c;
   c.function = function;
   c.count = lua_gettop(L);
-  c.can_wait = can_wait(L);
   c.result_count = 0;
-  c.task = t ? t->id : 0;
-  c.tag = t ? t->tag : 0;
-  c.wait = t ? ++t->serial : 0;
   c.state = L;
   c.tree = NULL;
+  if (t) {
+    c.task = t->id;
+    c.tag = t->tag;
+    c.wait = ++t->serial;
+  } else {
+    c.task = c.tag = c.wait = 0;
+  }
   int inline_count = c.count < CLUA_INLINE_ARGS ? c.count : CLUA_INLINE_ARGS;
-  for (int i = 0; i < inline_count; i++) read_argument(L, i + 1, &c.args[i]);
+  for (int i = 0; i < inline_count; i++) {
+    clua_value *out = &c.args[i];
+    object_box *box;
+    switch (lua_type(L, i + 1)) {  // what `send` is given goes first
+      case LUA_TSTRING:
+        out->type = CLUA_STRING;
+        out->info = 0;
+        out->bits = (uint64_t)(uintptr_t)lua_tolstring(L, i + 1, &out->length);
+        break;
+      case LUA_TUSERDATA:
+        if ((box = to_object(L, i + 1))) {
+          *out = (clua_value){.type = CLUA_OBJECT, .info = box->class_id, .bits = (uint64_t)(uintptr_t)box->object};
+          break;
+        }
+        __attribute__((fallthrough));
+      default: read_argument(L, i + 1, out);
+    }
+  }
   if (v->result_count || v->result_length) forget_results(v);  // of a call whose results could not be pushed
 
   int code = v->host.call(v->host.context, &c);
@@ -91,7 +117,9 @@ int call_host_function(lua_State *L, int function) {
   }
 }
 
-int call_host(lua_State *L) { return call_host_function(L, (int)lua_tointeger(L, lua_upvalueindex(1))); }
+int call_host(lua_State *L) { return call_host_function(L, function_number(L, 1)); }
+
+bool clua_call_can_wait(const clua_call *c) { return can_wait(c->state); }
 
 // ---------------------------------------------------------------- results that outlive the host's frame
 

@@ -1,10 +1,14 @@
 // Loading code: text only, never bytecode (a crafted chunk crashes any Lua), bounded in size because compiling cannot
 // be interrupted, with its environment as first upvalue.
 #include "clua_private.h"
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define SOURCE_MAX ((size_t)4 << 20)  // 4 MiB compile in about 150 ms
+#define READ_SPARE 4096               // for files that grew since their size was asked, or do not tell it
 
 // ---------------------------------------------------------------- the door
 
@@ -95,12 +99,17 @@ int32_t clua_make_environment(clua_vm *v, const clua_values *directories, const 
   return protect(v, environment_body, &a);
 }
 
+static void push_boot_function(lua_State *L, const char *name, int32_t environment) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->boot_ref);
+  lua_getfield(L, -1, name);
+  lua_remove(L, -2);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, environment);
+}
+
 static int environment_module_body(lua_State *L) {
   environment_arguments *a = lua_touserdata(L, 1);
   lua_settop(L, 0);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->boot_ref);
-  lua_getfield(L, 1, "module");
-  lua_rawgeti(L, LUA_REGISTRYINDEX, a->environment);
+  push_boot_function(L, "module", a->environment);
   lua_pushlstring(L, a->name, a->length);
   lua_call(L, 2, 1);
   *a->out = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -111,6 +120,76 @@ int32_t clua_environment_module(clua_vm *v, int32_t environment, const char *nam
   environment_arguments a = {.environment = environment, .name = name, .length = length, .out = module};
   return protect(v, environment_module_body, &a);
 }
+
+static int environment_files_body(lua_State *L) {
+  environment_arguments *a = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  push_boot_function(L, "files", a->environment);
+  lua_call(L, 1, 1);
+  *a->out = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+int32_t clua_environment_files(clua_vm *v, int32_t environment, clua_values *out) {
+  *out = (clua_values){NULL, 0, NULL};
+  int32_t list = LUA_NOREF;
+  environment_arguments a = {.environment = environment, .out = &list};
+  int kind = protect(v, environment_files_body, &a);
+  if (kind == CLUA_OK) kind = clua_read(v, list, false, out);
+  clua_release(v, list);
+  return kind;
+}
+
+static int searched(lua_State *L, int status, lua_KContext context) {
+  (void)L, (void)status, (void)context;
+  return 1;
+}
+
+typedef struct sentinel_arguments {
+  int32_t environment;
+  void *object;
+} sentinel_arguments;
+
+static int sentinel_body(lua_State *L) {
+  sentinel_arguments *a = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  push_boot_function(L, "set_sentinel", a->environment);
+  push_sentinel(L, a->object);
+  lua_call(L, 2, 0);
+  return 0;
+}
+
+int32_t clua_set_sentinel(clua_vm *v, int32_t environment, void *object) {
+  sentinel_arguments a = {environment, object};
+  return protect(v, sentinel_body, &a);
+}
+
+static int search(lua_State *L) {  // upvalues: boot's `holder`, the object
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_callk(L, 1, 1, 0, searched);
+  return 1;
+}
+
+static int search_body(lua_State *L) {
+  sentinel_arguments *a = lua_touserdata(L, 1);
+  lua_settop(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, vm_of(L)->boot_ref);
+  lua_getfield(L, -1, "holder");
+  lua_pushlightuserdata(L, a->object);
+  lua_pushcclosure(L, search, 2);
+  a->environment = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+int32_t clua_holder_search(clua_vm *v, void *object, int32_t *function) {
+  sentinel_arguments a = {LUA_NOREF, object};
+  int kind = protect(v, search_body, &a);
+  *function = a.environment;
+  return kind;
+}
+
+void clua_set_reader(clua_vm *v, int32_t function) { v->reader = function; }
 
 // ---------------------------------------------------------------- load for scripts
 
@@ -175,10 +254,50 @@ static int l_loader(lua_State *L) {  // loader(env) -> load
   return 1;
 }
 
-static int l_load_file(lua_State *L) {  // load_file(path, env) -> function | nil, error
+static int l_load_text(lua_State *L) {  // load_text(text, path, env) -> function | nil, error
+  size_t n;
+  const char *s = luaL_checklstring(L, 1, &n);
+  luaL_checkstring(L, 2);
+  lua_settop(L, 3);
+  skip_shebang(&s, &n);
+  if (n > SOURCE_MAX) {
+    lua_pushfstring(L, "%s: larger than %d bytes", lua_tostring(L, 2), (int)SOURCE_MAX);
+    return loaded(L, LUA_ERRSYNTAX, 3);
+  }
+  lua_pushfstring(L, "@%s", lua_tostring(L, 2));
+  return loaded(L, luaL_loadbufferx(L, s, n, lua_tostring(L, -1), "t"), 3);
+}
+
+// The text of a file, pushed; nil if there is none. Nothing here can raise while the file is open.
+static int read_disk(lua_State *L, const char *path) {
+  struct stat status;
+  if (stat(path, &status) != 0 || S_ISDIR(status.st_mode)) {
+    lua_pushnil(L);
+    return 1;
+  }
+  size_t capacity = S_ISREG(status.st_mode) ? (size_t)status.st_size + READ_SPARE : SOURCE_MAX + 1;
+  if (capacity > SOURCE_MAX + 1) capacity = SOURCE_MAX + 1;  // enough to be refused
+  char *text = lua_newuserdatauv(L, capacity, 0);
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  size_t length = 0;
+  ssize_t got = file < 0 ? -1 : 1;
+  while (length < capacity && got > 0) {
+    got = read(file, text + length, capacity - length);
+    if (got > 0) length += (size_t)got;
+  }
+  if (file >= 0) close(file);
+  if (got < 0)
+    lua_pushnil(L);
+  else
+    lua_pushlstring(L, text, length);
+  return 1;
+}
+
+static int l_read_file(lua_State *L) {  // read_file(path, tag) -> text | nil: from the host if it reads, or the disk
+  clua_vm *v = vm_of(L);
   const char *path = luaL_checkstring(L, 1);
   lua_settop(L, 2);
-  return loaded(L, luaL_loadfilex(L, path, "t"), 2);
+  return v->reader < 0 ? read_disk(L, path) : call_host_function(L, v->reader);
 }
 
 static int l_realpath(lua_State *L) {
@@ -191,4 +310,5 @@ static int l_realpath(lua_State *L) {
 }
 
 const luaL_Reg load_functions[] = {
-    {"loader", l_loader}, {"load_file", l_load_file}, {"realpath", l_realpath}, {"printer", l_printer}, {NULL, NULL}};
+    {"loader", l_loader},     {"load_text", l_load_text}, {"read_file", l_read_file},
+    {"realpath", l_realpath}, {"printer", l_printer},     {NULL, NULL}};

@@ -4,13 +4,6 @@
 #include "clua_private.h"
 #include <stdlib.h>
 
-object_box *to_object(lua_State *L, int index) {
-  object_box *box = lua_touserdata(L, index);
-  if (box == NULL || lua_rawlen(L, index) != sizeof *box || box->magic != MAGIC_OBJECT || box->object == NULL)
-    return NULL;
-  return box;
-}
-
 static int object_gc(lua_State *L) {
   object_box *box = to_object(L, 1);
   if (box == NULL) return 0;
@@ -44,6 +37,17 @@ void push_object(lua_State *L, int32_t class_id, void *object) {
   lua_pushvalue(L, -1);
   lua_rawsetp(L, -3, object);
   lua_remove(L, -2);
+}
+
+// Scripts never see it: it has no class, and a metatable that only gives the object back.
+void push_sentinel(lua_State *L, void *object) {
+  clua_vm *v = vm_of(L);
+  object_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = (object_box){MAGIC_OBJECT, NULL, -1};
+  lua_rawgeti(L, LUA_REGISTRYINDEX, v->sentinel_meta_ref);
+  lua_setmetatable(L, -2);
+  v->host.retain(v->host.context, object);
+  box->object = object;
 }
 
 typedef struct object_arguments {
@@ -83,7 +87,7 @@ static int object_index(lua_State *L) {
     lua_getiuservalue(L, 1, 1);
     return 1;
   }
-  int getter = (int)lua_tointeger(L, lua_upvalueindex(2));
+  int getter = function_number(L, 2);
   return getter < 0 ? 0 : call_host_function(L, getter);
 }
 
@@ -94,7 +98,7 @@ static int object_newindex(lua_State *L) {
     lua_setiuservalue(L, 1, 1);
     return 0;
   }
-  int setter = (int)lua_tointeger(L, lua_upvalueindex(2));
+  int setter = function_number(L, 2);
   if (setter >= 0) return call_host_function(L, setter);
   const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_typename(L, 2);
   return luaL_error(L, "cannot set '%s' of a %s", key, lua_tostring(L, lua_upvalueindex(1)));
@@ -109,7 +113,7 @@ static int object_tostring(lua_State *L) {  // upvalue 1: class name
 
 static void set_functions(lua_State *L, const clua_named_function *functions, size_t count) {
   for (size_t i = 0; i < count; i++) {
-    lua_pushinteger(L, functions[i].function);
+    push_function_number(L, functions[i].function);
     lua_pushcclosure(L, call_host, 1);
     lua_setfield(L, -2, functions[i].name);
   }
@@ -136,13 +140,13 @@ static int define_class_body(lua_State *L) {
   set_functions(L, c->methods, c->method_count);
   lua_pushvalue(L, 2);
   if (c->getter >= 0 || c->has_data) {
-    lua_pushinteger(L, c->getter);
+    push_function_number(L, c->getter);
     lua_pushboolean(L, c->has_data);
     lua_pushcclosure(L, object_index, 3);
   }
   lua_setfield(L, 1, "__index");
   lua_pushstring(L, c->name);
-  lua_pushinteger(L, c->setter);
+  push_function_number(L, c->setter);
   lua_pushboolean(L, c->has_data);
   lua_pushcclosure(L, object_newindex, 3);
   lua_setfield(L, 1, "__newindex");
@@ -189,6 +193,7 @@ int32_t clua_define_class(clua_vm *v, const clua_class *c, int32_t *class_id) {
   v->classes[v->class_count].name = name;
   v->classes[v->class_count].has_data = c->has_data;
   v->classes[v->class_count].identity = c->identity;
+  v->classes[v->class_count].plain = c->plain;
   v->classes[v->class_count].meta_ref = a.meta_ref;
   *class_id = v->class_count++;
   return CLUA_OK;
@@ -258,6 +263,10 @@ int object_open(lua_State *L) {  // the table `host` is on top
   clua_vm *v = vm_of(L);
   lua_pushcfunction(L, l_class_methods);
   lua_setfield(L, -2, "class_methods");
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, object_gc);
+  lua_setfield(L, -2, "__gc");
+  v->sentinel_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   weak_values(L);
   v->objects_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);

@@ -15,7 +15,7 @@ typedef struct task task;
 
 // Why lua_resume came back with LUA_YIELD: a flag beside the values, so a script can neither forge nor swallow it.
 enum engine_op { OP_NONE, OP_PARK, OP_SLICE, OP_KILL };
-enum kill_reason { KILL_NO, KILL_TIME, KILL_EXIT };
+enum kill_reason { KILL_NO, KILL_TIME, KILL_EXIT, KILL_YIELD, KILL_HOST };
 enum task_state { TASK_FREE, TASK_NEW, TASK_RUNNING, TASK_WAITING, TASK_READY, TASK_ENDING };
 
 typedef struct text {  // grows up to TEXT_MAX, then cuts
@@ -27,16 +27,18 @@ struct task {
   uint64_t id, tag;
   lua_State *co;
   int co_ref;
+  uint32_t index;  // its place in the table of tasks, for as long as the coroutine lives
   uint32_t flags;
   uint8_t state;
-  bool spawned, late, cancelled, failed, has_pending, pending_raise, joining, tainted;
+  bool spawned, late, cancelled, killed, failed, has_pending, pending_raise, joining, tainted;
   int status;            // of the protected call, when failed
   uint32_t spent_us;     // run time since the last wait
   uint64_t serial;       // counts host calls; names the wait a call may start
   uint64_t wait_serial;  // the wait it is parked in
   int pending;           // reference to {values} that arrived while Lua was running
   int handle;            // reference to the Lua-side handle of a spawned task
-  char *reason;          // why it was cancelled
+  char *code, *reason;   // why it was cancelled or killed
+  char *no_wait;         // FLAG_STAGED: what a wait raises
   task *parent, *child, *sibling, *next_ready, *next_free;
 };
 
@@ -62,7 +64,11 @@ typedef struct object_box {  // userdata behind a host object
 #define TEXT_MAX 65536
 #define TUNE_EVERY 256u           // starts between two looks at the collector
 #define GARBAGE_MAX (4u << 20)    // bytes of garbage a small heap may gather
-#define FLAG_QUIET 0x100u  // a task of run_quick: it describes another's failure and leaves its traceback alone
+#define SMALL_MAX 256  // larger blocks are malloc's
+#define SMALL_CLASSES 16
+#define FLAG_QUIET 0x100u   // a task of run_quick: it describes another's failure and leaves its traceback alone
+#define FLAG_STAGED 0x200u  // waits raise task.no_wait
+#define FLAGS_NO_WAIT (CLUA_NO_WAIT | FLAG_STAGED)
 
 struct clua_vm {
   lua_State *L;
@@ -71,7 +77,9 @@ struct clua_vm {
   bool sandbox, opened;
 
   // memory
+  struct page *pages[SMALL_CLASSES];  // with room for small blocks
   size_t used, peak;
+  size_t ceiling;   // of `used`, as long as nothing has to be asked
   size_t low;       // least memory in use lately: about what is alive
   uint32_t starts;  // counts towards the next look at it
   bool user_mode;  // scripts run: the reserve is not theirs
@@ -83,8 +91,10 @@ struct clua_vm {
   _Atomic uint64_t mark;  // by the watchdog: low 24 bits of seq, then microseconds this entry was seen running
   _Atomic uint32_t budget_us;
   uint64_t entered_us;  // when, if the clock was read: only for a run that goes on after a slice
+  uint32_t slice_us;    // how long the slice was that just ended
   lua_State *volatile running;
   volatile int armed;
+  _Atomic bool kicked;  // a signal is on its way
   _Atomic(pthread_t) thread;
   int slot;
 
@@ -128,10 +138,11 @@ struct clua_vm {
   char *result_bytes;
   size_t result_length, result_bytes_capacity;
 
-  int boot_ref, cancel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment,
+  int32_t reader;
+  int boot_ref, error_meta_ref, cancel_meta_ref, sentinel_meta_ref, classes_ref, objects_ref, modules_ref, environments_ref, default_environment,
       handle_meta_ref, method_tables_ref;
   struct {
-    bool has_data, identity;
+    bool has_data, identity, plain;
     int meta_ref;
     char *name;
   } *classes;
@@ -145,20 +156,64 @@ static inline clua_vm *vm_of(lua_State *L) {
 static inline uintptr_t *extra_of(lua_State *L) { return (uintptr_t *)lua_getextraspace(L); }
 static inline bool inside(const clua_vm *v) { return atomic_load_explicit(&v->seq, memory_order_relaxed) & 1; }
 
+// The object behind a userdata, or NULL. A C module's may be smaller than a box: its length is asked first.
+static inline object_box *to_object(lua_State *L, int index) {
+  object_box *box = lua_touserdata(L, index);
+  if (box == NULL || lua_rawlen(L, index) != sizeof *box) return NULL;
+  return box->magic == MAGIC_OBJECT && box->object ? box : NULL;
+}
+
+// Numbers of host functions are light userdata among upvalues: those are read quickest.
+static inline int function_number(lua_State *L, int upvalue) {
+  return (int)(intptr_t)lua_touserdata(L, lua_upvalueindex(upvalue));
+}
+static inline void push_function_number(lua_State *L, int function) {
+  lua_pushlightuserdata(L, (void *)(intptr_t)function);
+}
+
 // clua_vm.c
 // runs f(lightuserdata) on the main thread; a CLUA_FAILED_... kind, message kept
 int protect(clua_vm *v, lua_CFunction f, void *argument);
 int protect_with(clua_vm *v, lua_CFunction f, void *argument, lua_State *from, int first, int count, int results);
-void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size);  // C memory of ours, counted by fail_allocations
 void unref(clua_vm *v, int *ref);
 void object_retain(clua_vm *v, void *object);
 
+// clua_memory.c
+void *memory_allocate(void *context, void *p, size_t old, size_t size);  // Lua's allocator
+void memory_close(clua_vm *v);
+void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size);  // C memory of ours, counted by fail_allocations
+
+static inline void set_ceiling(clua_vm *v, bool user_mode) {
+  v->user_mode = user_mode;
+  v->ceiling = v->fail_after >= 0 ? 0 : v->limits.memory + (user_mode ? 0 : v->limits.reserve);
+}
+
 // clua_watchdog.c
-void watch_enter(clua_vm *v, lua_State *co);
-uint32_t watch_leave(clua_vm *v);
+extern _Atomic int watch_asleep;
+void watch_wake(void);
+uint64_t watch_clock(void);  // microseconds
+
+static inline void watch_enter(clua_vm *v, lua_State *co) {
+  v->running = co;
+  set_ceiling(v, true);
+  v->entered_us = v->cur && v->cur->spent_us ? watch_clock() : 0;
+  v->armed = 0;
+  atomic_store_explicit(&v->seq, atomic_load_explicit(&v->seq, memory_order_relaxed) + 1, memory_order_relaxed);
+  atomic_signal_fence(memory_order_seq_cst);
+  if (atomic_load_explicit(&watch_asleep, memory_order_relaxed)) watch_wake();
+}
+
+static inline void watch_leave(clua_vm *v) {
+  atomic_signal_fence(memory_order_seq_cst);
+  atomic_store_explicit(&v->seq, atomic_load_explicit(&v->seq, memory_order_relaxed) + 1, memory_order_relaxed);
+  set_ceiling(v, false);
+  v->running = NULL;
+}
+
 void watch_hook(lua_State *L);  // fire before the next instruction
 void watch_poll(lua_State *L);  // C loops call this now and then; does not return when the time is up
 void watch_kill(lua_State *L, enum kill_reason why);  // stop the running task now: yields or raises
+void watch_note(lua_State *L, enum kill_reason why);  // what watch_kill says of it
 
 // clua_error.c
 bool text_set(text *t, const char *s, size_t n);
@@ -169,7 +224,6 @@ void add_where(lua_State *L, text *t);             // "file:line: " of the inner
 void push_where(lua_State *L);                     // the same on the Lua stack, for errors of host functions
 void remember_trail(clua_vm *v, lua_State *dead);  // a coroutine failed; its stack is told if the error reaches the top
 int task_message_handler(lua_State *L);
-void push_coded(lua_State *L, const char *code, const char *message, const char *reason);  // error value with fields
 int raise_coded(lua_State *L, const char *code, const char *message);
 bool is_cancelled(lua_State *L, int index);
 int raise_cancelled(lua_State *L, task *t);
@@ -183,9 +237,10 @@ int l_traceback(lua_State *L);
 task *task_find(const clua_vm *v, uint64_t id);
 task *task_take(clua_vm *v);  // a fresh task with a coroutine, or NULL
 void task_free(clua_vm *v, task *t, bool clean);
+void forget_texts(task *t);
 int task_run(clua_vm *v, task *t);
 void task_ready(clua_vm *v, task *t);
-void task_cancel(clua_vm *v, task *t, const char *reason, size_t length);
+void task_cancel(clua_vm *v, task *t, const char *code, const char *reason);
 int task_entry(lua_State *L);
 void close_coroutine(clua_vm *v, lua_State *co);  // its <close> variables, not able to wait
 // f(value) as a task that may be killed; its string result
@@ -210,6 +265,7 @@ void keep_results(lua_State *L, task *t, int first, int count, bool ok);
 bool wake_joiners(clua_vm *v, task *t);  // true: somebody waited
 
 // clua_coroutine.c
+void find_chain(clua_vm *v, task *t);  // fills `chain` with the coroutines a suspended task stopped in
 extern const luaL_Reg coroutine_functions[];
 
 // clua_value.c, clua_read.c
@@ -223,8 +279,8 @@ void forget_results(clua_vm *v);
 // clua_object.c
 int object_open(lua_State *L);
 void push_object(lua_State *L, int32_t class_id, void *object);
-object_box *to_object(lua_State *L, int index);
 int l_class_methods(lua_State *L);
+void push_sentinel(lua_State *L, void *object);
 int call_host(lua_State *L);  // trampoline, upvalue 1: function
 int call_host_function(lua_State *L, int function);
 
@@ -232,4 +288,12 @@ int call_host_function(lua_State *L, int function);
 extern const luaL_Reg string_functions[], table_functions[], base_functions[], os_functions[], load_functions[];
 int l_printer(lua_State *L);
 extern const char boot_source[];
+
+// clua_holder.c
+extern const char holder_source[];
+int holder_open(lua_State *L);
+
+// clua_state.c
+extern const char state_source[];
+extern const luaL_Reg state_functions[];
 int64_t pattern_budget(const clua_vm *v, size_t subject);

@@ -5,43 +5,36 @@
 
 // ---------------------------------------------------------------- out: one argument, no allocation, no conversion
 
+static clua_value read_number(lua_State *L, int index) {
+  if (lua_isinteger(L, index)) return (clua_value){.type = CLUA_INT, .bits = (uint64_t)lua_tointeger(L, index)};
+  clua_value value = {.type = CLUA_NUMBER};
+  double number = lua_tonumber(L, index);
+  memcpy(&value.bits, &number, sizeof number);
+  return value;
+}
+
+static clua_value read_userdata(lua_State *L, int index) {
+  object_box *box = to_object(L, index);
+  if (box == NULL) return (clua_value){.type = CLUA_USERDATA};
+  return (clua_value){.type = CLUA_OBJECT, .info = box->class_id, .bits = (uint64_t)(uintptr_t)box->object};
+}
+
 void read_argument(lua_State *L, int index, clua_value *out) {
-  out->info = 0;
-  out->bits = 0;
-  out->length = 0;
   switch (lua_type(L, index)) {
-    case LUA_TNIL: out->type = CLUA_NIL; break;
-    case LUA_TBOOLEAN:
-      out->type = CLUA_BOOL;
-      out->bits = (uint64_t)lua_toboolean(L, index);
-      break;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, index)) {
-        out->type = CLUA_INT;
-        out->bits = (uint64_t)lua_tointeger(L, index);
-      } else {
-        double number = lua_tonumber(L, index);
-        out->type = CLUA_NUMBER;
-        memcpy(&out->bits, &number, sizeof number);
-      }
-      break;
+    case LUA_TNIL: *out = (clua_value){.type = CLUA_NIL}; break;
+    case LUA_TBOOLEAN: *out = (clua_value){.type = CLUA_BOOL, .bits = (uint64_t)lua_toboolean(L, index)}; break;
+    case LUA_TNUMBER: *out = read_number(L, index); break;
     case LUA_TSTRING:
       out->type = CLUA_STRING;
+      out->info = 0;
       out->bits = (uint64_t)(uintptr_t)lua_tolstring(L, index, &out->length);
       break;
-    case LUA_TUSERDATA: {
-      object_box *box = to_object(L, index);
-      out->type = box ? CLUA_OBJECT : CLUA_USERDATA;
-      if (box == NULL) break;
-      out->info = box->class_id;
-      out->bits = (uint64_t)(uintptr_t)box->object;
-      break;
-    }
-    case LUA_TTABLE: out->type = CLUA_TABLE; break;
-    case LUA_TFUNCTION: out->type = CLUA_FUNCTION; break;
-    case LUA_TTHREAD: out->type = CLUA_THREAD; break;
-    case LUA_TLIGHTUSERDATA: out->type = CLUA_USERDATA; break;
-    default: out->type = CLUA_NONE;
+    case LUA_TUSERDATA: *out = read_userdata(L, index); break;
+    case LUA_TTABLE: *out = (clua_value){.type = CLUA_TABLE}; break;
+    case LUA_TFUNCTION: *out = (clua_value){.type = CLUA_FUNCTION}; break;
+    case LUA_TTHREAD: *out = (clua_value){.type = CLUA_THREAD}; break;
+    case LUA_TLIGHTUSERDATA: *out = (clua_value){.type = CLUA_USERDATA}; break;
+    default: *out = (clua_value){.type = CLUA_NONE};
   }
 }
 

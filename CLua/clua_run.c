@@ -35,7 +35,6 @@ int task_entry(lua_State *L) {
   } else {
     const clua_values *in = v->in;
     v->in = NULL;
-    lua_settop(L, 0);
     lua_pushcfunction(L, task_message_handler);
     lua_rawgeti(L, LUA_REGISTRYINDEX, v->start_ref);
     push_values(L, in);
@@ -52,7 +51,7 @@ static bool end_family(clua_vm *v, task *t) {
   for (task *c = t->child, *next; c; c = next) {  // children never outlive their parent
     next = c->sibling;
     c->parent = c->sibling = NULL;
-    task_cancel(v, c, "the task that started it has ended", 34);
+    task_cancel(v, c, "cancelled", "the task that started it has ended");
   }
   t->child = NULL;
   if (t->parent)
@@ -69,6 +68,7 @@ static int end_well(clua_vm *v, task *t, int results) {
   v->end = (clua_end){.task = t->id, .tag = t->tag, .kind = CLUA_OK, .late = t->late};
   if (t->child || t->parent || t->handle > 0) v->end.joined = end_family(v, t);
   if (!(t->flags & CLUA_WANTS_RESULTS)) {
+    if (results) lua_settop(t->co, 0);
     task_free(v, t, true);
     return CLUA_DONE;
   }
@@ -111,20 +111,42 @@ void close_coroutine(clua_vm *v, lua_State *co) {
   v->chain_ok = chain_ok;
 }
 
-// The task yielded out of the hook and is never resumed. Its <close> handlers get a short time of their own.
-static int end_killed(clua_vm *v, task *t) {
-  enum kill_reason why = v->killing;
+// The <close> handlers of everything the task stopped in, innermost first. Once their time is up the rest is only
+// unwound.
+static void close_chain(clua_vm *v) {
+  for (int i = v->depth - 1; i >= 0; i--) {
+    lua_State *co = v->chain[i];
+    *extra_of(co) = (uintptr_t)v;
+    if (v->killing)
+      watch_hook(co);
+    else
+      lua_sethook(co, NULL, 0, 0);
+    close_coroutine(v, co);
+    lua_settop(co, 0);
+  }
+  v->depth = 0;
+}
+
+// The task is suspended and never resumed. Its <close> handlers get a short time of their own.
+static int end_killed(clua_vm *v, task *t, enum kill_reason why) {
+  if (!clua_is_attached_here(v)) clua_attach(v);
+  v->cur = t;
+  find_chain(v, t);
+  if (!v->killing) watch_note(v->chain[v->depth - 1], why);
+  why = v->killing;
+  t->state = TASK_ENDING;
   text trace = v->trace;  // handlers may fail and overwrite it
   v->trace = (text){0};
   v->killing = KILL_NO;
-  lua_sethook(t->co, NULL, 0, 0);
   atomic_store_explicit(&v->budget_us, v->limits.close_us, memory_order_relaxed);
   text killed_by = v->killed_by;
   v->killed_by = (text){0};
   t->spent_us = 0;
-  v->cur = t;
+  v->op = OP_NONE;
+  v->closing = NULL;
+  v->close_depth = 0;
   watch_enter(v, t->co);
-  close_coroutine(v, t->co);
+  close_chain(v);
   watch_leave(v);
   v->cur = NULL;
   free(v->killed_by.bytes);
@@ -132,7 +154,6 @@ static int end_killed(clua_vm *v, task *t) {
   v->killed_by = killed_by;
   v->trace = trace;
   v->killing = why;
-  lua_settop(t->co, 0);
   t->status = LUA_ERRRUN;
   t->tainted = true;
   return end_badly(v, t);
@@ -162,7 +183,7 @@ int task_run(clua_vm *v, task *t) {
 
   watch_enter(v, co);
   int status = lua_resume(co, v->L, arguments, &results);
-  uint32_t ran = watch_leave(v);
+  watch_leave(v);
   v->cur = NULL;
   v->depth = 0;
   if (v->result_count || v->result_length) forget_results(v);  // of a host call whose push failed
@@ -181,20 +202,16 @@ int task_run(clua_vm *v, task *t) {
     case OP_PARK:
       t->state = TASK_WAITING;
       t->spent_us = 0;
-      if (t->cancelled || t->has_pending) task_ready(v, t);
+      if (t->cancelled || t->killed || t->has_pending) task_ready(v, t);
       break;
     case OP_SLICE:
-      t->spent_us += ran;
+      t->spent_us += v->slice_us;
       v->stats.slices++;
       task_ready(v, t);
       break;
-    case OP_KILL: return end_killed(v, t);
+    case OP_KILL: return end_killed(v, t, v->killing);
     case OP_NONE:
-      if (t->flags & CLUA_NO_WAIT) {  // a C module's own yield; ours refuses
-        text_set(&v->killed_by, "attempt to yield where nothing can wait", 39);
-        v->killing = KILL_EXIT;
-        return end_killed(v, t);
-      }
+      if (t->flags & FLAGS_NO_WAIT) return end_killed(v, t, KILL_YIELD);  // a C module's own yield; ours refuses
       // a bare coroutine.yield() in the task's body: let others run
       lua_pop(co, results);
       t->spent_us = 0;
@@ -244,7 +261,10 @@ int32_t clua_start(clua_vm *v, int32_t function, const clua_values *arguments, u
 
 int32_t clua_run_one(clua_vm *v) {
   task *t = next_ready(v);
-  return t ? task_run(v, t) : CLUA_NO_TASK;
+  if (t == NULL) return CLUA_NO_TASK;
+  if (!t->killed) return task_run(v, t);
+  v->killing = KILL_NO;
+  return end_killed(v, t, KILL_HOST);
 }
 
 uint64_t clua_last_started(const clua_vm *v) { return v->last_started; }
@@ -254,7 +274,9 @@ const clua_end *clua_last_end(const clua_vm *v) { return &v->end; }
 void clua_end_taken(clua_vm *v) {
   task *t = v->ended;
   v->ended = NULL;
-  if (t) task_free(v, t, !t->tainted);
+  if (t == NULL) return;
+  if (!t->tainted) lua_settop(t->co, 0);
+  task_free(v, t, !t->tainted);
 }
 
 // ---------------------------------------------------------------- the engine's own small runs

@@ -72,12 +72,27 @@ static int spawn_body(lua_State *L) {
   return 0;
 }
 
+static int no_memory(clua_vm *v) {
+  text_set(&v->message, "not enough memory", 17);
+  text_set(&v->trace, "", 0);
+  return CLUA_FAILED_MEMORY;
+}
+
 int32_t clua_spawn(clua_vm *v, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags,
-                   uint64_t *id) {
+                   const char *no_wait, size_t no_wait_length, uint64_t *id) {
   task *t = task_take(v);
-  if (t == NULL) return CLUA_FAILED_MEMORY;
+  if (t == NULL) return no_memory(v);
+  int kind = CLUA_OK;
+  if (no_wait) {
+    flags |= FLAG_STAGED;
+    t->no_wait = vm_realloc(v, NULL, 0, no_wait_length + 1);
+    if (t->no_wait == NULL)
+      kind = no_memory(v);
+    else
+      *(char *)mempcpy(t->no_wait, no_wait, no_wait_length) = 0;
+  }
   spawn_arguments a = {t, function, arguments};
-  int kind = protect(v, spawn_body, &a);
+  if (kind == CLUA_OK) kind = protect(v, spawn_body, &a);
   if (kind != CLUA_OK) {
     task_free(v, t, true);
     return kind;
@@ -234,12 +249,11 @@ int l_join_any(lua_State *L) {  // -> index of the first argument that has ended
   return join_any_again(L, LUA_OK, count);
 }
 
-int l_cancel(lua_State *L) {  // cancel(task [, reason]) -> whether it was still alive
+int l_cancel(lua_State *L) {  // cancel(task [, reason [, code]]) -> whether it was still alive
   join_handle *h = to_handle(L, 1);
-  size_t n;
-  const char *reason = luaL_optlstring(L, 2, "cancelled", &n);
+  const char *reason = luaL_optstring(L, 2, "cancelled"), *code = luaL_optstring(L, 3, "cancelled");
   task *t = h->ended ? NULL : task_find(vm_of(L), h->task);
-  if (t) task_cancel(vm_of(L), t, reason, n);
+  if (t) task_cancel(vm_of(L), t, code, reason);
   lua_pushboolean(L, t != NULL);
   return 1;
 }

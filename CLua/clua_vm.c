@@ -1,64 +1,7 @@
-// A VM's life: the allocator with its cap, opening, closing, protected calls for the engine's own work.
+// A VM's life: opening, closing, protected calls for the engine's own work.
 #include "clua_private.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-// ---------------------------------------------------------------- memory
-
-static bool refused_by_test(clua_vm *v) {
-  if (v->fail_after < 0) return false;
-  if (v->fail_after == 0) return true;  // stays 0: a retry after an emergency collection fails as well
-  v->fail_after--;
-  return false;
-}
-
-// A refusal is an ordinary Lua error later on, but by then the stack is gone: keep the place. Reads CallInfos only.
-static void note_refusal(clua_vm *v) {
-  v->stats.refused_allocations++;
-  lua_State *L = v->running;
-  if (L == NULL || !v->user_mode) return;
-  lua_Debug ar;
-  for (int level = 0; level < 8 && lua_getstack(L, level, &ar); level++) {
-    if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0) continue;
-    snprintf(v->refused_at, sizeof v->refused_at, "%s:%d: ", ar.short_src, ar.currentline);
-    return;
-  }
-}
-
-static void *allocate(void *context, void *p, size_t old_size, size_t size) {
-  clua_vm *v = context;
-  size_t old = p ? old_size : 0;  // without a block, old_size says what kind of object is wanted
-  if (size == 0) {
-    v->used -= old;
-    free(p);
-    return NULL;
-  }
-  if (size > old) {
-    size_t cap = v->limits.memory + (v->user_mode ? 0 : v->limits.reserve);
-    if (v->used + (size - old) > cap || refused_by_test(v)) {
-      note_refusal(v);
-      return NULL;
-    }
-  }
-  void *q = realloc(p, size);
-  if (q == NULL && size <= old) q = p;  // Lua relies on it: shrinking never fails
-  if (q == NULL) return NULL;
-  v->used += size;
-  v->used -= old;
-  if (v->used > v->peak) v->peak = v->used;
-  return q;
-}
-
-void *vm_realloc(clua_vm *v, void *p, size_t old_size, size_t size) {
-  if (size == 0) {
-    free(p);
-    return NULL;
-  }
-  if (size > old_size && refused_by_test(v)) return NULL;
-  return realloc(p, size);
-}
-
-void clua_fail_allocations(clua_vm *v, int64_t after) { v->fail_after = after < 0 ? -1 : after; }
 
 // ---------------------------------------------------------------- protected calls
 
@@ -124,6 +67,12 @@ static void make_buffer_box(lua_State *L) {
   lua_pop(L, 1);
 }
 
+static void run_source(lua_State *L, const char *source, const char *name, int argument) {
+  if (luaL_loadbufferx(L, source, strlen(source), name, "t") != LUA_OK) lua_error(L);
+  lua_pushvalue(L, argument);
+  lua_call(L, 1, 1);
+}
+
 static int open_body(lua_State *L) {
   clua_vm *v = lua_touserdata(L, 1);
   make_buffer_box(L);
@@ -145,6 +94,7 @@ static int open_body(lua_State *L) {
   lua_newtable(L);  // what the boot chunk and preludes get: `host`
   int primitives = lua_gettop(L);
   luaL_setfuncs(L, load_functions, 0);
+  luaL_setfuncs(L, state_functions, 0);
   error_open(L);
   wait_open(L);
   spawn_open(L);
@@ -159,9 +109,10 @@ static int open_body(lua_State *L) {
   lua_setfield(L, -2, "__metatable");
   lua_settop(L, primitives);
 
-  if (luaL_loadbufferx(L, boot_source, strlen(boot_source), "=[boot]", "t") != LUA_OK) return lua_error(L);
-  lua_pushvalue(L, primitives);
-  lua_call(L, 1, 1);
+  run_source(L, state_source, "=[state]", primitives);
+  lua_settop(L, primitives);
+  holder_open(L);
+  run_source(L, boot_source, "=[boot]", primitives);
   v->boot_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
@@ -175,13 +126,15 @@ clua_vm *clua_open(const clua_limits *limits, const clua_host *host, bool sandbo
   v->sandbox = sandbox;
   v->slot = -1;
   v->fail_after = -1;
+  set_ceiling(v, false);
+  v->reader = -1;
   v->start_ref = LUA_NOREF;
   v->default_environment = LUA_NOREF;
   text_set(&v->message, "", 0);
   text_set(&v->trace, "", 0);
   text_set(&v->trail, "", 0);
   text_set(&v->killed_by, "", 0);
-  v->L = lua_newstate(allocate, v);
+  v->L = lua_newstate(memory_allocate, v);
   if (v->L == NULL) {
     clua_close(v);
     return NULL;
@@ -203,17 +156,14 @@ void clua_close(clua_vm *v) {
   forget_results(v);
   for (uint32_t i = 0; i < v->task_count; i++)
     if (v->tasks[i]) {
-      free(v->tasks[i]->reason);
+      forget_texts(v->tasks[i]);
       free(v->tasks[i]);
     }
-  for (task *t = v->pool, *next; t; t = next) {
-    next = t->next_free;
-    free(t);
-  }
   v->task_count = 0;
   v->pool = NULL;
   v->opened = false;
   if (v->L) lua_close(v->L);  // finalizers run here and give the host its objects back
+  memory_close(v);
   free(v->tasks);
   free(v->free_index);
   free(v->nodes);
@@ -239,6 +189,7 @@ void clua_get_stats(const clua_vm *v, clua_stats *out) {
   out->tasks_live = v->live;
   out->tasks_ready = v->ready;
   out->coroutines_idle = v->pooled;
+  out->references = (uint32_t)lua_rawlen(v->L, LUA_REGISTRYINDEX);
 }
 
 void clua_gc_step(clua_vm *v) { lua_gc(v->L, LUA_GCSTEP, 0); }

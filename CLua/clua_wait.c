@@ -5,7 +5,7 @@
 
 bool can_wait(lua_State *L) {
   clua_vm *v = vm_of(L);
-  return v->cur && !(v->cur->flags & CLUA_NO_WAIT) && v->chain_ok && L == v->running && L != v->closing &&
+  return v->cur && !(v->cur->flags & FLAGS_NO_WAIT) && v->chain_ok && L == v->running && L != v->closing &&
          !v->killing && lua_isyieldable(L);
 }
 
@@ -56,7 +56,9 @@ int raise_cannot_wait(lua_State *L) {
   const char *name = lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name ? ar.name : "this function";
   push_where(L);
   int where = lua_gettop(L);
-  if (v->cur == NULL || v->cur->flags & CLUA_NO_WAIT) {
+  if (v->cur && v->cur->flags & FLAG_STAGED) {
+    lua_pushstring(L, v->cur->no_wait);
+  } else if (v->cur == NULL || v->cur->flags & CLUA_NO_WAIT) {
     lua_pushfstring(L, "cannot wait here: '%s' waits, and the top level of a file (or a check) cannot", name);
   } else if (L == v->closing) {
     lua_pushfstring(L, "cannot wait here: '%s' in a <close> handler of a coroutine that is being closed", name);

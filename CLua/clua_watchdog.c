@@ -22,6 +22,8 @@
 #define MARK_SHIFT 40
 #define MARK_US (((uint64_t)1 << MARK_SHIFT) - 1)
 
+_Atomic int watch_asleep;
+
 static struct {
   pthread_mutex_t life;                // starting and stopping the thread
   pthread_mutex_t lock;                // the slots
@@ -34,11 +36,10 @@ static struct {
   pthread_t thread;
   bool running;
   _Atomic bool stop;
-  _Atomic int asleep;
   sem_t wake;
 } watch = {.life = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER};
 
-static uint64_t now_us(void) {
+uint64_t watch_clock(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
@@ -48,7 +49,7 @@ static uint64_t now_us(void) {
 // looks. The mark carries the entry's number, or a late look would charge the next one.
 static inline uint32_t ran_us(const clua_vm *v) {
   if (v->entered_us) {
-    uint64_t us = now_us() - v->entered_us;
+    uint64_t us = watch_clock() - v->entered_us;
     return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
   }
   uint64_t mark = atomic_load_explicit(&v->mark, memory_order_relaxed);
@@ -58,29 +59,8 @@ static inline uint32_t ran_us(const clua_vm *v) {
   return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
-// ---------------------------------------------------------------- entering and leaving Lua
-
-static void wake_watch(void) {
-  if (atomic_exchange(&watch.asleep, 0)) sem_post(&watch.wake);
-}
-
-void watch_enter(clua_vm *v, lua_State *co) {
-  v->running = co;
-  v->user_mode = true;
-  v->entered_us = v->cur && v->cur->spent_us ? now_us() : 0;
-  v->armed = 0;
-  atomic_store_explicit(&v->seq, atomic_load_explicit(&v->seq, memory_order_relaxed) + 1, memory_order_relaxed);
-  atomic_signal_fence(memory_order_seq_cst);
-  if (atomic_load_explicit(&watch.asleep, memory_order_relaxed)) wake_watch();
-}
-
-uint32_t watch_leave(clua_vm *v) {
-  atomic_signal_fence(memory_order_seq_cst);
-  uint32_t us = ran_us(v);
-  atomic_store_explicit(&v->seq, atomic_load_explicit(&v->seq, memory_order_relaxed) + 1, memory_order_relaxed);
-  v->user_mode = false;
-  v->running = NULL;
-  return us;
+void watch_wake(void) {
+  if (atomic_exchange(&watch_asleep, 0)) sem_post(&watch.wake);
 }
 
 // ---------------------------------------------------------------- stopping a task
@@ -92,6 +72,10 @@ static bool may_preempt(clua_vm *v, lua_State *L) {
 static void hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
   clua_vm *v = vm_of(L);
+  if (!v->killing && v->cur && v->cur->killed && v->cur->state == TASK_RUNNING) {
+    watch_kill(L, KILL_HOST);
+    return;
+  }
   if (!v->killing) {
     uint32_t ran = ran_us(v), spent = v->cur ? v->cur->spent_us : 0;
     if ((uint64_t)spent + ran < atomic_load_explicit(&v->budget_us, memory_order_relaxed)) {
@@ -99,6 +83,7 @@ static void hook(lua_State *L, lua_Debug *ar) {
       v->armed = 0;
       if (ran >= v->limits.slice_us && may_preempt(v, L) && !(v->cur->flags & CLUA_NO_WAIT)) {
         v->op = OP_SLICE;
+        v->slice_us = ran;
         lua_yield(L, 0);
       }
       return;
@@ -109,11 +94,17 @@ static void hook(lua_State *L, lua_Debug *ar) {
 
 void watch_hook(lua_State *L) { lua_sethook(L, hook, LUA_MASKCOUNT, 1); }
 
-static void note_kill(lua_State *L, clua_vm *v, enum kill_reason why) {
+void watch_note(lua_State *L, enum kill_reason why) {
+  clua_vm *v = vm_of(L);
+  v->killing = why;
   text_set(&v->killed_by, "", 0);
   add_where(L, &v->killed_by);
   if (why == KILL_EXIT)
     text_addf(&v->killed_by, "os.exit");
+  else if (why == KILL_YIELD)
+    text_addf(&v->killed_by, "attempt to yield where nothing can wait");
+  else if (why == KILL_HOST)
+    text_addf(&v->killed_by, "ended: %s", v->cur && v->cur->reason ? v->cur->reason : "no memory for the reason");
   else
     text_addf(&v->killed_by, "stopped: it ran for %g s without a wait",
               atomic_load_explicit(&v->budget_us, memory_order_relaxed) / 1e6);
@@ -128,10 +119,7 @@ static void note_kill(lua_State *L, clua_vm *v, enum kill_reason why) {
 // Inside a hook lua_yield returns and the interpreter unwinds afterwards; from a C function it does not return.
 void watch_kill(lua_State *L, enum kill_reason why) {
   clua_vm *v = vm_of(L);
-  if (!v->killing) {
-    note_kill(L, v, why);
-    v->killing = why;
-  }
+  if (!v->killing) watch_note(L, why);
   watch_hook(L);
   if (may_preempt(v, L)) {
     v->op = OP_KILL;
@@ -157,19 +145,31 @@ static void kicked(int sig, siginfo_t *info, void *context) {
   (void)context;
   int saved = errno, slot = info->si_value.sival_int;
   clua_vm *v = slot >= 0 && slot < WATCH_SLOTS ? atomic_load(&watch.vm[slot]) : NULL;
-  if (v && pthread_equal(atomic_load(&v->thread), pthread_self()) && inside(v) && v->running && ran_us(v)) {
-    v->armed = 1;
-    lua_sethook(v->running, hook, LUA_MASKCOUNT, 1);
+  if (v) {
+    bool here = pthread_equal(atomic_load(&v->thread), pthread_self());
+    if (here && inside(v) && v->running && ran_us(v) && !(v->armed && lua_gethook(v->running))) {
+      v->armed = 1;
+      lua_sethook(v->running, hook, LUA_MASKCOUNT, 1);
+    }
+    atomic_store(&v->kicked, false);
   }
   errno = saved;
 }
 
 // ---------------------------------------------------------------- the thread
 
+// One signal at a time: lua_sethook goes through all calls on the stack, and a script that is 200 000 deep would get
+// the next one before it is through with this one, for ever.
+static void kick(clua_vm *v, int slot) {
+  if (atomic_exchange(&v->kicked, true)) return;
+  union sigval value = {.sival_int = slot};
+  if (pthread_sigqueue(atomic_load(&v->thread), WATCH_SIGNAL, value) != 0) atomic_store(&v->kicked, false);
+}
+
 // One look at every VM. True when some VM entered Lua since the last one.
 static bool look(void) {
   bool active = false;
-  uint64_t now = now_us();
+  uint64_t now = watch_clock();
   pthread_mutex_lock(&watch.lock);
   for (int i = 0; i < WATCH_SLOTS; i++) {
     clua_vm *v = atomic_load_explicit(&watch.vm[i], memory_order_relaxed);
@@ -184,10 +184,7 @@ static bool look(void) {
       uint64_t us = now - watch.seen[i].since_us;
       if (us > MARK_US) us = MARK_US;
       atomic_store_explicit(&v->mark, seq << MARK_SHIFT | us, memory_order_relaxed);
-      if (us >= v->limits.slice_us || us >= atomic_load_explicit(&v->budget_us, memory_order_relaxed)) {
-        union sigval value = {.sival_int = i};
-        pthread_sigqueue(atomic_load(&v->thread), WATCH_SIGNAL, value);
-      }
+      if (us >= v->limits.slice_us || us >= atomic_load_explicit(&v->budget_us, memory_order_relaxed)) kick(v, i);
     }
   }
   pthread_mutex_unlock(&watch.lock);
@@ -204,7 +201,7 @@ static void *watch_main(void *unused) {
       nanosleep(&tick, NULL);
       continue;
     }
-    atomic_store(&watch.asleep, 1);
+    atomic_store(&watch_asleep, 1);
     if (!look() && !atomic_load(&watch.stop)) {
       struct timespec until;
       clock_gettime(CLOCK_MONOTONIC, &until);
@@ -213,7 +210,7 @@ static void *watch_main(void *unused) {
       until.tv_nsec %= 1000000000L;
       sem_clockwait(&watch.wake, CLOCK_MONOTONIC, &until);
     }
-    atomic_store(&watch.asleep, 0);
+    atomic_store(&watch_asleep, 0);
   }
   return NULL;
 }
@@ -226,7 +223,7 @@ static bool start_thread(void) {
   sigemptyset(&action.sa_mask);
   if (sigaction(WATCH_SIGNAL, &action, NULL) != 0) return false;
   atomic_store(&watch.stop, false);
-  atomic_store(&watch.asleep, 0);
+  atomic_store(&watch_asleep, 0);
   if (sem_init(&watch.wake, 0, 0) != 0) return false;
   sigset_t all, old;  // the thread takes no signal of the process
   sigfillset(&all);
@@ -251,6 +248,7 @@ bool clua_attach(clua_vm *v) {
   sigaddset(&ours, WATCH_SIGNAL);
   pthread_sigmask(SIG_UNBLOCK, &ours, NULL);
   atomic_store(&v->thread, pthread_self());
+  atomic_store(&v->kicked, false);
   if (v->slot >= 0) return true;
 
   pthread_mutex_lock(&watch.life);

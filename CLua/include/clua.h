@@ -56,7 +56,6 @@ typedef struct clua_values {
 typedef struct clua_call {
   int32_t function;  // what clua_define_module / clua_define_class were given
   int32_t count;     // arguments
-  int32_t can_wait;  // CLUA_WAIT is possible here
   int32_t result_count;
   uint64_t task;  // 0: not inside a task
   uint64_t tag;   // the task's
@@ -92,6 +91,8 @@ typedef struct clua_stats {
   size_t memory_used, memory_peak;
   uint64_t tasks_started, coroutines_made, slices, kills, errors, refused_allocations;
   uint32_t tasks_live, tasks_ready, coroutines_idle;
+  uint32_t pages;       // of 16 KiB, for small blocks
+  uint32_t references;  // slots of the registry in use at once so far: they are reused, so it grows only where some leak
 } clua_stats;
 
 // ---------------------------------------------------------------- a VM
@@ -123,6 +124,16 @@ int32_t clua_load(clua_vm *vm, const char *source, size_t length, const char *na
 int32_t clua_make_environment(clua_vm *vm, const clua_values *directories /* first: the script's own */,
                               const char *tag, size_t tag_length, int32_t *environment);
 int32_t clua_environment_module(clua_vm *vm, int32_t environment, const char *name, size_t length, int32_t *module);
+// Files that gave modules to `require` there: one table, a list of name and path in turn, in the order they were loaded.
+int32_t clua_environment_files(clua_vm *vm, int32_t environment, clua_values *out);
+// The object is retained until the environment was collected, or gets another one: proof that nothing holds it.
+int32_t clua_set_sentinel(clua_vm *vm, int32_t environment, void *object);
+// A function that, run as a task with no arguments, says what keeps the environment with that sentinel alive: a path
+// from the registry, or nil if nothing does. It looks at the whole heap.
+int32_t clua_holder_search(clua_vm *vm, void *object, int32_t *function);
+// A host function (path, tag of the environment) -> bytes | nil: where `require`, `loadfile` and `dofile` get text from.
+// -1: from the disk.
+void clua_set_reader(clua_vm *vm, int32_t function);
 
 // References: functions, tables, objects held for the host. Never 0.
 int32_t clua_make_reference(clua_vm *vm, const clua_values *one, int32_t *reference);
@@ -153,6 +164,7 @@ typedef struct clua_class {
   int32_t getter, setter, length, to_string, close, call, equals;  // host functions, -1: none
   bool has_data;                                                   // obj.data is a slot of the object
   bool identity;                                                   // one Lua object for one host object
+  bool plain;  // may be part of what host.copy_state copies: kept as it is
 } clua_class;
 int32_t clua_define_class(clua_vm *vm, const clua_class *c, int32_t *class_id);
 int32_t clua_make_object(clua_vm *vm, int32_t class_id, void *object, int32_t *reference);  // retains it
@@ -180,20 +192,30 @@ typedef struct clua_end {  // how the last task that ended, ended; valid until c
 } clua_end;
 
 int32_t clua_start(clua_vm *vm, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags);
+// With `no_wait` every wait of the task raises that text, with the script's position in front; unlike CLUA_NO_WAIT it is
+// sliced.
 int32_t clua_spawn(clua_vm *vm, int32_t function, const clua_values *arguments, uint64_t tag, uint32_t flags,
-                   uint64_t *task);
+                   const char *no_wait, size_t no_wait_length, uint64_t *task);
 int32_t clua_resume(clua_vm *vm, uint64_t task, uint64_t wait /* 0: whatever it waits for */, const clua_values *values,
                     bool raise);
 int32_t clua_run_one(clua_vm *vm);
 uint64_t clua_last_started(const clua_vm *vm);  // the task the last clua_start made
 const clua_end *clua_last_end(const clua_vm *vm);
-void clua_end_taken(clua_vm *vm);  // after every CLUA_DONE and CLUA_FAILED, once the values are copied
+// After every CLUA_FAILED, and CLUA_DONE of a task whose results are wanted, once the values are copied.
+void clua_end_taken(clua_vm *vm);
 void clua_run_ready_begin(clua_vm *vm);
 bool clua_run_ready_end(clua_vm *vm);  // true: more is ready (`ready` was called)
-bool clua_cancel(clua_vm *vm, uint64_t task, const char *reason, size_t length);
+// The present or next wait, and each later one, raises {code =, reason =, message = "code: reason"}. The first cancel wins.
+bool clua_cancel(clua_vm *vm, uint64_t task, const char *code, size_t code_length, const char *reason,
+                 size_t reason_length);
+// No more code of the task runs but <close> handlers: when its turn comes, or at the next instruction if it runs now.
+bool clua_kill(clua_vm *vm, uint64_t task, const char *reason, size_t length);
+// The live tasks with tag & mask == wanted & mask: how many, and the first `capacity` of them.
+uint32_t clua_tasks(const clua_vm *vm, uint64_t tag, uint64_t mask, uint64_t *out, uint32_t capacity);
 bool clua_task_exists(const clua_vm *vm, uint64_t task);
 
 // ---------------------------------------------------------------- inside a host call
+bool clua_call_can_wait(const clua_call *call);                                // CLUA_WAIT is possible here
 int32_t clua_call_argument(clua_call *call, int32_t index, clua_value *out);  // beyond the inline ones
 const char *clua_call_type_name(clua_call *call, int32_t index);              // "number", "p2pd.pipe", "no value"
 int32_t clua_call_reference(clua_call *call, int32_t index, int32_t *reference);

@@ -45,9 +45,18 @@ void cnet_ignore_sigpipe(void) { signal(SIGPIPE, SIG_IGN); }
 
 static int signal_pipe[2] = {-1, -1};
 static volatile sig_atomic_t first_signal;
+static volatile sig_atomic_t hangup_ends = 1;
+static int hangup_was_ignored;
 
 static void caught(int number) {
   int saved = errno;
+  if (number == SIGHUP && !hangup_ends) {
+    unsigned char byte = SIGHUP;
+    ssize_t written = write(signal_pipe[1], &byte, 1);
+    (void)written;  // a full pipe has enough of them
+    errno = saved;
+    return;
+  }
   if (first_signal != 0 || number == SIGALRM) {
     cnet_terminal_restore();
     _exit(128 + (first_signal != 0 ? first_signal : number));
@@ -55,7 +64,7 @@ static void caught(int number) {
   first_signal = number;
   unsigned char byte = (unsigned char)number;
   ssize_t written = write(signal_pipe[1], &byte, 1);
-  (void)written;  // the pipe is empty: this is its first byte
+  (void)written;  // full only where nobody reads; then a second signal ends the process
   errno = saved;
 }
 
@@ -72,8 +81,23 @@ int cnet_catch_signals(void) {
   sigaction(SIGTERM, &action, NULL);
   sigaction(SIGALRM, &action, NULL);
   struct sigaction was;
-  if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL);
+  hangup_was_ignored = sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
+  if (!hangup_was_ignored) sigaction(SIGHUP, &action, NULL);
   return signal_pipe[0];
+}
+
+int cnet_hangup_is_message(void) {
+  struct sigaction action = {.sa_handler = caught, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  hangup_ends = 0;
+  sigaction(SIGHUP, &action, NULL);
+  return hangup_was_ignored;
+}
+
+int cnet_has_terminal(void) {
+  int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (fd >= 0) close(fd);
+  return fd >= 0;
 }
 
 void cnet_end_within(unsigned seconds) { alarm(seconds); }

@@ -2,7 +2,6 @@
 //   swift run p2pd-example
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 
@@ -33,7 +32,7 @@ func answer(on pipe: Pipe, _ question: String) async throws -> String {
   return try await promise.futureResult.get()
 }
 
-let loop = MultiThreadedEventLoopGroup.singleton.next()
+let loop = try KernelLoop.start(name: "example")
 let logger = Logger(label: "example") { StreamLogHandler.standardError(label: $0) }
 
 var configuration = NodeConfiguration()

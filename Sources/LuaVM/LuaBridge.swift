@@ -3,25 +3,61 @@ internal import CLua
 /// What C holds of the host: its functions, hooks and delegate. Separate from `LuaVM` because it exists before the VM does.
 /// Confined to the VM's thread.
 final class LuaBridge {
-  var functions: [HostFunction] = []
+  private(set) var functions = FunctionTable()
   /// Lua class of a Swift type.
   var classes: [ObjectIdentifier: Int32] = [:]
-  unowned(unsafe) var vm: LuaVM?
+  /// Set while the VM is open, which is whenever Lua calls.
+  unowned(unsafe) var vm: LuaVM!
   var delegate: (any LuaVMDelegate)?
   var onPrint: ((String, UnsafeRawBufferPointer) -> Void)?
   var onExit: ((Int) -> Void)?
 
-  func add(_ function: HostFunction?) -> Int32 {
-    guard let function else { return -1 }
-    functions.append(function)
-    return Int32(functions.count - 1)
-  }
+  func add(_ function: HostFunction?) -> Int32 { function.map { functions.add($0) } ?? -1 }
+
+  func removeFunctions() { functions.removeAll() }
+
+  deinit { functions.removeAll() }
 
   func callbacks() -> clua_host {
     clua_host(
       context: Unmanaged.passUnretained(self).toOpaque(), call: hostCall, retain: hostRetain, release: hostRelease,
       ready: hostReady,
       abandoned: hostAbandoned, print: hostPrint, exit: hostExit)
+  }
+}
+
+/// The host functions by their number. Each is behind an object of its own in plain memory: calling it counts no reference.
+struct FunctionTable {
+  final class Entry {
+    let body: HostFunction
+    init(_ body: @escaping HostFunction) { self.body = body }
+  }
+
+  private var entries = UnsafeMutablePointer<Unmanaged<Entry>>.allocate(capacity: 64)
+  private var capacity = 64
+  private var count = 0
+
+  mutating func add(_ body: @escaping HostFunction) -> Int32 {
+    if count == capacity {
+      let larger = UnsafeMutablePointer<Unmanaged<Entry>>.allocate(capacity: 2 * capacity)
+      larger.moveInitialize(from: entries, count: count)
+      entries.deallocate()
+      (entries, capacity) = (larger, 2 * capacity)
+    }
+    (entries + count).initialize(to: .passRetained(Entry(body)))
+    count += 1
+    return Int32(count - 1)
+  }
+
+  /// The number comes from C, which has it from `add`.
+  @inline(__always)
+  subscript(number: Int32) -> Unmanaged<Entry> { entries[Int(number)] }
+
+  /// The table is not usable afterwards.
+  mutating func removeAll() {
+    for i in 0..<count { entries[i].release() }
+    if capacity > 0 { entries.deallocate() }
+    (count, capacity) = (0, 0)
   }
 }
 
@@ -36,8 +72,7 @@ private func hostCall(_ context: UnsafeMutableRawPointer?, _ call: UnsafeMutable
 }
 
 private func run(_ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge) -> Int32 {
-  guard let vm = bridge.vm else { return CLUA_NO_MEMORY }
-  let answer = bridge.functions[Int(call.pointee.function)](LuaCall(call, vm))
+  let answer = bridge.functions[call.pointee.function]._withUnsafeGuaranteedRef { $0.body(LuaCall(call, bridge)) }
   switch answer {
   case .none: return CLUA_RETURN
   case .one(let a):
@@ -50,12 +85,12 @@ private func run(_ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge) -
     call.pointee.result_count = 2
     return CLUA_RETURN
   case .wait: return CLUA_WAIT
-  case .values(let values): return answerValues(values, call, vm, CLUA_RETURN)
+  case .values(let values): return answerValues(values, call, bridge, CLUA_RETURN)
   case .string(let s): return answerText(s, call, CLUA_RETURN)
-  case .object(let o): return answerValues([.object(o)], call, vm, CLUA_RETURN)
-  case .failure(let o): return answerValues([.nil, .object(o)], call, vm, CLUA_RETURN)
+  case .object(let o): return answerValues([.object(o)], call, bridge, CLUA_RETURN)
+  case .failure(let o): return answerValues([.nil, .object(o)], call, bridge, CLUA_RETURN)
   case .raise(let text): return answerText(text, call, CLUA_RAISE)
-  case .raiseValue(let value): return answerValues([value], call, vm, CLUA_RAISE_VALUE)
+  case .raiseValue(let value): return answerValues([value], call, bridge, CLUA_RAISE_VALUE)
   case .badArgument(let index, let text):
     call.pointee.results.1 = LuaArg.int(index).raw
     return answerText(text, call, CLUA_BAD_ARGUMENT)
@@ -69,10 +104,10 @@ private func answerText(_ text: String, _ call: UnsafeMutablePointer<clua_call>,
   return kind == CLUA_OK ? code : CLUA_NO_MEMORY
 }
 
-private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM, _ code: Int32)
+private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge, _ code: Int32)
   -> Int32
 {
-  var encoder = LuaEncoder(vm)
+  var encoder = LuaEncoder(bridge.vm)
   do {
     for value in values { try encoder.add(value) }
   } catch {

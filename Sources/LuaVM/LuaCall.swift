@@ -7,13 +7,15 @@ public typealias HostFunction = (borrowing LuaCall) -> LuaReturn
 /// Methods are called with a colon: argument 0 is the object.
 public struct LuaCall: ~Copyable {
   let call: UnsafeMutablePointer<clua_call>
-  /// Unmanaged: the VM outlives each of its calls, and counting references is what a small message would pay most for.
-  public unowned(unsafe) let vm: LuaVM
+  // Unmanaged: the VM outlives each of its calls, and counting references is what a small message would pay most for.
+  private unowned(unsafe) let bridge: LuaBridge
 
-  init(_ call: UnsafeMutablePointer<clua_call>, _ vm: LuaVM) {
+  init(_ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge) {
     self.call = call
-    self.vm = vm
+    self.bridge = bridge
   }
+
+  public var vm: LuaVM { bridge.vm }
 
   /// How many arguments there are.
   public var count: Int { Int(call.pointee.count) }
@@ -24,7 +26,7 @@ public struct LuaCall: ~Copyable {
   /// The wait this call begins if it returns `.wait`.
   public var wait: LuaWait { LuaWait(task: call.pointee.task, serial: call.pointee.wait) }
   /// False where nothing can wait: the top level of a file, a callback of `table.sort`, ... `.wait` then raises an error naming the place.
-  public var canWait: Bool { call.pointee.can_wait != 0 }
+  public var canWait: Bool { clua_call_can_wait(call) }
 
   func raw(_ i: Int) -> clua_value {
     if i < 0 || i >= count { return clua_value(type: CLUA_NONE, info: 0, bits: 0, length: 0) }
@@ -81,6 +83,12 @@ public struct LuaCall: ~Copyable {
     guard value.type == CLUA_OBJECT, let p = UnsafeRawPointer(bitPattern: UInt(value.bits)) else { return nil }
     let object = Unmanaged<AnyObject>.fromOpaque(p).takeUnretainedValue()
     return Swift.type(of: object) == T.self ? unsafeDowncast(object, to: T.self) : object as? T
+  }
+  /// Whether the argument is one of the host's objects of exactly this class; counts no reference.
+  public func isObject<T: AnyObject>(_ i: Int, of type: T.Type) -> Bool {
+    let value = raw(i)
+    guard value.type == CLUA_OBJECT, let p = UnsafeRawPointer(bitPattern: UInt(value.bits)) else { return false }
+    return Unmanaged<AnyObject>.fromOpaque(p)._withUnsafeGuaranteedRef { Swift.type(of: $0) == T.self }
   }
   /// A new reference to a function; release it. Nil for other kinds, and when memory is out.
   public func function(_ i: Int) -> LuaRef? { kind(i) == .function ? reference(i) : nil }

@@ -44,4 +44,6 @@ public struct LuaStats: Sendable {
   public var kills = 0
   public var errors = 0
   public var refusedAllocations = 0
+  /// Slots of the registry in use at once so far. They are reused: a number that keeps growing is a leak of references.
+  public var references = 0
 }

@@ -5,15 +5,11 @@ extension LuaVM {
   /// Compiles text; bytecode is refused. Errors and tracebacks show `name:line:`. Without an environment it gets one of its own kind,
   /// shared by all such functions. Run the result with `start` or `callNow`.
   public func load(_ source: [UInt8], name: String, environment: LuaRef? = nil) throws(LuaFailure) -> LuaRef {
-    var name = name
     var id: Int32 = 0
     let kind = source.withUnsafeBytes { s in
-      name.withUTF8 { n in
-        n.withMemoryRebound(to: CChar.self) {
-          clua_load(
-            raw, s.baseAddress?.assumingMemoryBound(to: CChar.self), s.count, $0.baseAddress, $0.count,
-            environment?.id ?? 0, &id)
-        }
+      withCharacters(name) {
+        clua_load(
+          raw, s.baseAddress?.assumingMemoryBound(to: CChar.self), s.count, $0, $1, environment?.id ?? 0, &id)
       }
     }
     if kind != CLUA_OK { throw lastFailure(kind) }
@@ -33,14 +29,9 @@ extension LuaVM {
     var encoder = LuaEncoder(self)
     encoder.addString(directory.utf8)
     for d in moduleDirectories { encoder.addString(d.utf8) }
-    var tag = printTag
     var id: Int32 = 0
-    let kind = tag.withUTF8 { tag in
-      tag.withMemoryRebound(to: CChar.self) { tag in
-        encoder.withValues(moduleDirectories.count + 1) {
-          clua_make_environment(raw, $0, tag.baseAddress, tag.count, &id)
-        }
-      }
+    let kind = withCharacters(printTag) { tag, length in
+      encoder.withValues(moduleDirectories.count + 1) { clua_make_environment(raw, $0, tag, length, &id) }
     }
     if kind != CLUA_OK { throw lastFailure(kind) }
     return LuaRef(id: id)
@@ -48,15 +39,40 @@ extension LuaVM {
 
   /// The environment's own table of a module made with `defineModule`: what `require(name)` gives there.
   public func module(_ name: String, in environment: LuaRef) throws(LuaFailure) -> LuaRef {
-    var name = name
     var id: Int32 = 0
-    let kind = name.withUTF8 { n in
-      n.withMemoryRebound(to: CChar.self) {
-        clua_environment_module(raw, environment.id, $0.baseAddress, $0.count, &id)
-      }
-    }
+    let kind = withCharacters(name) { clua_environment_module(raw, environment.id, $0, $1, &id) }
     if kind != CLUA_OK { throw lastFailure(kind) }
     return LuaRef(id: id)
+  }
+
+  /// The files that gave modules to `require` in an environment, in the order they were loaded.
+  public func loadedModules(in environment: LuaRef) throws(LuaFailure) -> [(name: String, path: String)] {
+    var values = clua_values()
+    let kind = clua_environment_files(raw, environment.id, &values)
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    let list = LuaDecoder.decode(values).first ?? .nil
+    var texts: [String] = []
+    while let text = list[texts.count + 1].text { texts.append(text) }
+    return stride(from: 0, to: texts.count - 1, by: 2).map { (name: texts[$0], path: texts[$0 + 1]) }
+  }
+
+  /// Retains `object` until the environment, and with it all of its code, was collected: its `deinit` is the proof.
+  /// An environment has one sentinel; the next replaces it. Closing the VM releases it as well.
+  public func setSentinel(_ object: AnyObject, on environment: LuaRef) throws(LuaFailure) {
+    let kind = clua_set_sentinel(raw, environment.id, Unmanaged.passUnretained(object).toOpaque())
+    if kind != CLUA_OK { throw lastFailure(kind) }
+  }
+
+  /// Starts a task that finds out what keeps the environment with this sentinel alive. It ends with one text, a path from
+  /// the registry such as `registry[50] (p2pd.pipe 7).data.on_reply^_ENV`, or with nothing: the next collection takes the
+  /// environment. It takes turns with the others, looks at the whole heap, and asks for memory accordingly: not for each reload.
+  public func findHolder(of sentinel: AnyObject, tag: UInt64) throws(LuaFailure) -> LuaTask {
+    var id: Int32 = 0
+    let kind = clua_holder_search(raw, Unmanaged.passUnretained(sentinel).toOpaque(), &id)
+    if kind != CLUA_OK { throw lastFailure(kind) }
+    let function = LuaRef(id: id)
+    defer { release(function) }
+    return try spawn(function, tag: tag, wantsResults: true, noWait: "the search for a holder cannot wait")
   }
 
   // MARK: references
@@ -116,6 +132,11 @@ extension LuaVM {
 
   public func setField(_ table: LuaRef, _ key: String, _ value: LuaValue) throws(LuaFailure) {
     try setField(table, .string(key), value)
+  }
+
+  func withCharacters<R>(_ text: String, _ body: (UnsafePointer<CChar>?, Int) -> R) -> R {
+    var text = text
+    return text.withUTF8 { $0.withMemoryRebound(to: CChar.self) { body($0.baseAddress, $0.count) } }
   }
 
   func withEncoded<R>(_ values: [LuaValue], _ body: (UnsafePointer<clua_values>) -> R) throws(LuaFailure) -> R {

@@ -22,6 +22,8 @@ public struct LuaClass {
   public var hasData: Bool
   /// One Lua object per Swift object, as long as Lua holds it.
   public var identity: Bool
+  /// May be part of plain data: `host.copy_state` keeps such an object as it is.
+  public var plain: Bool
   /// Objects of exactly this type get this class as `LuaValue.object`.
   public var type: AnyClass?
 
@@ -29,7 +31,7 @@ public struct LuaClass {
     name: String, type: AnyClass? = nil, methods: [(String, HostFunction)] = [], getter: HostFunction? = nil,
     setter: HostFunction? = nil,
     length: HostFunction? = nil, toString: HostFunction? = nil, close: HostFunction? = nil, call: HostFunction? = nil,
-    equals: HostFunction? = nil, hasData: Bool = false, identity: Bool = true
+    equals: HostFunction? = nil, hasData: Bool = false, identity: Bool = true, plain: Bool = false
   ) {
     self.name = name
     self.type = type
@@ -43,14 +45,16 @@ public struct LuaClass {
     self.equals = equals
     self.hasData = hasData
     self.identity = identity
+    self.plain = plain
   }
 }
 
 extension LuaVM {
   /// `require(name)` gives each environment its own copy of this table. `prelude` is trusted Lua text, run once with `(module, host)`:
   /// it may add functions to the module. `host` has the `hidden` functions and CLua's: `spawn(f, ...)`, `spawn_child`, `join(task)`
-  /// -> true, results... | false, error, `join_any(task, ...)` -> index, `cancel(task, reason)`, `task_id`, `task_ended`, `self()`,
-  /// `can_wait()`, `cancelled(reason)`, `is_cancelled(e)`, `class_methods(name)`, `traceback`.
+  /// -> true, results... | false, error, `join_any(task, ...)` -> index, `cancel(task, reason, code)`, `task_id`, `task_ended`, `self()`,
+  /// `can_wait()`, `cancelled(reason)`, `is_cancelled(e)`, `class_methods(name)`, `traceback`, `copy_state(value, name)` -> copy |
+  /// nil, path, what (`"state.rooms[3].cb", "is a function"`), `check_state(value, name)` -> true | nil, path, what.
   public func defineModule(
     _ name: String, functions: [(String, HostFunction)], hidden: [(String, HostFunction)] = [], prelude: String? = nil
   ) throws(LuaFailure) {
@@ -83,7 +87,8 @@ extension LuaVM {
           getter: bridge.add(c.getter),
           setter: bridge.add(c.setter), length: bridge.add(c.length), to_string: bridge.add(c.toString),
           close: bridge.add(c.close),
-          call: bridge.add(c.call), equals: bridge.add(c.equals), has_data: c.hasData, identity: c.identity)
+          call: bridge.add(c.call), equals: bridge.add(c.equals), has_data: c.hasData, identity: c.identity,
+          plain: c.plain)
         return clua_define_class(raw, &description, &id)
       }
     }

@@ -37,12 +37,11 @@ extension LuaVM {
   /// For the road of a message: like ``start(_:_:_:_:tag:wantsResults:)``, but a task that ends well before this returns is
   /// told by `.done` alone, not to the delegate.
   public func startQuietly(_ f: LuaRef, _ a: LuaArg, _ b: LuaArg, _ c: LuaArg, tag: UInt64) -> LuaStatus {
-    precondition(!isRunning, "the VM is never re-entered: queue the start")
+    assert(!isRunning, "the VM is never re-entered: queue the start")  // C refuses it as well
     return withArguments((a.raw, b.raw, c.raw)) {
       var values = clua_values(nodes: $0, count: 3, bytes: nil)
       let status = clua_start(raw, f.id, &values, tag, 0)
       guard status == CLUA_DONE else { return finish(status) }
-      clua_end_taken(raw)
       return .done
     }
   }
@@ -90,13 +89,19 @@ extension LuaVM {
   }
 
   /// A new task that runs in `runReady`; may be called while Lua runs.
+  /// - Parameter noWait: makes it a task that takes turns with the others and is stopped like them, but cannot wait: each
+  ///   wait, and a bare `coroutine.yield()`, raises this text with the script's `file:line:` in front.
   @discardableResult
-  public func spawn(_ f: LuaRef, _ arguments: [LuaValue] = [], tag: UInt64 = 0, wantsResults: Bool = false)
-    throws(LuaFailure) -> LuaTask
-  {
+  public func spawn(
+    _ f: LuaRef, _ arguments: [LuaValue] = [], tag: UInt64 = 0, wantsResults: Bool = false, tablesAsRefs: Bool = false,
+    noWait: String? = nil
+  ) throws(LuaFailure) -> LuaTask {
     var id: LuaTask = 0
-    let flags = wantsResults ? CLUA_WANTS_RESULTS : 0
-    let kind = try withEncoded(arguments) { clua_spawn(raw, f.id, $0, tag, flags, &id) }
+    let flags = (wantsResults ? CLUA_WANTS_RESULTS : 0) | (tablesAsRefs ? CLUA_TABLES_AS_REFS : 0)
+    let kind = try withEncoded(arguments) { values in
+      guard let noWait else { return clua_spawn(raw, f.id, values, tag, flags, nil, 0, &id) }
+      return withCharacters(noWait) { clua_spawn(raw, f.id, values, tag, flags, $0, $1, &id) }
+    }
     if kind != CLUA_OK { throw lastFailure(kind) }
     return id
   }
@@ -144,13 +149,30 @@ extension LuaVM {
     resume(wait.task, wait.serial, [value], raising: true)
   }
 
-  /// The task's present wait, or its next one, raises "cancelled: reason"; so does every later one. Host functions that do not wait
-  /// still work, for `<close>` handlers. The task goes on in `runReady`. False: no such task.
+  /// The task's present wait, or its next one, raises an error value with the fields `code` and `reason` that prints as
+  /// "code: reason"; so does every later one. Host functions that do not wait still work, for `<close>` handlers. The task
+  /// goes on in `runReady`; if it ends by that error its failure is of kind `.cancelled`. The first cancel of a task holds.
+  /// False: no such task.
   @discardableResult
-  public func cancel(_ task: LuaTask, reason: String) -> Bool {
-    var reason = reason
-    return reason.withUTF8 { r in
-      r.withMemoryRebound(to: CChar.self) { clua_cancel(raw, task, $0.baseAddress, $0.count) }
+  public func cancel(_ task: LuaTask, code: String = "cancelled", reason: String) -> Bool {
+    withCharacters(code) { code, codeLength in
+      withCharacters(reason) { clua_cancel(raw, task, code, codeLength, $0, $1) }
+    }
+  }
+
+  /// Ends a task by force: no more code of it runs but its `<close>` handlers, which get `LuaLimits.closeTime` and cannot
+  /// wait, also those of the script's coroutines it waits in. `pcall` does not catch it. It happens in `runReady`, to the
+  /// running task at its next instruction. Its failure is of kind `.cancelled`, "file:line: ended: reason". False: no such task.
+  @discardableResult
+  public func kill(_ task: LuaTask, reason: String) -> Bool {
+    withCharacters(reason) { clua_kill(raw, task, $0, $1) }
+  }
+
+  /// The live tasks whose tag has these bits under the mask. A task that Lua code spawns has the tag of the spawning one.
+  public func tasks(tag: UInt64, mask: UInt64 = .max) -> [LuaTask] {
+    let count = Int(clua_tasks(raw, tag, mask, nil, 0))
+    return [LuaTask](unsafeUninitializedCapacity: count) { buffer, used in
+      used = min(count, Int(clua_tasks(raw, tag, mask, buffer.baseAddress, UInt32(count))))
     }
   }
 

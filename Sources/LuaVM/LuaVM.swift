@@ -55,7 +55,7 @@ public final class LuaVM: @unchecked Sendable {
     isOpen = false
     bridge.delegate = nil
     clua_close(raw)
-    bridge.functions = []
+    bridge.removeFunctions()
   }
 
   /// The calling thread runs the VM from now on. It must not be running anywhere else.
@@ -79,6 +79,29 @@ public final class LuaVM: @unchecked Sendable {
     set { bridge.onExit = newValue }
   }
 
+  /// Where `require`, `loadfile` and `dofile` get Lua text from: the asking environment's print tag, and the path; nil is "no
+  /// such file". Asked for every candidate in order, so it also learns which absent files would matter. What it throws
+  /// becomes the error of the call. Without it files are read from the disk. C modules do not come this way.
+  public var readModule: ((_ tag: String, _ path: String) throws -> [UInt8]?)? {
+    didSet { clua_set_reader(raw, readModule == nil ? -1 : reader()) }
+  }
+
+  private func reader() -> Int32 {
+    if let id = readerFunction { return id }
+    let id = bridge.add { [unowned self] call in
+      guard let path = call.string(0), let read = readModule else { return .none }
+      do {
+        guard let text = try read(call.string(1) ?? "", path) else { return .one(.nil) }
+        return text.withUnsafeBytes { call.copy($0) }.map { .one($0) } ?? .raise("not enough memory to read \(path)")
+      } catch {
+        return .raise("\(error)")
+      }
+    }
+    readerFunction = id
+    return id
+  }
+  private var readerFunction: Int32?
+
   /// Lua is on the stack now.
   public var isRunning: Bool { clua_is_running(raw) }
   public var memoryUsed: Int { stats.memoryUsed }
@@ -90,7 +113,8 @@ public final class LuaVM: @unchecked Sendable {
       memoryUsed: s.memory_used, memoryPeak: s.memory_peak, tasksStarted: Int(s.tasks_started),
       tasksLive: Int(s.tasks_live),
       tasksReady: Int(s.tasks_ready), coroutinesMade: Int(s.coroutines_made), coroutinesIdle: Int(s.coroutines_idle),
-      slices: Int(s.slices), kills: Int(s.kills), errors: Int(s.errors), refusedAllocations: Int(s.refused_allocations))
+      slices: Int(s.slices), kills: Int(s.kills), errors: Int(s.errors), refusedAllocations: Int(s.refused_allocations),
+      references: Int(s.references))
   }
 
   /// A bounded piece of garbage collection, for idle moments.

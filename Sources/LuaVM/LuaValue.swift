@@ -59,6 +59,12 @@ public enum LuaValue: @unchecked Sendable {
     guard case .table(let pairs) = self else { return .nil }
     return pairs.first { $0.key.text == key }?.value ?? .nil
   }
+  /// The value under an integer key of a table: quick for the elements of a list.
+  public subscript(index: Int) -> LuaValue {
+    guard case .table(let pairs) = self else { return .nil }
+    if index > 0, index <= pairs.count, case .int(Int64(index)) = pairs[index - 1].key { return pairs[index - 1].value }
+    return pairs.first { if case .int(Int64(index)) = $0.key { true } else { false } }?.value ?? .nil
+  }
 }
 
 /// What Lua calls the type of a value.

@@ -25,35 +25,27 @@ extension Node {
     guard closing == nil, case .hosted(let name) = proof.agreed else {
       counter.ended(peer.ip, key)
       logger.debug("a node asked for a protocol not hosted", metadata: ["peer": "\(peer)", "key": "\(key.short)"])
-      return proof.channel.close(promise: nil)
+      return proof.stream.close(linger: true)
     }
-    do {
-      let pipe = try adopt(proof, protocol: name, path: path(of: peer.ip), conf: defaultConf) { pipe in
-        if name.isEmpty { pipe.intercept = Node.echo }
-      }
-      pipe.ended.assumeIsolated().whenComplete { _ in self.counter.ended(peer.ip, key) }
-      logger.debug(
-        "accepted", metadata: ["pipe": "\(pipe.id)", "peer": "\(peer)", "key": "\(key.short)", "protocol": "\(name)"])
-      let sink: (any PipeSink)?
-      if let hosted = hosted[name] { sink = hosted.nodePipe(pipe) } else { sink = name.isEmpty ? EchoOnly.shared : nil }
-      guard pipe.isOpen else { return }
-      guard let sink else { return pipe.close(.closed, saying: "the protocol does not take this pipe") }
-      pipe.sink = sink
-      sink.pipeOpened(pipe)
-    } catch {
-      counter.ended(peer.ip, key)
-      logger.debug("accepting failed", metadata: ["peer": "\(peer)", "error": "\(error)"])
-      proof.channel.close(promise: nil)
+    let pipe = adopt(proof, protocol: name, path: path(of: peer.ip), conf: defaultConf) { pipe in
+      if name.isEmpty { pipe.intercept = Node.echo }
     }
+    pipe.ended.assumeIsolated().whenComplete { _ in self.counter.ended(peer.ip, key) }
+    logger.debug(
+      "accepted", metadata: ["pipe": "\(pipe.id)", "peer": "\(peer)", "key": "\(key.short)", "protocol": "\(name)"])
+    let sink: (any PipeSink)?
+    if let hosted = hosted[name] { sink = hosted.nodePipe(pipe) } else { sink = name.isEmpty ? EchoOnly.shared : nil }
+    guard pipe.isOpen else { return }
+    guard let sink else { return pipe.close(.closed, saying: "the protocol does not take this pipe") }
+    pipe.sink = sink
+    sink.pipeOpened(pipe)
   }
 
   /// Ends a connection that was proven but is not wanted, with words for the other side.
   private func dismiss(_ proof: HandshakeGate.Proof, _ code: NetError.Code, _ words: String) {
     var conf = defaultConf
     conf.framing = .message
-    guard let pipe = try? Pipe.adopt(proof.channel, encrypted: true, conf: conf, sink: nil) else {
-      return proof.channel.close(promise: nil)
-    }
+    let pipe = Pipe.adopt(proof.stream, conf: conf, sink: nil, on: loop)
     pipe.close(code, saying: words)
   }
 

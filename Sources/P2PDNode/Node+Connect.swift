@@ -39,7 +39,7 @@ extension Node {
       }
       let dialler = Dialler(
         DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces)), key: to.key, context: try clientContext(name),
-        deadline: loop.now + timeout, loop: loop
+        deadline: loop.now + timeout, network: try loop.requireNetwork("connect"), loop: loop
       ) { result in self.dialled(result, name, sink, conf ?? self.defaultConf, promise) }
       let id = ObjectIdentifier(dialler)
       diallers[id] = dialler
@@ -58,23 +58,18 @@ extension Node {
   ) {
     do {
       let winner = try result.get()
-      do {
-        let pipe = try adopt(winner.proof, protocol: name, path: winner.path, conf: conf) { _ in }
-        logger.debug(
-          "connected",
-          metadata: [
-            "pipe": "\(pipe.id)", "peer": "\(pipe.peer?.description ?? "")", "key": "\(winner.proof.key.short)",
-            "protocol": "\(name)", "path": "\(winner.path.rawValue)",
-          ])
-        if let sink {
-          pipe.sink = sink
-          sink.pipeOpened(pipe)
-        }
-        promise.succeed(pipe)
-      } catch {
-        winner.proof.channel.close(promise: nil)
-        throw error
+      let pipe = adopt(winner.proof, protocol: name, path: winner.path, conf: conf) { _ in }
+      logger.debug(
+        "connected",
+        metadata: [
+          "pipe": "\(pipe.id)", "peer": "\(pipe.peer?.description ?? "")", "key": "\(winner.proof.key.short)",
+          "protocol": "\(name)", "path": "\(winner.path.rawValue)",
+        ])
+      if let sink {
+        pipe.sink = sink
+        sink.pipeOpened(pipe)
       }
+      promise.succeed(pipe)
     } catch {
       promise.fail(NetError(error, "connect"))
     }

@@ -1,6 +1,5 @@
 import Logging
 import NIOCore
-import NIOPosix
 import NIOSSL
 import P2PDNet
 
@@ -12,20 +11,22 @@ extension Node {
   public static func start(
     _ configuration: NodeConfiguration = NodeConfiguration(), on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
-    try await start(configuration, interfaces: SystemInterfaces(on: loop), on: loop, logger: logger)
+    let interfaces: any InterfaceSource =
+      if let loop = loop as? VirtualLoop { MemoryInterfaces(on: loop) } else { SystemInterfaces(on: loop) }
+    return try await start(configuration, interfaces: interfaces, on: loop, logger: logger)
   }
 
   static func start(
     _ configuration: NodeConfiguration, interfaces: any InterfaceSource, on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
-    let kept = try await NIOThreadPool.singleton.runIfActive { try KeptState(configuration) }
+    let kept = try await loop.offload { try KeptState(configuration) }
     var logger = logger
     logger[metadataKey: "node"] = "\(kept.identity.key.short)"
     let starter = Starter(configuration, kept, interfaces, loop, logger)
     let (node, portToKeep) = try await loop.flatSubmit { starter.run() }.get()
     if let portToKeep, let folder = kept.folder {
       do {
-        try await NIOThreadPool.singleton.runIfActive {
+        try await loop.offload {
           try folder.locked { try folder.write(Array("\(portToKeep)\n".utf8), to: portFile) }
         }
       } catch {
@@ -162,9 +163,12 @@ private final class Starter: @unchecked Sendable {
     for ip in ips {
       result = result.flatMap { acceptors in
         let endpoint = Endpoint(ip: ip, port: acceptors.first?.endpoint.port ?? port)
-        return Acceptor.listen(
-          on: endpoint, handshakeTime: self.configuration.limits.handshakeTime, owner: self.owner, loop: self.loop
-        ).map { acceptors + [$0] }.flatMapError { error in
+        return self.loop.makeCompletedFuture {
+          acceptors + [
+            try Acceptor(
+              on: endpoint, handshakeTime: self.configuration.limits.handshakeTime, owner: self.owner, loop: self.loop)
+          ]
+        }.flatMapError { error in
           // A machine may have one family only; that is no reason not to serve the other.
           if explicit == nil, (error as? NetError)?.code == .badAddress {
             self.logger.debug("not listening on one family", metadata: ["error": "\(error)"])
@@ -206,6 +210,6 @@ private final class LateOwner: AcceptorOwner, @unchecked Sendable {
   }
   func acceptFailed(_ peer: Endpoint, _ error: NetError) { node?.acceptFailed(peer, error) }
   func accepted(_ peer: Endpoint, _ proof: HandshakeGate.Proof) {
-    if let node { node.accepted(peer, proof) } else { proof.channel.close(promise: nil) }
+    if let node { node.accepted(peer, proof) } else { proof.stream.close(linger: true) }
   }
 }

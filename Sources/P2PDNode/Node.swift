@@ -44,7 +44,7 @@ public final class Node: @unchecked Sendable {
 
   struct Entry {
     let pipe: Pipe
-    let channel: any Channel
+    let stream: Transport
   }
 
   init(
@@ -111,12 +111,12 @@ public final class Node: @unchecked Sendable {
   /// Makes the proven connection a pipe of this node.
   func adopt(
     _ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void
-  ) throws -> Pipe {
+  ) -> Pipe {
     var conf = conf
     conf.framing = .message
     conf.tls = nil
     conf.keepAlive = conf.keepAlive ?? configuration.keepAlive
-    let pipe = try Pipe.adopt(proof.channel, encrypted: true, conf: conf, sink: nil) { pipe in
+    let pipe = Pipe.adopt(proof.stream, conf: conf, sink: nil, on: loop) { pipe in
       pipe.strategy = ConnectStrategy.direct.rawValue
       pipe.path = path.rawValue
       pipe.protocolName = name
@@ -124,7 +124,7 @@ public final class Node: @unchecked Sendable {
       pipe.route = pipe.localEndpoint.flatMap { self.route(at: $0.ip) }
       prepare(pipe)
     }
-    entries[pipe.id] = Entry(pipe: pipe, channel: proof.channel)
+    entries[pipe.id] = Entry(pipe: pipe, stream: proof.stream)
     let id = pipe.id
     pipe.ended.assumeIsolated().whenComplete { _ in self.entries[id] = nil }
     return pipe
@@ -177,7 +177,7 @@ public final class Node: @unchecked Sendable {
   // MARK: The end
 
   /// Ends the node: no new pipes; each open pipe gets `flush` to send what is queued, then ends with reason `local`;
-  /// listeners and channels are closed when this returns. May be called twice, from anywhere.
+  /// listeners and connections are closed when this returns. May be called twice, from anywhere.
   public func close(flush: TimeAmount = .seconds(2)) async {
     try? await loop.flatSubmit { self.closed(flush: flush) }.get()
   }
@@ -193,7 +193,9 @@ public final class Node: @unchecked Sendable {
     for dialler in Array(diallers.values) { dialler.cancel() }
     var ends = acceptors.map { $0.close() }
     for entry in Array(entries.values) {
-      ends.append(entry.channel.closeFuture)
+      let gone = loop.makePromise(of: Void.self)
+      entry.stream.whenGone { gone.succeed() }
+      ends.append(gone.futureResult)
       entry.pipe.close(flush: flush)
     }
     acceptors = []

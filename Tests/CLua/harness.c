@@ -85,7 +85,9 @@ enum {
   F_BAD,
   F_MAKE,
   F_RAISE_THING,
-  F_SPAWN
+  F_SPAWN,
+  F_KILL,
+  F_READ
 };
 
 static int32_t at_once(harness *h, clua_call *c) {  // the answer comes before the wait begins
@@ -145,10 +147,30 @@ static thing *self(clua_call *c) {
 }
 
 static int32_t sleeps(harness *h, clua_call *c) {
-  if (c->can_wait && h->sleeping < 4096)
+  if (clua_call_can_wait(c) && h->sleeping < 4096)
     h->sleepers[h->sleeping++] = (sleeper){h->now + number(&c->args[0]), c->task, c->wait};
   return CLUA_WAIT;
 }
+
+static int32_t read_file(harness *h, clua_call *c) {
+  const char *path = (const char *)(uintptr_t)c->args[0].bits, *tag = (const char *)(uintptr_t)c->args[1].bits;
+  size_t length = strlen(h->asked);
+  snprintf(h->asked + length, sizeof h->asked - length, "%s %s|", tag, path);
+  c->result_count = 1;
+  c->results[0] = (clua_value){.type = CLUA_NIL};
+  if (strstr(path, "forbidden")) {
+    c->results[0] = string("it is forbidden");
+    return CLUA_RAISE;
+  }
+  for (int i = 0; i < 8; i++)
+    if (h->files[i][0] && strcmp(h->files[i][0], path) == 0) {
+      const char *text = h->files[i][1];
+      if (clua_call_copy(c, text, strlen(text), &c->results[0]) != CLUA_OK) return CLUA_NO_MEMORY;
+    }
+  return CLUA_RETURN;
+}
+
+void harness_read_files(harness *h) { clua_set_reader(h->vm, F_READ); }
 
 static int32_t host_call(void *context, clua_call *c) {
   harness *h = context;
@@ -167,7 +189,7 @@ static int32_t host_call(void *context, clua_call *c) {
       return CLUA_RETURN;
     case F_SLEEP: return sleeps(h, c);
     case F_RECV:
-      if (c->can_wait) {
+      if (clua_call_can_wait(c)) {
         h->receiver = c->task;
         h->receiver_wait = c->wait;
       }
@@ -222,13 +244,15 @@ static int32_t host_call(void *context, clua_call *c) {
     }
     case F_AT_ONCE: return at_once(h, c);
     case F_TREE: return tree(h, c);
-    case F_CANCEL: clua_cancel(h->vm, (uint64_t)number(&c->args[0]), "by host", 7); return CLUA_RETURN;
+    case F_CANCEL: clua_cancel(h->vm, (uint64_t)number(&c->args[0]), "cancelled", 9, "by host", 7); return CLUA_RETURN;
+    case F_KILL: clua_kill(h->vm, (uint64_t)number(&c->args[0]), "by host", 7); return CLUA_RETURN;
+    case F_READ: return read_file(h, c);
     case F_SPAWN: {
       int32_t ref;
       uint64_t id;
       if (clua_call_reference(c, 0, &ref) != CLUA_OK) return CLUA_NO_MEMORY;
       clua_values values = {c->args + 1, (size_t)(c->count - 1), NULL};
-      int32_t kind = clua_spawn(h->vm, ref, &values, 9, 0, &id);
+      int32_t kind = clua_spawn(h->vm, ref, &values, 9, 0, NULL, 0, &id);
       clua_release(h->vm, ref);
       return kind == CLUA_OK ? CLUA_RETURN : CLUA_NO_MEMORY;
     }
@@ -291,7 +315,7 @@ static void exits(void *context, int32_t code) {
 static const char prelude[] =
     "local module, host = ...\n"
     "for _, k in ipairs{'spawn', 'spawn_child', 'join', 'join_any', 'cancel', 'is_cancelled', 'can_wait', 'task_id', "
-    "'self'} do module[k] = host[k] end\n"
+    "'self', 'copy_state', 'check_state'} do module[k] = host[k] end\n"
     "local C = host.class_methods('test.thing')\n"
     "function C:double() return self.number * 2 end\n"
     "function module.fail_in_prelude() host.fail() end\n"
@@ -317,6 +341,7 @@ static const clua_named_function functions[] = {{"log", F_LOG},
                                                 {"at_once", F_AT_ONCE},
                                                 {"tree", F_TREE},
                                                 {"cancel_id", F_CANCEL},
+                                                {"kill_id", F_KILL},
                                                 {"fail", F_FAIL},
                                                 {"make", F_MAKE},
                                                 {"raise_thing", F_RAISE_THING},
@@ -351,7 +376,8 @@ harness *harness_open(const clua_limits *limits, bool sandbox) {
                   .call = -1,
                   .equals = -1,
                   .has_data = true,
-                  .identity = true};
+                  .identity = true,
+                  .plain = true};
   int32_t kind = clua_define_class(h->vm, &c, &h->thing_class);
   if (kind == CLUA_OK)
     kind = clua_define_module(h->vm, "host", functions, sizeof functions / sizeof *functions, hidden, 1, prelude,

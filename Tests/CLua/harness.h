@@ -26,6 +26,8 @@ typedef struct harness {
   int live_things, abandoned, exits, exit_code, ready_calls;
   int32_t thing_class;
   thing *last;
+  const char *files[8][2];  // path and text, for the reader
+  char asked[4096];         // what the reader was asked for, "tag path|"
 } harness;
 
 harness *harness_open(const clua_limits *limits, bool sandbox);  // module "host": log sleep recv fail thing pick ...
@@ -37,6 +39,7 @@ int32_t harness_start(harness *h, int32_t f, const char *message);       // f(me
 int32_t harness_run(harness *h, const char *source, const char *message);
 const char *harness_error(harness *h);  // message of the last end, or ""
 const char *harness_traceback(harness *h);
+void harness_read_files(harness *h);                 // modules come from `files` from now on
 void harness_deliver(harness *h, const char *text);  // to recv()
 void harness_ready(harness *h);
 void harness_advance(harness *h, double seconds);

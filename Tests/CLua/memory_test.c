@@ -9,7 +9,7 @@ typedef bool (*door)(harness *h);  // true: it succeeded
 static clua_value text(const char *s) {
   return (clua_value){.type = CLUA_STRING, .bits = (uint64_t)(uintptr_t)s, .length = strlen(s)};
 }
-static int32_t script, waiting;
+static int32_t script, waiting, copying;
 
 static bool settled(harness *h, int32_t status) {
   bool ok = status == CLUA_DONE;
@@ -130,7 +130,7 @@ static bool door_spawn(harness *h) {
   clua_value nodes[] = {text("an argument that is longer than forty characters for it to be allocated")};
   clua_values values = {nodes, 1, NULL};
   uint64_t id;
-  if (clua_spawn(h->vm, script, &values, 1, 0, &id) != CLUA_OK) return false;
+  if (clua_spawn(h->vm, script, &values, 1, 0, NULL, 0, &id) != CLUA_OK) return false;
   bool ok = true;
   for (int32_t status; (status = clua_run_one(h->vm)) != CLUA_NO_TASK;)
     if (status != CLUA_WAITING) {
@@ -141,13 +141,74 @@ static bool door_spawn(harness *h) {
   return ok;
 }
 
+static bool door_staged(harness *h) {  // modules from the host, a sentinel, a run that cannot wait
+  static const char *const files[][2] = {{"/tmp/m.lua", "return {require('n')}"}, {"/tmp/n.lua", "return 'n'"}};
+  memcpy(h->files, files, sizeof files);
+  h->asked[0] = 0;
+  harness_read_files(h);
+  clua_value directory = text("/tmp");
+  clua_values values = {&directory, 1, NULL}, none = {NULL, 0, NULL}, list;
+  int32_t e = -1, f = -1;
+  uint64_t task = 0;
+  const char *source = "local ok, e = pcall(require('host').recv) return require('m')[1] .. tostring(e)";
+  thing *t = calloc(1, sizeof *t);
+  t->references = 1;
+  h->live_things++;
+  bool ok = clua_make_environment(h->vm, &values, "tag", 3, &e) == CLUA_OK &&
+            clua_set_sentinel(h->vm, e, t) == CLUA_OK &&
+            clua_load(h->vm, source, strlen(source), "s", 1, e, &f) == CLUA_OK &&
+            clua_spawn(h->vm, f, &none, 5, CLUA_WANTS_RESULTS, "not here", 8, &task) == CLUA_OK;
+  while (ok && task) {
+    int32_t status = clua_run_one(h->vm);
+    if (status == CLUA_NO_TASK) break;
+    if (status != CLUA_WAITING) ok = settled(h, status);
+  }
+  int32_t search = -1;
+  ok = ok && clua_holder_search(h->vm, t, &search) == CLUA_OK;
+  clua_release(h->vm, search);
+  ok = ok && clua_environment_files(h->vm, e, &list) == CLUA_OK && list.nodes[0].length == 4;
+  if (--t->references == 0) {
+    h->live_things--;
+    free(t);
+  }
+  clua_release(h->vm, f);
+  clua_release(h->vm, e);
+  clua_set_reader(h->vm, -1);
+  return ok;
+}
+
+static bool door_cancel(harness *h) {  // whatever memory there is, the task ends
+  clua_values none = {NULL, 0, NULL};
+  int32_t status = clua_start(h->vm, waiting, &none, 5, 0);
+  if (status != CLUA_WAITING) return settled(h, status);
+  check(clua_cancel(h->vm, h->receiver, "reloaded", 8, "new code", 8), "cancel finds the task", NULL);
+  check(!settled(h, clua_run_one(h->vm)), "a cancelled task fails", NULL);
+  return clua_last_end(h->vm)->kind == CLUA_FAILED_CANCELLED;
+}
+
+static bool door_kill(harness *h) {
+  clua_values none = {NULL, 0, NULL};
+  int32_t status = clua_start(h->vm, waiting, &none, 5, 0);
+  if (status != CLUA_WAITING) return settled(h, status);
+  check(clua_kill(h->vm, h->receiver, "new code", 8), "kill finds the task", NULL);
+  settled(h, clua_run_one(h->vm));
+  check(clua_last_end(h->vm)->kind == CLUA_FAILED_CANCELLED, "a killed task is cancelled", NULL);
+  return h->length != 0;  // its <close> handler had what it needed
+}
+
+static bool door_copy(harness *h) {
+  clua_values none = {NULL, 0, NULL};
+  return settled(h, clua_start(h->vm, copying, &none, 5, CLUA_WANTS_RESULTS));
+}
+
 static const struct {
   const char *name;
   door run;
 } doors[] = {{"nothing", door_open},        {"load", door_load},   {"environment", door_environment},
              {"module", door_module},       {"class", door_class}, {"object", door_object},
              {"reference", door_reference}, {"start", door_start}, {"resume", door_resume},
-             {"spawn", door_spawn}};
+             {"spawn", door_spawn},         {"staged", door_staged},
+             {"cancel", door_cancel},       {"kill", door_kill},   {"copy", door_copy}};
 
 static void works(harness *h, const char *after, int n) {
   char what[100];
@@ -172,11 +233,21 @@ static void every_door(void) {
                           "if not ok and type(e) == 'string' then error(e, 0) end "
                           "local s = host.twice(('y'):rep(1500)) .. #m return s, t.x[1], c, function() return a end",
                           "door.lua");
-    waiting = harness_load(h, "local t = recv() local a = host.thing(5) return #t.k, host.at_once({})", "wait.lua");
+    copying = harness_load(h,
+                           "local s = {host.thing(1), {a = {1, 2}}} s.s = s local c = assert(host.copy_state(s)) "
+                           "local n, path, what = host.check_state{x = {print}} "
+                           "assert(path == 'state.x[1]') return c[2].a[2]",
+                           "copy.lua");
+    waiting = harness_load(h,
+                           "local _ <close> = setmetatable({}, {__close = function() log('closed') end}) "
+                           "local t = recv() local a = host.thing(5) "
+                           "return #t.k, host.at_once({})",
+                           "wait.lua");
     clua_gc_cycle(h->vm);
     int n = 0;
     bool done = false;
     for (; !done && n < 3000; n++) {
+      h->length = 0;
       clua_fail_allocations(h->vm, n);
       done = doors[d].run(h);
       clua_fail_allocations(h->vm, -1);
@@ -196,6 +267,7 @@ static void every_door(void) {
     if (getenv("MEMORY_VERBOSE")) printf("%-12s %d refused allocations\n", doors[d].name, n - 1);
     clua_release(h->vm, script);
     clua_release(h->vm, waiting);
+    clua_release(h->vm, copying);
     harness_close(h);
   }
 }
@@ -284,6 +356,39 @@ static void bursts(void) {  // many tasks at once: their coroutines are kept for
   harness_close(h);
 }
 
+static void pages(void) {  // small blocks of every size, in waves: what a burst took is given back
+  clua_limits limits = default_limits;
+  limits.run_us = 20000000;
+  harness *h = harness_open(&limits, false);
+  clua_stats s;
+  clua_gc_cycle(h->vm);
+  clua_get_stats(h->vm, &s);
+  uint32_t before = s.pages, most = 0;
+  int32_t f = harness_load(h,
+                           "local seed = 7 local function random(n) seed = seed * 1103515245 + 12345 "
+                           "return (seed >> 16) % n end "
+                           "local t = {} for i = 1, 60000 do local k = random(20000) + 1 "
+                           "if t[k] then assert(#t[k] == t[-k]) end "
+                           "t[k] = (string.char(97 + k % 26)):rep(random(300)) t[-k] = #t[k] "
+                           "t[k + 0.5] = random(2) == 0 and {k} or {k, {k}, x = k, y = 1, z = 2} end "
+                           "for k, v in pairs(t) do if math.type(k) == 'float' then assert(v[1] == k - 0.5) end end log('whole')",
+                           "pages.lua");
+  for (int wave = 0; wave < 5; wave++) {
+    harness_start(h, f, "x");
+    harness_ready(h);
+    expect_log(h, "blocks keep what is in them", "whole|");
+    clua_get_stats(h->vm, &s);
+    if (s.pages > most) most = s.pages;
+    clua_gc_cycle(h->vm);
+    clua_get_stats(h->vm, &s);
+    check(s.pages < before + 60, "the pages of a burst go back", NULL);
+  }
+  check(most > before + 150, "it had taken many", NULL);
+  if (getenv("MEMORY_VERBOSE")) printf("   pages: %u, %u at most, then %u\n", before, most, s.pages);
+  clua_release(h->vm, f);
+  harness_close(h);
+}
+
 static void the_cap(void) {
   clua_limits limits = default_limits;
   limits.memory = 8 << 20;
@@ -311,6 +416,7 @@ int main(void) {
   every_door();
   leaks();
   bursts();
+  pages();
   the_cap();
   return finish("memory");
 }

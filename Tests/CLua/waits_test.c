@@ -117,7 +117,7 @@ static void cancelling(harness *h) {
       "host.me = host.self() recv()");
   expect_log(h, "parked", "1|");
   int abandoned = h->abandoned;
-  clua_cancel(h->vm, h->receiver, "pipe closed", 11);
+  clua_cancel(h->vm, h->receiver, "cancelled", 9, "pipe closed", 11);
   check(h->abandoned == abandoned + 1, "the host hears that the wait was broken off", NULL);
   harness_ready(h);
   expect_log(h, "cancelling runs <close> with the reason", "closed cancelled: pipe closed|");
@@ -126,7 +126,7 @@ static void cancelling(harness *h) {
 
   RUN("local ok, e = pcall(recv) log(host.is_cancelled(e), e.code, e.reason) local ok2, e2 = pcall(sleep, 1) "
       "log(tostring(e2)) log('still logs')");
-  clua_cancel(h->vm, h->receiver, "gone", 4);
+  clua_cancel(h->vm, h->receiver, "cancelled", 9, "gone", 4);
   harness_ready(h);
   expect_log(h, "cancellation sticks; what does not wait still works", "1|cancelled|gone|cancelled: gone|still logs|");
   harness_advance(h, 5);

@@ -20,11 +20,13 @@ import Testing
   /// Connects in plain TCP, sends the bytes, and waits until the node has hung up. Returns what it said.
   private func knock(_ node: Node, _ bytes: [UInt8], half: Bool = false) async throws -> [UInt8] {
     let heard = Listener()
-    let channel = try await ClientBootstrap(group: node.loop).channelOption(.allowRemoteHalfClosure, value: true)
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(heard) }
-      }
-      .connect(host: "127.0.0.1", port: Int(node.port)).get()
+    let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).channelOption(
+      .allowRemoteHalfClosure, value: true
+    )
+    .channelInitializer { channel in
+      channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(heard) }
+    }
+    .connect(host: "127.0.0.1", port: Int(node.port)).get()
     try? await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
     if half { try? await channel.close(mode: .output).get() }
     try await channel.closeFuture.get()
@@ -87,7 +89,9 @@ import Testing
       var open: [any Channel] = []
       for _ in 0..<3 {
         open.append(
-          try await ClientBootstrap(group: nodes[0].loop).connect(host: "127.0.0.1", port: Int(nodes[0].port)).get())
+          try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).connect(
+            host: "127.0.0.1", port: Int(nodes[0].port)
+          ).get())
       }
       // The fourth is told, in TLS's own words.
       #expect(try await knock(nodes[0], []) == [21, 3, 3, 0, 2, 2, 49])
@@ -221,7 +225,8 @@ import Testing
       configuration.applicationProtocols = ["h2"]
       let foreign = try NIOSSLContext(configuration: configuration)
       for context in [anonymous, foreign] {
-        let channel = try await ClientBootstrap(group: nodes[1].loop).channelInitializer { channel in
+        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).channelInitializer {
+          channel in
           channel.eventLoop.makeCompletedFuture {
             try channel.pipeline.syncOperations.addHandlers([
               NIOSSLClientHandler(context: context, serverHostname: nil), Listener(),

@@ -2,7 +2,6 @@ import Glibc
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
-import NIOPosix
 import P2PDNet
 import Testing
 
@@ -13,7 +12,7 @@ func withNodes<T>(
   _ count: Int = 2, _ change: (Int, inout NodeConfiguration) -> Void = { _, _ in }, log: LogLines = LogLines(),
   _ body: ([Node]) async throws -> T
 ) async throws -> T {
-  let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+  let loop = try KernelLoop.start(name: "nodes")
   var nodes: [Node] = []
   do {
     for index in 0..<count {
@@ -21,15 +20,15 @@ func withNodes<T>(
       configuration.ephemeral = true
       configuration.listen = [.loopback(.v4)]
       change(index, &configuration)
-      nodes.append(try await Node.start(configuration, on: group.next(), logger: log.logger))
+      nodes.append(try await Node.start(configuration, on: loop, logger: log.logger))
     }
     let result = try await body(nodes)
     for node in nodes { await node.close(flush: .milliseconds(500)) }
-    try await group.shutdownGracefully()
+    try await loop.shutdownGracefully()
     return result
   } catch {
     for node in nodes { await node.close(flush: .zero) }
-    try? await group.shutdownGracefully()
+    try? await loop.shutdownGracefully()
     throw error
   }
 }

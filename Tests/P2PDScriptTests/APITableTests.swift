@@ -63,6 +63,35 @@ import Testing
     }
   }
 
+  @Test(.timeLimit(.minutes(1))) func testFilesHaveWhatTheTableSaysAndNothingElse() async throws {
+    for entry in API.testEntries {
+      #expect(entry.text.hasSuffix("."), "\(entry.fullName): a text ends with a full stop")
+    }
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("p2pd-api-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let path = folder.appendingPathComponent("names_test.lua").path
+    let names = API.testEntries.filter { $0.owner != "lab" }.map {
+      "assert(\($0.fullName) ~= nil, '\($0.fullName)')"
+    }
+    let source = """
+      for name in pairs(require "p2pd.test") do print(name) end
+      it("has the words", function()
+      \(names.joined(separator: "\n"))
+      end)
+      """
+    try source.write(toFile: path, atomically: true, encoding: .utf8)
+    let printed = Bench.Lines()
+    try await TestFile.run(path, options: TestOptions()) { event in
+      switch event {
+      case .printed(let name): printed.add(name)
+      case .ended(_, let result): #expect(result.outcome == .passed, "\(result.problems)")
+      case .began: break
+      }
+    }
+    #expect(Set(printed.all) == Set(API.labEntries.map(\.name)))
+  }
+
   @Test(.timeLimit(.minutes(1))) func theClassesHaveTheMethodsTheTableSays() async throws {
     let removers = ["del_msg_cb", "del_up_cb", "del_end_cb"]
     let registered: [String: [String]] = [

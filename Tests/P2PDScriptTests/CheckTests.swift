@@ -1,4 +1,3 @@
-import NIOPosix
 import Testing
 
 @testable import P2PDScript
@@ -8,7 +7,7 @@ import Testing
     var report: ScriptCheck.Report?
     try await withBench { bench in
       let path = try bench.write(name, text)
-      report = await ScriptCheck.check(path, options: ScriptOptions(), on: MultiThreadedEventLoopGroup.singleton.next())
+      report = await ScriptCheck.check(path, options: ScriptOptions(), on: sharedLoop)
     }
     return try #require(report)
   }
@@ -46,7 +45,7 @@ import Testing
 
   @Test func aMissingFileIsAnError() async throws {
     let report = await ScriptCheck.check(
-      "/nonexistent.lua", options: ScriptOptions(), on: MultiThreadedEventLoopGroup.singleton.next())
+      "/nonexistent.lua", options: ScriptOptions(), on: sharedLoop)
     #expect(report.error?.message.contains("No such file") == true)
   }
 }

@@ -1,7 +1,6 @@
 import LuaVM
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Testing

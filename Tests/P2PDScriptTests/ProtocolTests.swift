@@ -1,7 +1,6 @@
 import LuaVM
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Testing
@@ -22,7 +21,7 @@ import Testing
       let node = try await Node.start(Bench.loopbackNode, on: bench.host.loop, logger: quiet)
       try await bench.host.attach(node)
       let client = try await Node.start(
-        Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
+        Bench.loopbackNode, on: sharedLoop, logger: quiet)
       let address = try await bench.host.loop.submit { node.address }.get()
       let pipe = try await client.connect(address, protocol: "handler", timeout: .seconds(10))
       do {
@@ -207,7 +206,7 @@ import Testing
       let node = try await Node.start(Bench.loopbackNode, on: bench.host.loop, logger: quiet)
       try await bench.host.attach(node)
       let client = try await Node.start(
-        Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
+        Bench.loopbackNode, on: sharedLoop, logger: quiet)
       let address = try await bench.host.loop.submit { node.address }.get()
       let pipe = try await client.connect(address, timeout: .seconds(10))
       let answer7 = try await ask(pipe, "default protocol")
@@ -256,7 +255,7 @@ import Testing
   @Test(arguments: [
     ("return 5", "a handler must return a table of callbacks, this returned number"),
     ("", "is 'return M' missing"),
-    ("return {}", "no msg_cb, up_cb, end_cb or start"),
+    ("return {}", "no msg_cb, session, up_cb, end_cb or start"),
     ("return { msg_bc = print, msg_cb = print, mesage_cb = print }", "unknown callback 'mesage_cb'"),
     ("return { msgcb = print }", "unknown callback 'msgcb' (did you mean 'msg_cb'?)"),
     ("return { msg_cb = 5 }", "'msg_cb' must be a function, not a integer"),

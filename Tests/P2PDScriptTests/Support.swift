@@ -2,7 +2,6 @@ import Foundation
 import LuaVM
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Synchronization
@@ -47,7 +46,10 @@ final class Bench: Sendable {
     }
   }
 
-  init(limits: LuaLimits = LuaLimits(), sandbox: Bool = false, errorsPerSecond: Int = 5) async throws {
+  init(
+    limits: LuaLimits = LuaLimits(), sandbox: Bool = false, errorsPerSecond: Int = 5,
+    _ configure: (inout ScriptOptions) -> Void = { _ in }
+  ) async throws {
     let (printed, logged) = (Lines(), Lines())
     (self.printed, self.logged) = (printed, logged)
     folder = FileManager.default.temporaryDirectory.appendingPathComponent("p2pd-script-\(UUID().uuidString)")
@@ -58,8 +60,9 @@ final class Bench: Sendable {
     options.errorsPerSecond = errorsPerSecond
     options.output = { printed.add($0) }
     options.nodeDefaults = Bench.loopbackNode
+    configure(&options)
     let logger = Logger(label: "test") { _ in Recorder(lines: logged) }
-    host = try await ScriptHost.make(on: MultiThreadedEventLoopGroup.singleton.next(), options: options, logger: logger)
+    host = try await ScriptHost.make(on: sharedLoop, options: options, logger: logger)
   }
 
   /// A node that nobody outside this host reaches.
@@ -125,3 +128,8 @@ struct Recorder: LogHandler {
     lines.add("\(event.level) [\(all)] \(event.message)")
   }
 }
+
+/// The loop that the tests of this target share.
+let sharedLoop: KernelLoop = {
+  do { return try KernelLoop.start(name: "tests") } catch { preconditionFailure("\(error)") }
+}()

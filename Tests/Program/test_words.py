@@ -86,9 +86,9 @@ class New(ProgramTest):
 
     def test_what_it_writes_passes_its_test_and_the_check(self):
         self.run_program("new", "guess")
-        tested = self.run_program("exec", "--ephemeral", "guess_test.lua", timeout=60)
+        tested = self.run_program("test", "--strict", timeout=60)
         self.assertEqual(tested.status, 0, tested)
-        self.assertIn("2 passed, 0 failed", tested.out)
+        self.assertIn("3 passed, 0 failed", tested.out)
         checked = self.run_program("check", "--strict", "guess.lua", "guess_test.lua")
         self.assertEqual(checked.status, 0, checked)
 
@@ -98,9 +98,9 @@ class New(ProgramTest):
         with open(path, encoding="utf-8") as file:
             text = file.read().replace("count + 1", "count + 2")
         self.write("guess.lua", text)
-        done = self.run_program("exec", "--ephemeral", "guess_test.lua", timeout=60)
+        done = self.run_program("test", "guess_test.lua", timeout=60)
         self.assertEqual(done.status, 1, done)
-        self.assertIn("0 passed, 2 failed", done.out)
+        self.assertIn("0 passed, 3 failed", done.out)
 
 
 class Identity(ProgramTest):

@@ -1,6 +1,5 @@
 import Foundation
 import NIOCore
-import NIOPosix
 import P2PDNet
 import Testing
 
@@ -49,7 +48,7 @@ struct InterfaceMonitorScenario {
   private static func watch(
     debounce: TimeAmount = .milliseconds(20), _ body: @escaping @Sendable (Told) throws -> Void
   ) async throws {
-    let loop = MultiThreadedEventLoopGroup.singleton.next()
+    let loop = try KernelLoop.start(name: "monitor")
     try await InterfaceNamespace.run {
       let told = Told()
       let monitor = try InterfaceMonitor.start(on: loop, debounce: debounce) { told.add($0, $1) }.wait()
@@ -61,6 +60,7 @@ struct InterfaceMonitorScenario {
       #expect(told.count == count, "nothing is told after stop")
       try result.get()
     }
+    try await loop.shutdownGracefully()
   }
 
   @Test("a link's life: made, up, renamed, resized, down, removed")

@@ -2,7 +2,6 @@ import Foundation
 import Glibc
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 
@@ -10,7 +9,7 @@ import P2PDNode
 /// between them.
 final class TwoMachines: @unchecked Sendable {
   struct Machine: Sendable {
-    let group: MultiThreadedEventLoopGroup
+    let loop: KernelLoop
     /// Runs ip(8) on the machine.
     let ip: @Sendable (String) throws -> Void
 
@@ -19,7 +18,7 @@ final class TwoMachines: @unchecked Sendable {
       configuration.ephemeral = true
       change(&configuration)
       return try await Node.start(
-        configuration, on: group.next(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        configuration, on: loop, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
   }
 
@@ -49,8 +48,8 @@ final class TwoMachines: @unchecked Sendable {
       } catch {
         result = .failure(error)
       }
-      try await machines.0.group.shutdownGracefully()
-      try await machines.1.group.shutdownGracefully()
+      try await machines.0.loop.shutdownGracefully()
+      try await machines.1.loop.shutdownGracefully()
     } catch {
       near.rest()
       far.rest()
@@ -113,7 +112,7 @@ final class TwoMachines: @unchecked Sendable {
 
     /// The loop's thread is made by this one, so it lives in the same namespace.
     func machine() async throws -> Machine {
-      Machine(group: try await ask { MultiThreadedEventLoopGroup(numberOfThreads: 1) }) { words in
+      Machine(loop: try await ask { try KernelLoop.start(name: "machine") }) { words in
         let done = DispatchSemaphore(value: 0)
         // Written before the signal, read after it.
         nonisolated(unsafe) var result: Result<Void, any Error> = .success(())

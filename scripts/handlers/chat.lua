@@ -37,8 +37,8 @@ M.limits = {
 
 M.lobby = "lobby"
 
--- Members by pipe id: { pipe, box, nick, room, tokens, refilled }. They are made from pipe.data again when a pipe
--- speaks that this table does not know, because the code was reloaded.
+-- Members by pipe id: { pipe, box, nick, room, tokens, refilled }. After a reload of this file they are made again,
+-- from what pipe.data holds.
 -- The engine may let other handlers run in the middle of a loop here (time slices): loops go over lists, by index.
 local members = {}
 local roster = {}      -- room -> list of its members
@@ -216,6 +216,13 @@ local function adopt(pipe)
   return member
 end
 
+-- Everybody who was here before the code was reloaded.
+local function meet()
+  for _, pipe in ipairs(p2pd.pipes()) do
+    if not members[pipe.id] and pipe.data and pipe.data.room then adopt(pipe) end
+  end
+end
+
 local function fresh_nick()
   local state = p2pd.state
   repeat
@@ -247,12 +254,21 @@ local function arrive(pipe)
   say(member, ("* you are %s in #%s; /help lists the commands"):format(member.nick, M.lobby))
 end
 
+-- The first pipe that this code hears of after a reload brings the others with it.
+function M.adopt(pipe)
+  if not members[pipe.id] then meet() end
+end
+
+function M.start()
+  meet()
+end
+
 function M.up_cb(pipe)
   arrive(pipe)
 end
 
 function M.msg_cb(msg, _, pipe)
-  local member = members[pipe.id] or (pipe.data and pipe.data.room and adopt(pipe))
+  local member = members[pipe.id]
   if not member then return end    -- turned away, or it has quit: what it still sends has no room
   if too_fast(member) then return say(member, "! slow down: that line was not delivered") end
   local line = text.clean(msg, M.limits.line)

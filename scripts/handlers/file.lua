@@ -46,8 +46,20 @@ M.limits = {
 local WATCH_EVERY <const> = 5    -- seconds between two looks for stalled transfers
 
 local listing              -- { path, sizes, names, at }
-local sending = {}         -- list of { pipe, seen }: files on their way to peers
-local uploads = {}         -- pipe id -> { pipe, seen, name, size, kept, sum, receiver }
+
+-- What a pipe is busy with lies in its pipe.data, and so outlives a reload of this file: sending = { seen } while a
+-- file is on its way to the peer, upload = { seen, name, size, kept, sum, receiver }.
+local function work_of(pipe)
+  pipe.data = pipe.data or {}
+  return pipe.data
+end
+
+-- The uploads, or files on their way, of all pipes: a list.
+local function all_work(kind)
+  local list = {}
+  for _, pipe in ipairs(p2pd.pipes()) do list[#list + 1] = work_of(pipe)[kind] end
+  return list
+end
 
 local function failed(code, sentence)
   return ("ERR %s %s"):format(code, tostring(sentence):gsub("%c+", " "))
@@ -76,29 +88,22 @@ end
 -- One of the transfers allowed at a time, given back when the variable that holds it is closed. nil: none is free, and
 -- the peer was told.
 local function begin_sending(pipe)
-  if #sending >= M.limits.transfers then
+  if #all_work("sending") >= M.limits.transfers then
     pipe:send(failed("busy", "too many transfers; try again later"))
     return nil
   end
-  local slot = setmetatable({ pipe = pipe, seen = p2pd.now() }, {
-    __close = function(self)
-      for i = #sending, 1, -1 do
-        if sending[i] == self then table.remove(sending, i) end
-      end
-    end,
-  })
-  sending[#sending + 1] = slot
-  return slot
+  local work = work_of(pipe)
+  work.sending = setmetatable({ seen = p2pd.now() }, { __close = function() work.sending = nil end })
+  return work.sending
 end
 
 --- Cuts off peers that hold a transfer and neither take nor give bytes; a timer calls it.
 function M.cut_off_stalled()
   local stalled, latest = {}, p2pd.now() - M.limits.stall
-  for _, slot in ipairs(sending) do
-    if slot.seen < latest then stalled[#stalled + 1] = slot.pipe end
-  end
-  for _, upload in pairs(uploads) do
-    if upload.seen < latest then stalled[#stalled + 1] = upload.pipe end
+  for _, pipe in ipairs(p2pd.pipes()) do
+    local work = work_of(pipe)
+    local is_stalled = work.sending and work.sending.seen < latest or work.upload and work.upload.seen < latest
+    if is_stalled then stalled[#stalled + 1] = pipe end
   end
   for _, pipe in ipairs(stalled) do
     p2pd.log.warn(("file: %s moved no byte for %g s: cut off"):format(pipe.peer or pipe.id, M.limits.stall))
@@ -157,9 +162,10 @@ function commands.RESUME(pipe, rest)
 end
 
 local function end_upload(pipe)
-  local upload = uploads[pipe.id]
+  local work = work_of(pipe)
+  local upload = work.upload
   if not upload then return end
-  uploads[pipe.id] = nil
+  work.upload = nil
   if upload.receiver then upload.receiver:close() end
 end
 
@@ -177,7 +183,7 @@ local function upload_refusal(size, name)
     return failed("exists", name .. " is there already")
   end
   local active = 0
-  for _, upload in pairs(uploads) do
+  for _, upload in ipairs(all_work("upload")) do
     if upload.name == name then return failed("busy", name .. " is being uploaded") end
     active = active + 1
   end
@@ -193,8 +199,8 @@ function commands.PUT(pipe, rest)
   size = math.tointeger(tonumber(size))
   local why = upload_refusal(size, name or "")
   if why then return pipe:send(why) end
-  local upload = { pipe = pipe, seen = p2pd.now(), name = name, size = size, kept = 0 }
-  uploads[pipe.id] = upload    -- before the first wait: the name is taken from now on
+  local upload = { seen = p2pd.now(), name = name, size = size, kept = 0 }
+  work_of(pipe).upload = upload    -- before the first wait: the name is taken from now on
   local kept, sum = transfer.earlier(M.inbox .. "/" .. name, transfer.signs_of_life(pipe))
   if kept and kept <= size then
     upload.kept, upload.sum = kept, sum
@@ -203,7 +209,7 @@ function commands.PUT(pipe, rest)
 end
 
 function commands.FROM(pipe, rest)
-  local upload = uploads[pipe.id]
+  local upload = work_of(pipe).upload
   local offset = math.tointeger(tonumber(rest))
   if not upload or upload.receiver or not (offset == 0 or offset == upload.kept) then
     return pipe:send(failed("syntax", "FROM what READY said, or 0"))
@@ -218,7 +224,7 @@ function commands.FROM(pipe, rest)
 end
 
 local function piece_came(pipe, piece)
-  local upload = uploads[pipe.id]
+  local upload = work_of(pipe).upload
   if not (upload and upload.receiver) then return end    -- the rest of one that failed
   upload.seen = p2pd.now()
   local ok, why = upload.receiver:take(piece)
@@ -228,10 +234,10 @@ local function piece_came(pipe, piece)
 end
 
 function commands.DONE(pipe, hash)
-  local upload = uploads[pipe.id]
+  local upload = work_of(pipe).upload
   if not (upload and upload.receiver) then return end
   local ok, why = upload.receiver:finish(hash)
-  uploads[pipe.id] = nil
+  work_of(pipe).upload = nil
   if not ok then return pipe:send(failed("checksum", why)) end
   p2pd.log.info(("file: %s stored, %d bytes"):format(upload.name, upload.size))
   pipe:send("STORED " .. upload.name)

@@ -188,6 +188,12 @@ local function watcher_of(pipe)
   end
 end
 
+local function add_watcher(pipe)
+  local watcher = { pipe = pipe, box = outbox.new(pipe, { missed = missed }), prefixes = pipe.data.watches }
+  watchers[#watchers + 1] = watcher
+  return watcher
+end
+
 --- Begins to tell a pipe of changes; the answer to WATCH. What it watches is in pipe.data, and so outlives a reload.
 function M.watch(pipe, prefix)
   if #prefix > store.limits.key then return failed("limit", "the prefix is too long") end
@@ -196,8 +202,7 @@ function M.watch(pipe, prefix)
     if #watchers >= M.limits.watchers then return failed("limit", "too many are watching") end
     pipe.data = pipe.data or {}
     pipe.data.watches = pipe.data.watches or {}
-    watcher = { pipe = pipe, box = outbox.new(pipe, { missed = missed }), prefixes = pipe.data.watches }
-    watchers[#watchers + 1] = watcher
+    watcher = add_watcher(pipe)
   end
   for _, known in ipairs(watcher.prefixes) do
     if known == prefix then return "OK" end
@@ -228,11 +233,19 @@ local function answer(msg, pipe)
 end
 
 function M.msg_cb(msg, client_tup, pipe)
-  local watches = pipe.data and pipe.data.watches
-  if watches and not watcher_of(pipe) then    -- the code was reloaded
-    M.watch(pipe, watches[1])
-  end
   pipe:send(answer(msg, pipe), client_tup)
+end
+
+-- Those who watched before the code was reloaded.
+local function meet()
+  for _, pipe in ipairs(p2pd.pipes()) do
+    if pipe.data and pipe.data.watches and not watcher_of(pipe) then add_watcher(pipe) end
+  end
+end
+
+--- The first pipe that this code hears of after a reload brings the others with it.
+function M.adopt(pipe)
+  if not watcher_of(pipe) then meet() end
 end
 
 function M.end_cb(pipe)
@@ -240,6 +253,7 @@ function M.end_cb(pipe)
 end
 
 function M.start()
+  meet()
   open_store()
 end
 

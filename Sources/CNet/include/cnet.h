@@ -1,5 +1,7 @@
 #pragma once
 
 #include "cnet_datagrams.h"
+#include "cnet_files.h"
 #include "cnet_netlink.h"
+#include "cnet_poller.h"
 #include "cnet_process.h"

@@ -18,6 +18,13 @@ void cnet_ignore_sigpipe(void);
 /// 128 + the first signal's number. The handlers are async-signal-safe. SIGHUP stays ignored where it was (nohup).
 int cnet_catch_signals(void);
 
+/// From now on SIGHUP ends nothing: it writes its byte and no more, however often it comes. Call after
+/// `cnet_catch_signals`. Returns 1 where it was ignored before (nohup), else 0.
+int cnet_hangup_is_message(void);
+
+/// Whether the process has a terminal (1 or 0). One that had and has none any more was hung up on.
+int cnet_has_terminal(void);
+
 /// Ends the process `seconds` from now as a second signal would, whatever its threads are doing. 0 takes it back.
 void cnet_end_within(unsigned seconds);
 

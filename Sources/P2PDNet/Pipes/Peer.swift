@@ -41,14 +41,26 @@ public final class Peer: @unchecked Sendable {
 
   private static func kernelForm(_ endpoint: Endpoint) -> (sockaddr_storage, socklen_t) {
     var storage = sockaddr_storage()
-    withUnsafeMutableBytes(of: &storage) { raw in
-      switch endpoint.ip.family {
-      case .v4: withUnsafeBytes(of: endpoint.sockaddrIn) { raw.copyMemory(from: $0) }
-      case .v6: withUnsafeBytes(of: endpoint.sockaddrIn6) { raw.copyMemory(from: $0) }
+    let length = withKernelForm(endpoint) { address, length in
+      withUnsafeMutableBytes(of: &storage) {
+        $0.copyMemory(from: UnsafeRawBufferPointer(start: address, count: Int(length)))
+      }
+      return length
+    }
+    return (storage, length)
+  }
+
+  /// An address as bind(2) and its like want it.
+  static func withKernelForm<T>(_ endpoint: Endpoint, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
+    func pass<Address>(_ address: Address) -> T {
+      withUnsafePointer(to: address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<Address>.size)) }
       }
     }
-    let size = endpoint.ip.family == .v4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
-    return (storage, socklen_t(size))
+    switch endpoint.ip.family {
+    case .v4: return pass(endpoint.sockaddrIn)
+    case .v6: return pass(endpoint.sockaddrIn6)
+    }
   }
 }
 

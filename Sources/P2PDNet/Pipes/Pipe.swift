@@ -75,7 +75,7 @@ public final class Pipe: @unchecked Sendable {
   /// A sink and nothing else: messages go straight through.
   var fastPath = false
   var isDecoding = false
-  var isReading = true
+  var isReading = false
   /// Set when the peer's side is over; the pipe ends when what came before has been handled.
   var inputEnd: EndReason?
   var duplicates: DuplicateFilter?
@@ -117,7 +117,11 @@ public final class Pipe: @unchecked Sendable {
     isRaw = framing == .raw
     decoder = FrameDecoder(framing, limit: min(conf.maxMessage, framing.ceiling))
     if conf.enableMsgIDs { duplicates = DuplicateFilter(size: conf.maxMsgIDs) }
-    transport.pipe = self
+    localEndpoint = transport.localEndpoint
+    family = localEndpoint?.ip.family
+    heldBy = transport.heldBy
+    negotiatedProtocol = (transport as? TLSTransport)?.negotiatedProtocol
+    transport.owner = self
   }
 
   private static let nextID = Atomic<UInt64>(0)
@@ -171,3 +175,5 @@ public final class Pipe: @unchecked Sendable {
     endedPromise.succeed(reason)
   }
 }
+
+extension Pipe: TransportOwner {}

@@ -2,23 +2,26 @@ import NIOCore
 
 extension OpenRequest {
   /// Connects to the first of several addresses that answers (RFC 8305), and opens that pipe.
-  func race(_ endpoints: [Endpoint], name: String?, _ promise: EventLoopPromise<Pipe>) {
-    PipeRace(self, name: name, promise).perform(.start(endpoints))
+  func race(_ network: any Network, _ endpoints: [Endpoint], name: String?, _ promise: EventLoopPromise<Pipe>) {
+    PipeRace(self, network, name: name, promise).perform(.start(endpoints))
   }
 }
 
 /// Drives ``HappyEyeballs`` over TCP connections. Confined to the loop of its request.
 private final class PipeRace: @unchecked Sendable {
   private let request: OpenRequest
+  private let network: any Network
   private let name: String?
   private let promise: EventLoopPromise<Pipe>
   private var decision = HappyEyeballs<Endpoint>()
-  private var pipes: [Int: Pipe] = [:]
+  private var openings: [Int: StreamOpening] = [:]
+  private var streams: [Int: (Transport, Endpoint)] = [:]
   private var alarm: Scheduled<Void>?
   private var deadline: Scheduled<Void>?
 
-  init(_ request: OpenRequest, name: String?, _ promise: EventLoopPromise<Pipe>) {
+  init(_ request: OpenRequest, _ network: any Network, name: String?, _ promise: EventLoopPromise<Pipe>) {
     self.request = request
+    self.network = network
     self.name = name
     self.promise = promise
     let timeout = request.conf.conTimeout
@@ -31,16 +34,16 @@ private final class PipeRace: @unchecked Sendable {
     for action in decision.handle(event, now: request.loop.now) {
       switch action {
       case .attempt(let index, let endpoint): attempt(index, endpoint)
-      case .cancel(let index): pipes.removeValue(forKey: index)?.end(abruptly: .local)
+      case .cancel(let index):
+        openings.removeValue(forKey: index)?.cancel()
+        streams.removeValue(forKey: index)?.0.close(linger: false)
       case .wake(let time):
         alarm?.cancel()
         alarm = request.loop.assumeIsolated().scheduleTask(deadline: time) { self.perform(.tick) }
       case .succeed(let index):
         finish()
-        guard let pipe = pipes.removeValue(forKey: index) else { continue }
-        pipe.sink = request.sink
-        pipe.opened()
-        promise.succeed(pipe)
+        guard let (stream, endpoint) = streams.removeValue(forKey: index) else { continue }
+        promise.succeed(request.pipe(stream, to: Peer(endpoint)))
       case .fail(let errors):
         finish()
         if errors.count == 1, let only = errors.first {
@@ -53,14 +56,15 @@ private final class PipeRace: @unchecked Sendable {
   }
 
   private func attempt(_ index: Int, _ endpoint: Endpoint) {
-    let made = request.loop.makePromise(of: Pipe.self)
-    made.futureResult.assumeIsolated().whenComplete { result in
+    openings[index] = StreamOpening(request, network, to: .ip(endpoint), name: name) { result in
+      self.openings[index] = nil
       switch result {
-      case .success: self.perform(.attemptSucceeded(index))
-      case .failure(let error): self.perform(.attemptFailed(index, NetError(error, "connect to \(endpoint)")))
+      case .success(let stream):
+        self.streams[index] = (stream, endpoint)
+        self.perform(.attemptSucceeded(index))
+      case .failure(let error): self.perform(.attemptFailed(index, error))
       }
     }
-    request.connect(to: endpoint, name: name, made: { self.pipes[index] = $0 }, made)
   }
 
   private func finish() {

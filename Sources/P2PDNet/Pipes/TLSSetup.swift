@@ -1,4 +1,3 @@
-import NIOCore
 import NIOSSL
 
 /// TLS for one pipe or for all connections of a server.
@@ -6,9 +5,6 @@ public struct TLSSetup: Sendable {
   public let context: NIOSSLContext
   /// Client: the name sent (SNI, RFC 6066 §3) and checked against the certificate. nil takes the destination's name.
   public var serverName: String?
-  /// In place of the usual check: is this peer's certificate chain (leaf first) the one wanted? Answers nil for yes,
-  /// or why not. Runs on the pipe's loop before the pipe opens; it may note on the pipe who the peer is.
-  public var verify: (@Sendable (_ chain: [NIOSSLCertificate], _ pipe: Pipe) -> NetError?)?
 
   public init(context: NIOSSLContext, serverName: String? = nil) {
     self.context = context

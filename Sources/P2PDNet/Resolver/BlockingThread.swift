@@ -1,11 +1,28 @@
 import CNet
 import Glibc
 
+/// Runs what blocks (files, above all) away from event loops.
+public enum Blocking {
+  /// Runs `body` on a thread of its own.
+  /// - Throws: what `body` throws, and `.limit` where the system gives no more threads.
+  public static func run<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+    try await withCheckedThrowingContinuation { continuation in
+      do {
+        try BlockingThread.run(name: "p2pd-files") { continuation.resume(with: Result(catching: body)) }
+      } catch {
+        continuation.resume(throwing: error)
+      }
+    }
+  }
+}
+
 /// A thread for a call that blocks and cannot be interrupted. It is detached: the process may end while it still waits.
 enum BlockingThread {
   /// Runs `body` on a thread of its own.
   /// - Throws: `.limit` where the system gives no more threads.
-  static func run(name: String, _ body: @escaping @Sendable () -> Void) throws(NetError) {
+  static func run(
+    name: String, stackSize: Int = stackSize, _ body: @escaping @Sendable () -> Void
+  ) throws(NetError) {
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
     defer { pthread_attr_destroy(&attributes) }
@@ -39,5 +56,5 @@ enum BlockingThread {
   }
 
   /// Bytes. getaddrinfo(3) loads name service modules that were written for ordinary threads.
-  private static let stackSize = 1 << 20
+  static let stackSize = 1 << 20
 }

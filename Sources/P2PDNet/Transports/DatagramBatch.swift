@@ -1,23 +1,12 @@
 import CNet
 import Glibc
-import NIOPosix
 
-/// Room for the datagrams of one system call: one batch a thread, since a thread reads one socket at a time. Never
-/// leaves its thread.
-final class DatagramBatch: @unchecked Sendable {
+/// Room for the datagrams of one system call. One serves all sockets of a loop, since it reads one at a time.
+final class DatagramBatch {
   private let raw: OpaquePointer
 
-  /// The calling thread's batch; nil when memory is out.
-  static var current: DatagramBatch? {
-    if let known = perThread.currentValue { return known }
-    let made = DatagramBatch()
-    perThread.currentValue = made
-    return made
-  }
-
-  private static let perThread = ThreadSpecificVariable<DatagramBatch>()
-
-  private init?() {
+  /// nil when memory is out.
+  init?() {
     guard let raw = cnet_datagrams_make() else { return nil }
     self.raw = raw
   }

@@ -31,6 +31,21 @@ final class SystemInterfaces: InterfaceSource, @unchecked Sendable {
   func stop() -> EventLoopFuture<Void> { monitor?.stop() ?? loop.makeSucceededVoidFuture() }
 }
 
+/// Those of a simulated host, which stay as they are.
+final class MemoryInterfaces: InterfaceSource {
+  private let loop: VirtualLoop
+
+  init(on loop: VirtualLoop) { self.loop = loop }
+
+  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
+    [NetworkInterface]
+  > {
+    loop.makeCompletedFuture { try self.loop.network.interfaces().interfaces }
+  }
+
+  func stop() -> EventLoopFuture<Void> { loop.makeSucceededVoidFuture() }
+}
+
 extension LocalAddress {
   /// The addresses a connection can start from now.
   static func all(of interfaces: [NetworkInterface]) -> [LocalAddress] {

@@ -1,5 +1,4 @@
 import NIOCore
-import NIOPosix
 import NIOSSL
 import P2PDNet
 
@@ -21,21 +20,34 @@ final class Dialler: @unchecked Sendable {
   private var race = HappyEyeballs<DialCandidate>(attemptDelay: headStart)
   private var wake: Scheduled<Void>?
   private var end: Scheduled<Void>?
-  private var channels: [Int: any Channel] = [:]
+  private let network: any Network
+  private var dials: [Int: Dial] = [:]
   private var failures: [Int: NetError] = [:]
   private var proofs: [Int: HandshakeGate.Proof] = [:]
   private var given = Set<Int>()
   private var stopped: NetError?
 
+  /// One attempt under way: a connection, then a handshake.
+  private struct Dial {
+    var connection: (any StreamAttempt)?
+    var gate: HandshakeGate?
+    func giveUp() {
+      connection?.cancel()
+      gate?.cut()
+    }
+  }
+
   /// `done` is called once, on the loop; its failure holds each attempt's failure and why the plan left routes out.
   init(
-    _ plan: DialPlan, key: NodeKey, context: NIOSSLContext, deadline: NIODeadline, loop: any EventLoop,
+    _ plan: DialPlan, key: NodeKey, context: NIOSSLContext, deadline: NIODeadline, network: any Network,
+    loop: any EventLoop,
     done: @escaping (Result<Winner, NetError>) -> Void
   ) {
     candidates = plan.candidates
     skipped = plan.skipped
     self.key = key
     self.context = context
+    self.network = network
     self.loop = loop
     self.deadline = deadline
     self.done = done
@@ -63,11 +75,11 @@ final class Dialler: @unchecked Sendable {
         wake = loop.assumeIsolated().scheduleTask(deadline: time) { self.handle(.tick) }
       case .cancel(let index):
         given.insert(index)
-        channels.removeValue(forKey: index)?.close(promise: nil)
-        proofs.removeValue(forKey: index)?.channel.close(promise: nil)
+        dials.removeValue(forKey: index)?.giveUp()
+        proofs.removeValue(forKey: index)?.stream.close(linger: true)
       case .succeed(let index):
         guard let proof = proofs.removeValue(forKey: index) else { continue }
-        channels[index] = nil
+        dials[index] = nil
         finish(.success(Winner(proof: proof, path: candidates[index].path)))
       case .fail: finish(.failure(failure()))
       }
@@ -89,24 +101,20 @@ final class Dialler: @unchecked Sendable {
       case .failure(let error): self.failed(index, error)
       }
     }
-    ClientBootstrap(group: loop)
-      .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-      .channelOption(.recvAllocator, value: nodeReceiveBuffers)
-      .connectTimeout(left)
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          // Kept from here on, so that an attempt that has no connection yet can be given up.
-          if self.given.contains(index) { throw ChannelError.alreadyClosed }
-          self.channels[index] = channel
-          try gate.install(in: channel, context: self.context, isServer: false, time: left)
+    // Kept from here on, so that an attempt that has no connection yet can be given up.
+    dials[index] = Dial(
+      connection: network.connectStream(to: .ip(candidate.endpoint), StreamOptions()) { result in
+        switch result {
+        case .success(let stream):
+          self.dials[index] = Dial(gate: gate)
+          gate.start(over: stream, context: self.context, isServer: false, time: left, on: self.loop)
+        case .failure(let error): self.failed(index, NetError(error.code, what, cause: error.cause))
         }
-      }
-      .connect(to: candidate.endpoint.socketAddress)
-      .assumeIsolated().whenFailure { self.failed(index, NetError($0, what)) }
+      })
   }
 
   private func failed(_ index: Int, _ error: NetError) {
-    channels.removeValue(forKey: index)?.close(promise: nil)
+    dials[index] = nil
     // What was given up closes with an error of its own.
     guard failures[index] == nil, !given.contains(index) else { return }
     failures[index] = error
@@ -120,11 +128,13 @@ final class Dialler: @unchecked Sendable {
       handle(.attemptSucceeded(index))
     case .notHosted:
       // The right node: no other way to it can have another answer.
-      channels.removeValue(forKey: index)?.close(promise: nil)
+      dials[index] = nil
+      proof.stream.close(linger: true)
       let error = NetError(.noProtocol, "\(candidates[index].endpoint)", cause: "the node does not host this protocol")
       failures[index] = error
       handle(.stop(error))
     case .notANode:
+      proof.stream.close(linger: true)
       failed(
         index, NetError(.notP2PD, "\(candidates[index].endpoint)", cause: "what answered agreed on no p2pd protocol"))
     }

@@ -1,19 +1,14 @@
-import Glibc
 import NIOCore
 import NIOSSL
-import NIOTLS
 import P2PDNet
 
-/// Stands behind the TLS handler until the peer has proven its key, then makes room for the pipe: whoever waits gets
-/// the channel, the key and the protocol's name at the very moment the handshake ends, before the first byte that
-/// follows it.
+/// Leads TLS on a connected stream until the peer has proven its key: whoever waits gets the encrypted stream, the key and
+/// the protocol's name at the very moment the handshake ends, before the first byte that follows it.
 ///
-/// Confined to its channel's event loop.
-final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unchecked Sendable {
-  typealias InboundIn = ByteBuffer
-
+/// Confined to its event loop.
+final class HandshakeGate: @unchecked Sendable {
   struct Proof {
-    let channel: any Channel
+    let stream: Transport
     let key: NodeKey
     let agreed: ALPN.Agreed
   }
@@ -23,8 +18,8 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
   private let expected: NodeKey?
   private var done: ((Result<Proof, NetError>) -> Void)?
   private var proven: NodeKey?
-  private var refusal: NetError?
   private var timer: Scheduled<Void>?
+  private var tls: TLSTransport?
 
   /// `done` is called exactly once, on the loop. `what` begins the error's text.
   init(_ what: String, expected: NodeKey?, done: @escaping (Result<Proof, NetError>) -> Void) {
@@ -33,34 +28,52 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
     self.done = done
   }
 
-  /// Puts TLS and the gate into a new channel.
-  func install(in channel: any Channel, context: NIOSSLContext, isServer: Bool, time: TimeAmount) throws {
-    let verify: NIOSSLCustomVerificationCallback = { chain, promise in
-      promise.succeed(self.accepts(chain) ? .certificateVerified : .failed)
+  /// Begins the handshake. The gate has the stream from now on, and closes it if the handshake fails.
+  func start(over stream: Transport, context: NIOSSLContext, isServer: Bool, time: TimeAmount, on loop: any EventLoop) {
+    timer = loop.assumeIsolated().scheduleTask(in: time) {
+      self.giveUp(NetError(.timeout, self.what, cause: "no TLS handshake within \(time.inSeconds) s"))
     }
-    let tls: NIOSSLHandler =
-      isServer
-      ? NIOSSLServerHandler(context: context, customVerificationCallback: verify)
-      : try NIOSSLClientHandler(context: context, serverHostname: nil, customVerificationCallback: verify)
-    SocketOptions.closeOnExec(channel)
-    timer = channel.eventLoop.assumeIsolated().scheduleTask(in: time) {
-      self.finish(.failure(NetError(.timeout, self.what, cause: "no TLS handshake within \(time.inSeconds) s")))
-      channel.close(promise: nil)
+    let verify: TLSTransport.Verify = { [self] in refusal($0) }
+    let ended: (Result<TLSTransport, any Error>) -> Void = { [self] in handshakeEnded($0) }
+    do throws(NetError) {
+      tls =
+        isServer
+        ? TLSTransport.server(over: stream, context: context, verify: verify, on: loop, ended)
+        : try TLSTransport.client(over: stream, context: context, serverName: nil, verify: verify, on: loop, ended)
+    } catch {
+      finish(.failure(error))
     }
-    try channel.pipeline.syncOperations.addHandlers([tls, self])
   }
 
-  private func accepts(_ chain: [NIOSSLCertificate]) -> Bool {
+  /// Cuts the connection; `done` hears of it unless it has heard of the end already.
+  func cut() { giveUp(Self.hungUp(what)) }
+
+  private func giveUp(_ error: NetError) {
+    tls?.close(linger: false)
+    finish(.failure(error))
+  }
+
+  /// Why the peer of this chain is not the one wanted.
+  private func refusal(_ chain: [NIOSSLCertificate]) -> NetError? {
     guard let key = NodeTLS.key(of: chain) else {
-      refusal = NetError(.notP2PD, what, cause: "what answered has no node's certificate")
-      return false
+      return NetError(.notP2PD, what, cause: "what answered has no node's certificate")
     }
     if let expected, key != expected {
-      refusal = NetError(.wrongKey, what, cause: "what answered there is node \(key), not \(expected)")
-      return false
+      return NetError(.wrongKey, what, cause: "what answered there is node \(key), not \(expected)")
     }
     proven = key
-    return true
+    return nil
+  }
+
+  private func handshakeEnded(_ result: Result<TLSTransport, any Error>) {
+    switch result {
+    case .success(let stream):
+      guard let proven else {
+        return giveUp(NetError(.notP2PD, what, cause: "what answered has no node's certificate"))
+      }
+      finish(.success(Proof(stream: stream, key: proven, agreed: ALPN.agreed(stream.negotiatedProtocol))))
+    case .failure(let error): finish(.failure(Self.reading(error, what)))
+    }
   }
 
   private func finish(_ result: Result<Proof, NetError>) {
@@ -68,32 +81,8 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
     self.done = nil
     timer?.cancel()
     timer = nil
+    tls = nil
     done(result)
-  }
-
-  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    guard case TLSUserEvent.handshakeCompleted(let negotiated) = event, let proven else {
-      return context.fireUserInboundEventTriggered(event)
-    }
-    finish(.success(Proof(channel: context.channel, key: proven, agreed: ALPN.agreed(negotiated))))
-    context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    guard done != nil else { return context.fireErrorCaught(error) }
-    finish(.failure(refusal ?? Self.reading(error, what)))
-    context.close(promise: nil)
-  }
-
-  func channelInactive(context: ChannelHandlerContext) {
-    finish(.failure(refusal ?? Self.hungUp(what)))
-    context.fireChannelInactive()
-  }
-
-  func handlerRemoved(context: ChannelHandlerContext) {
-    // Never connected, or shut from this side. Later, since whoever dialled hears first why the connection failed.
-    guard done != nil else { return }
-    context.eventLoop.assumeIsolated().execute { self.finish(.failure(self.refusal ?? Self.hungUp(self.what))) }
   }
 
   private static func hungUp(_ what: String) -> NetError {
@@ -103,7 +92,10 @@ final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandler, @unch
   /// What a failed handshake says about the other side. TLS errors mean that no node is there, since all nodes speak
   /// the same TLS.
   private static func reading(_ error: any Error, _ what: String) -> NetError {
-    if let error = error as? IOError { return NetError(errno: error.errnoCode, what) }
+    if let error = error as? NetError {
+      // The network's word on the connection below, or the refusal above.
+      return error.what == what ? error : NetError(error.code, what, cause: error.cause)
+    }
     switch error as? NIOSSLError {
     case .handshakeFailed(.sslError(let stack))? where stack == [.eofDuringHandshake]: return hungUp(what)
     case .uncleanShutdown?: return hungUp(what)

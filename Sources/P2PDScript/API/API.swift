@@ -13,6 +13,7 @@ public enum API {
     ("Interfaces and routes", interfacesText, interfaceEntries),
     ("Time and tasks", tasksText, taskEntries),
     ("State, log, JSON", plainText, plainEntries),
+    ("Hot reload", reloadText, reloadEntries),
     ("Constants", constantsText, constants),
   ]
 
@@ -32,11 +33,33 @@ public enum API {
       "error_cb", .function("fun(err: any, pipe?: p2pd.pipe)"), "nil",
       "A callback or task of the script failed. It was logged already; the pipe stays open unless this closes it."),
     opt(
+      "session", .function("fun(pipe: p2pd.pipe, data: table)"), "nil",
+      "In place of `msg_cb`: a task for each pipe, in straight lines: `for msg in pipe:messages() do ... end`. `data` is `pipe.data`, an empty table at first. The pipe is closed when it returns. At a reload a session that waits in `recv` on its pipe is unwound (`<close>` variables are closed) and begins anew on the new code with the same `data`; no message is lost."
+    ),
+    opt(
       "start", .function("fun()"), "nil",
-      "The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops)."),
-    opt("stop", .function("fun()"), "nil", "The protocol ends."),
-    opt("protocol", .string, "the file's name without `.lua`", "The name peers choose the protocol by."),
+      "The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops). At a reload it is called after the swap, when the old generation's `stop` has ended."
+    ),
+    opt(
+      "stop", .function("fun()"), "nil",
+      "The protocol ends, or another generation serves from now on. At a reload it runs first, then the new generation's `start`; it has 2 seconds. After a rollback `start` is called again."
+    ),
+    opt(
+      "check", .function("fun(): boolean?, string?"), "nil",
+      "Called before the generation serves, without waiting and without `p2pd.state`; `false`, `nil, message` or an error refuses it."
+    ),
     opt("version", .integer, "1", "The version of what the script keeps in `p2pd.state`."),
+    opt(
+      "migrate", .function("fun(state: table, old_version: integer): table"), "nil",
+      "Called when `version` differs from that of the generation in service: gets a copy of its state, returns the new state. It cannot wait. The old state stays as it is, for handlers in flight and for a rollback."
+    ),
+    opt(
+      "adopt", .function("fun(pipe: p2pd.pipe, old_version: integer)"), "nil",
+      "Called before this code hears anything of a pipe that another generation served."),
+    opt(
+      "drain", .boolean, "false",
+      "true: pipes that are open when this generation comes finish on the one they have; new ones get this one."),
+    opt("protocol", .string, "the file's name without `.lua`", "The name peers choose the protocol by."),
   ]
 
   static let messageCallback = "fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)"

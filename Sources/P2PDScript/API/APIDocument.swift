@@ -3,7 +3,10 @@
 public enum APIDocument {
   /// Path from the project's root, and content.
   public static var files: [(path: String, text: String)] {
-    [("scripts/types/REFERENCE.md", reference), ("scripts/types/p2pd.lua", luaLSTypes), (".luacheckrc", luacheckrc)]
+    [
+      ("scripts/types/REFERENCE.md", reference), ("scripts/types/p2pd.lua", luaLSTypes),
+      ("scripts/types/p2pd.test.lua", testLuaLSTypes), (".luacheckrc", luacheckrc),
+    ]
   }
 
   /// The reference, in Markdown.
@@ -18,7 +21,7 @@ public enum APIDocument {
       """
     out += "## A handler file\n\nReturns a table of callbacks; `p2pd-lua run FILE` hosts it.\n\n"
     for callback in API.callbacks { out += "- `\(callback.name)`\(defaultText(callback)): \(callback.text)\n" }
-    for section in API.sections {
+    for section in API.sections + API.testSections {
       out += "\n## \(section.title)\n\n\(section.text)\n"
       for entry in section.entries { out += "\n" + describe(entry) }
     }

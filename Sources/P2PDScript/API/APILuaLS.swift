@@ -54,7 +54,7 @@ extension APIDocument {
     return out
   }
 
-  private static func function(_ entry: APIEntry, path: String) -> String {
+  static func function(_ entry: APIEntry, path: String) -> String {
     var out = comment(entry.text)
     if entry.waits { out += "---@async\n" }
     for argument in entry.arguments {

@@ -19,7 +19,7 @@ extension API {
     method(
       "p2pd.node", "connect",
       [
-        arg("address", .string, "an address token"),
+        arg("address", .either([.string, .object("p2pd.node")]), "an address token, or a node of this script"),
         opt("options", .options("p2pd.connect_options"), "{}", "protocol, callbacks, deadline"),
       ],
       returns: [opt("pipe", pipe, "nil", "an encrypted pipe to the node with that key"), err],

@@ -14,7 +14,7 @@ extension API {
   static let errorObject: [APIEntry] = [
     field(
       "p2pd.error", "code", .string,
-      "For programs: `timeout`, `closed`, `reset`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`."
+      "For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`."
     ),
     field("p2pd.error", "message", .string, "For people: what was tried and what it met. `tostring(err)` is the same."),
     field(
@@ -98,7 +98,8 @@ extension API {
     APIEntry(
       owner: "p2pd", name: "state", kind: .field, arguments: [], variadic: false,
       returns: [arg("state", .table("table"), "")], errors: [], waits: false,
-      text: "A table of the protocol's own, for plain data. Not available at the top level of a handler file.",
+      text:
+        "A table of the protocol's own, for plain data: no functions, coroutines or metatables; cycles and pipes are allowed. It lives through reloads, with another `version` as `migrate` says. Not available at the top level of a handler file.",
       example: nil, since: firstVersion),
     fn("p2pd.log.debug", variadic: true, "Logs its arguments, as `print` would write them."),
     fn("p2pd.log.info", variadic: true, "The same, level info."),

@@ -93,6 +93,7 @@ public struct APIEntry: Sendable {
 
   /// `p2pd.sleep`, `pipe:send`, `client_tup.ip`: the name as a script writes it.
   public var fullName: String {
+    if owner.isEmpty { return name }
     guard let known = API.classes.first(where: { $0.name == owner }) else { return "\(owner).\(name)" }
     return "\(known.variable)\(kind == .method ? ":" : ".")\(name)"
   }

@@ -13,11 +13,11 @@ struct ScriptClasses {
         name: "p2pd.pipe", type: PipeFace.self, methods: PipeMethods.methods + PipeReceive.methods,
         getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) },
         toString: Self.string(PipeFace.self) { $0.description },
-        close: bound(PipeMethods.closeVariable), hasData: true))
+        close: bound(PipeMethods.closeVariable), hasData: true, plain: true))
     tuple = try vm.defineClass(
       LuaClass(
         name: "p2pd.client_tup", type: TupleObject.self, getter: bound(Self.tupleField), length: { _ in .one(.int(2)) },
-        toString: Self.string(TupleObject.self) { $0.description }, equals: bound(Self.tuplesEqual)))
+        toString: Self.string(TupleObject.self) { $0.description }, equals: bound(Self.tuplesEqual), plain: true))
     _ = try vm.defineClass(
       LuaClass(
         name: "p2pd.error", type: ErrorObject.self, getter: Self.fields(ErrorObject.self) { $0.field($1) },
@@ -43,7 +43,8 @@ struct ScriptClasses {
     _ = try vm.defineClass(LuaClass(name: "p2pd.handle", type: TaskHandle.self))
     _ = try vm.defineClass(LuaClass(name: "p2pd.gate", type: GateObject.self))
     _ = try vm.defineClass(
-      LuaClass(name: "p2pd.word", type: WordObject.self, toString: Self.string(WordObject.self) { $0.text }))
+      LuaClass(
+        name: "p2pd.word", type: WordObject.self, toString: Self.string(WordObject.self) { $0.text }, plain: true))
   }
 
   /// What errors call an object.

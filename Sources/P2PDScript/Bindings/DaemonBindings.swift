@@ -8,13 +8,16 @@ final class DaemonObject: CallbackHolder {
   let generation: Generation
   let handlers: HandlerSet
   let conf: PipeConf
+  /// The options its servers have, in one text.
+  let options: String
   private(set) var servers: [PipeFace] = []
   private var isClosed = false
 
-  init(_ generation: Generation, _ handlers: HandlerSet, _ conf: PipeConf) {
+  init(_ generation: Generation, _ handlers: HandlerSet, _ conf: PipeConf, _ options: String) {
     self.generation = generation
     self.handlers = handlers
     self.conf = conf
+    self.options = options
     host = generation.host
   }
 
@@ -29,7 +32,7 @@ final class DaemonObject: CallbackHolder {
   ) {
     guard var request = rest.first else {
       servers += opened
-      for face in opened { face.onEnd = { [weak self] ended in self?.servers.removeAll { $0 === ended } } }
+      for face in opened { face.onEnd = { [weak self] ended in self?.lost(ended) } }
       return then(.success(opened))
     }
     if let bind = request.bind, bind.port == 0, let port { request.bind = Endpoint(ip: bind.ip, port: port) }
@@ -47,6 +50,9 @@ final class DaemonObject: CallbackHolder {
       }
     }
   }
+
+  /// A server has ended, or another generation has taken it over.
+  func lost(_ server: PipeFace) { servers.removeAll { $0 === server } }
 
   func close() {
     isClosed = true
@@ -118,10 +124,10 @@ enum DaemonMethods {
 
   private static func addListener(_ call: borrowing LuaCall) throws -> LuaReturn {
     let daemon = try daemon(call, "add_listener")
-    try daemon.host.refuseAtTopLevel("add_listener")
     let proto = try call.proto(1, 1, "add_listener")
     var request = PipeRequest(proto: proto)
     request.conf = daemon.conf
+    request.options = daemon.options
     if let route = call.object(2, as: RouteObject.self) {
       request.route = route
       request.family = route.route.family
@@ -142,7 +148,6 @@ enum DaemonMethods {
     _ call: borrowing LuaCall, _ function: String, addresses: (borrowing LuaCall) throws -> [(IPAddress, String?)]
   ) throws -> LuaReturn {
     let daemon = try daemon(call, function)
-    try daemon.host.refuseAtTopLevel(function)
     let proto = try call.proto(1, 1, function)
     let port = try call.port(2, 2, function)
     let found = try addresses(call)
@@ -150,6 +155,7 @@ enum DaemonMethods {
     let requests = found.map { ip, interface in
       var request = PipeRequest(proto: proto)
       request.conf = daemon.conf
+      request.options = daemon.options
       request.conf.interface = interface ?? daemon.conf.interface
       request.bind = Endpoint(ip: ip, port: port)
       return request
@@ -161,8 +167,13 @@ enum DaemonMethods {
     _ daemon: DaemonObject, _ proto: PipeProto, _ requests: [PipeRequest], _ call: borrowing LuaCall,
     result value: @escaping ([LuaRef]) throws -> LuaValue
   ) -> LuaReturn {
-    guard call.canWait else { return .wait }
     let host = daemon.host
+    if host.isAtTopLevel(call) {
+      // Recorded: they open, or are taken over, when the file is known to be good.
+      daemon.generation.listenRequests.append(ListenRequest(daemon: daemon, proto: proto, places: requests))
+      return .one(.bool(true))
+    }
+    guard call.canWait else { return .wait }
     let waiter = host.wait(call.wait)
     daemon.listen(proto, requests) { result in
       switch result {
@@ -201,7 +212,8 @@ extension ScriptHost {
     let options = try call.options(1, 1, "daemon", API.daemonOptions)
     do {
       let conf = try PipeConfReader.conf(options, isServer: true)
-      return .object(DaemonObject(generation, HandlerSet(self, options), conf))
+      let fingerprint = options.fingerprint
+      return .object(DaemonObject(generation, HandlerSet(generation, options), conf, fingerprint))
     } catch let error as NetError {
       return failure(error)
     }

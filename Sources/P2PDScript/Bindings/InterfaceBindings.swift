@@ -151,7 +151,7 @@ extension ScriptHost {
   }
 
   func resolve(_ call: borrowing LuaCall) throws -> LuaReturn {
-    try refuseAtTopLevel("resolve")
+    try refuseAtTopLevel("resolve", call)
     let name = try call.string(0, 1, "resolve")
     let options = try call.options(1, 2, "resolve", API.resolveOptions)
     let timeout = try options.seconds("timeout") ?? .seconds(5)

@@ -20,7 +20,9 @@ extension ScriptHost {
         ("error", bound { [unowned self] in try makeError($0) }),
         ("log", bound { [unowned self] in try log($0) }),
         ("word", bound { .object(WordObject(try $0.string(0, 1, "word"))) }),
-        ("check_state", bound { [unowned self] in try checkState($0) }),
+        ("reload", bound { [unowned self] in try reload($0) }),
+        ("watch", bound { [unowned self] in try watch($0) }),
+        ("pipes", bound { [unowned self] in try pipes($0) }),
         ("type_name", bound { .string($0.kindName(0)) }),
         ("callbacks", bound { [unowned self] in try callbacks($0) }),
         ("remove_callback", bound { [unowned self] in try removeCallback($0) }),
@@ -28,6 +30,7 @@ extension ScriptHost {
     try vm.defineModule("p2pd", functions: [], hidden: functions, prelude: Prelude.text)
     vm.onPrint = { [unowned self] tag, line in printed(String(decoding: line, as: UTF8.self), tag: tag) }
     vm.onExit = { [unowned self] code in exited(code) }
+    vm.readModule = { [unowned self] tag, path in try readModule(path, for: tag) }
   }
 
   /// `p2pd.error(code, message)`
@@ -48,13 +51,9 @@ extension ScriptHost {
     return .none
   }
 
-  /// `p2pd.state` outlives the loading of a script, so the top level must not touch it.
-  private func checkState(_ call: borrowing LuaCall) throws -> LuaReturn {
-    _ = try owner(call)
-    guard loading == nil else {
-      throw Misuse(
-        "p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'")
-    }
-    return .none
+  /// What `require`, `loadfile` and `dofile` read: a file of the script's, so a change in it is a change of the script.
+  private func readModule(_ path: String, for tag: String) throws -> [UInt8]? {
+    guard let generation = Int64(tag).flatMap({ generations[$0] }) else { return try ScriptFiles.readIfThere(path) }
+    return try generation.sources.read(path)
   }
 }

@@ -11,42 +11,56 @@ final class NodeFace: CallbackHolder {
   /// Whether closing it is the script's business.
   let isOwn: Bool
   private(set) var isClosed = false
-  /// The protocols it hosts for this script, the default one under "".
-  private(set) var protocols: [String: HostedProtocol] = [:]
-  private var pipes: [UInt64: PipeFace] = [:]
+  let book: NodeBook
 
-  init(_ node: Node, generation: Generation, isOwn: Bool) {
+  init(_ node: Node, generation: Generation, isOwn: Bool, book: NodeBook = NodeBook()) {
     self.node = node
     self.generation = generation
     self.isOwn = isOwn
+    self.book = book
     host = generation.host
     if isOwn { generation.add(self) }
   }
 
-  var openPipes: [PipeFace] { pipes.values.sorted { $0.pipe.id < $1.pipe.id } }
+  var openPipes: [PipeFace] { book.pipes.values.sorted { $0.pipe.id < $1.pipe.id } }
 
-  func took(_ face: PipeFace) {
-    pipes[face.pipe.id] = face
-    face.onEnd = { [weak self] in self?.pipes[$0.pipe.id] = nil }
+  /// Hosts a protocol with these callbacks. What an earlier generation hosted under the name is taken over, with its
+  /// open pipes.
+  func host(_ name: String, _ handlers: HandlerSet) throws {
+    if let hosting = book.hostings[name], hosting.slot.current.generation !== generation {
+      return hosting.slot.swap(to: handlers, draining: generation.drains)
+    }
+    try host(name, HandlerSlot(handlers))
   }
 
-  /// Hosts a protocol with these callbacks.
-  func host(_ name: String, _ handlers: HandlerSet) throws {
-    let hosted = HostedProtocol(handlers: handlers, generation: generation, node: self)
-    try node.host(protocol: name, sink: hosted)
-    protocols[name] = hosted
+  /// Hosts a protocol whose callbacks the slot tells.
+  func host(_ name: String, _ slot: HandlerSlot) throws {
+    let hosting = ProtocolHosting(slot: slot, book: book)
+    try node.host(protocol: name, sink: hosting)
+    book.hostings[name] = hosting
+  }
+
+  /// Takes a protocol away; its open pipes are ended, with words for the other side.
+  func unhost(_ name: String, because reason: String) {
+    guard let hosting = book.hostings.removeValue(forKey: name) else { return }
+    try? node.unhost(protocol: name)
+    for face in hosting.slot.pipes.values { face.pipe.close(.closed, saying: reason) }
   }
 
   /// The callbacks of the default protocol, hosted when the first is added.
   func defaultHandlers() throws -> HandlerSet {
-    if let hosted = protocols[""] { return hosted.handlers }
-    let handlers = HandlerSet(host)
+    if let current = book.hostings[""]?.slot.current {
+      if current.generation === generation { return current }
+      // Callbacks of code that has been replaced serve nobody.
+      if current.generation.phase == .live, generation.phase != .live { return HandlerSet(generation) }
+    }
+    let handlers = HandlerSet(generation)
     try host("", handlers)
     return handlers
   }
 
-  var callbackSets: [HandlerSet] { protocols[""].map { [$0.handlers] } ?? [] }
-  func callbacksChanged() { for face in pipes.values { face.updateMode() } }
+  var callbackSets: [HandlerSet] { book.hostings[""].map { [$0.slot.current] } ?? [] }
+  func callbacksChanged() { for face in book.pipes.values { face.updateMode() } }
 
   @discardableResult
   func close(flush: TimeAmount) -> EventLoopFuture<Void> {
@@ -56,23 +70,35 @@ final class NodeFace: CallbackHolder {
   }
 }
 
-/// One protocol of one node, as a script hosts it.
-final class HostedProtocol: NodeProtocol {
-  let handlers: HandlerSet
-  private let generation: Generation
-  private weak var node: NodeFace?
+/// What one protocol has to do with one node. It stays when the generation goes.
+final class NodeBook {
+  /// The open pipes a script has a hand in.
+  private(set) var pipes: [UInt64: PipeFace] = [:]
+  /// What is hosted, the default protocol under "".
+  var hostings: [String: ProtocolHosting] = [:]
 
-  init(handlers: HandlerSet, generation: Generation, node: NodeFace) {
-    self.handlers = handlers
-    self.generation = generation
-    self.node = node
+  func took(_ face: PipeFace) {
+    pipes[face.pipe.id] = face
+    face.onEnd = { [weak self] in self?.pipes[$0.pipe.id] = nil }
+  }
+}
+
+/// One protocol of one node, as a script hosts it.
+final class ProtocolHosting: NodeProtocol {
+  let slot: HandlerSlot
+  private let book: NodeBook
+
+  init(slot: HandlerSlot, book: NodeBook) {
+    self.slot = slot
+    self.book = book
   }
 
   func nodePipe(_ pipe: Pipe) -> (any PipeSink)? {
-    guard generation.phase == .live, !generation.isEnding, let node else { return nil }
-    let face = PipeFace(pipe, generation: generation, shared: handlers)
-    node.took(face)
-    return face
+    let generation = slot.current.generation
+    guard generation.phase == .live || generation.phase == .leaving, generation.takesPipes else { return nil }
+    let face = PipeFace(pipe, slot: slot)
+    book.took(face)
+    return face.host.wrapSink?(face) ?? face
   }
 }
 
@@ -80,17 +106,15 @@ extension ScriptHost {
   /// `p2pd.node([options])`
   func startNode(_ call: borrowing LuaCall) throws -> LuaReturn {
     let generation = try owner(call)
-    try refuseAtTopLevel("node")
+    try refuseAtTopLevel("node", call)
     if call.isNone(1), let hosting = generation.hostingNode { return .object(hosting) }
     let options = try call.options(1, 1, "node", API.nodeOptions)
     let configuration = try configuration(options)
     guard call.canWait else { return .wait }
-    let handlers = HandlerSet(self, options)
+    let handlers = HandlerSet(generation, options)
     let waiter = wait(call.wait)
     let (loop, logger) = (self.loop, generation.logger)
-    let started = loop.makePromise(of: Node.self)
-    started.completeWithTask { try await Node.start(configuration, on: loop, logger: logger) }
-    started.futureResult.assumeIsolated().whenComplete { result in
+    loop.run { try await Node.start(configuration, on: loop, logger: logger) }.assumeIsolated().whenComplete { result in
       switch result {
       case .failure(let error): self.finish(waiter, failing: NetError(error, "start a node"))
       case .success(let node) where self.isClosed: node.closed(flush: .zero)

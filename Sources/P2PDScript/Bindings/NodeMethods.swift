@@ -35,8 +35,8 @@ enum NodeMethods {
   private static func connect(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try node(call, "connect")
     let host = face.host
-    try host.refuseAtTopLevel("connect")
-    let text = try call.string(1, 1, "connect")
+    try host.refuseAtTopLevel("connect", call)
+    let text = try call.object(1, as: NodeFace.self)?.node.address.description ?? call.string(1, 1, "connect")
     let options = try call.options(2, 2, "connect", API.connectOptions)
     let strategies = try strategies(options)
     guard call.canWait else { return .wait }
@@ -50,7 +50,8 @@ enum NodeMethods {
     guard !strategies.isEmpty else {
       return host.failure(.unsupported, "connect", cause: "none of the strategies asked for exists in this version")
     }
-    let sink = OpeningSink(handlers: HandlerSet(host, options), generation: face.generation, route: nil)
+    let handlers = HandlerSet(face.generation, options)
+    let sink = OpeningSink(slot: HandlerSlot(handlers), generation: face.generation, route: nil)
     let waiter = host.wait(call.wait)
     let attempt = face.node.connecting(
       address, protocol: options.string("protocol") ?? "", sink: sink,
@@ -72,7 +73,7 @@ enum NodeMethods {
       _ = pipe.close(flush: .zero)
       return node.host.finish(waiter, failing: NetError(.closed, "connect", cause: "the pipe ended at once"))
     }
-    node.took(face)
+    node.book.took(face)
     waiter.finish(.ref(ref))
   }
 
@@ -94,7 +95,7 @@ enum NodeMethods {
     let name = try call.string(1, 1, "host")
     let options = try call.options(2, 2, "host", API.nodeCallbacks)
     do {
-      try face.host(name, HandlerSet(face.host, options))
+      try face.host(name, HandlerSet(face.generation, options))
     } catch {
       throw Misuse("bad argument #1 to 'host' (\(NetError(error, "host").cause))")
     }

@@ -57,6 +57,12 @@ final class OptionReader {
     }
   }
 
+  /// The plain options in one text, the same for the same options.
+  var fingerprint: String {
+    let plain = values.compactMap { name, value in value.ref == nil ? "\(name)=\(value.plainText)" : nil }
+    return plain.sorted().joined(separator: "\n")
+  }
+
   func has(_ name: String) -> Bool { values[name] != nil }
   subscript(_ name: String) -> LuaValue? { values[name] }
 
@@ -122,6 +128,17 @@ final class OptionReader {
 }
 
 extension LuaValue {
+  /// The whole value, for comparing.
+  fileprivate var plainText: String {
+    switch self {
+    case .string(let bytes): "\"\(String(decoding: bytes, as: UTF8.self))\""
+    case .table(let pairs): "{" + pairs.map { "\($0.plainText)=\($1.plainText)" }.sorted().joined(separator: ",") + "}"
+    case .object(let object as RouteObject): object.bound?.description ?? object.route.description
+    case .object(let object as InterfaceObject): object.interface.name
+    default: short
+    }
+  }
+
   /// The type's name as Lua's errors give it.
   var kindName: String {
     switch self {

@@ -4,44 +4,57 @@ import P2PDNet
 
 /// Where a pipe meets the script: gets the pipe's messages and events, and is the object behind the script's `pipe`.
 ///
-/// On the road of a message: one check whether the script is free, one entry into the VM. The Lua objects of the pipe
-/// and of its last sender were made before. Handlers of one pipe run one after another; while one waits the pipe keeps
-/// what comes.
+/// On the road of a message: one check whether the script is free, one whether its code is still the one in service, one
+/// entry into the VM. The Lua objects of the pipe and of its last sender were made before. Handlers of one pipe run one
+/// after another; while one waits the pipe keeps what comes.
 final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   /// Strong: a pipe may outlive whoever made the host, and an unowned reference costs more than the rest of a message.
   /// The host forgets the face when the pipe ends.
   let host: ScriptHost
   let pipe: Pipe
-  /// The generation whose handlers serve the pipe.
-  private(set) var generation: Generation
-  /// Callbacks the pipe has in common with others: those of its server or protocol.
-  let shared: HandlerSet
-  /// The pipe was opened by the script, so that `shared` is its own, and its clients' if it is a server.
-  private let ownsShared: Bool
+  /// Says whose callbacks serve the pipe: those of its server, its protocol, or its own.
+  let slot: HandlerSlot
+  /// The callbacks that served it last; it takes the slot's before it hears anything more.
+  var handlers: HandlerSet
+  /// Their generation.
+  var generation: Generation
+  /// The pipe was opened by the script, so that `handlers` is its own, and its clients' if it is a server.
+  let ownsHandlers: Bool
   /// Callbacks of this pipe alone.
-  private(set) var own: HandlerSet?
+  var own: HandlerSet?
   /// The Lua object, held while the pipe lives.
   private(set) var pipeRef: LuaRef?
   /// On a server without callbacks: clients for `accept`.
   var accepting: AcceptQueue?
   /// Set by `pipe_open`'s `route`, shown as `pipe.route`.
   var route: RouteObject?
+  /// `M.session` for this pipe, while it runs.
+  var session: SessionRun?
 
-  private var tag: UInt64 = 0
+  private(set) var tag: UInt64 = 0
   /// Callbacks of the current message that have not ended.
-  private var running = 0
+  var running = 0
+  /// The generation one of whose message callbacks waits.
+  var waiting: Generation?
+  var isAdopting = false
+  /// It opened before its generation was live.
+  private var waitsForScript = false
+  /// Queues asked for by the script, and by which of its generations.
+  var subscriptions: [(subscription: Subscription, generation: Generation)] = []
   private(set) var lastPeer: Peer?
   private var lastTuple: LuaRef?
   private var isReadyAsked = false
   private(set) var endReason: EndReason?
+  private var endCallbacks = 0
   /// Called when the pipe has ended, before the script hears of it: a node or daemon drops it from its list.
   var onEnd: ((PipeFace) -> Void)?
 
-  init(_ pipe: Pipe, generation: Generation, shared: HandlerSet, ownsShared: Bool = false) {
+  init(_ pipe: Pipe, slot: HandlerSlot, ownsHandlers: Bool = false) {
     self.pipe = pipe
-    self.generation = generation
-    self.shared = shared
-    self.ownsShared = ownsShared
+    self.slot = slot
+    self.ownsHandlers = ownsHandlers
+    handlers = slot.current
+    generation = slot.current.generation
     host = generation.host
     super.init()
     pipe.face = self
@@ -56,10 +69,13 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     return ref
   }
 
+  override var origin: Generation? { generation }
+
   // MARK: Messages
 
   func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
     guard running == 0, !host.isClosed, let pipeRef, !host.vm.isRunning else { return busy() }
+    if handlers !== slot.serving, !settle() { return false }
     let tuple: LuaRef
     if peer === lastPeer, let lastTuple {
       tuple = lastTuple
@@ -69,16 +85,16 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
       lastPeer = peer
       lastTuple = made
     }
-    generation.messages &+= 1
-    if own == nil, shared.message.count == 1 {
-      run(shared.message[0], bytes, tuple, pipeRef)
+    generation.counters.messages &+= 1
+    if own == nil, let only = handlers.only {
+      run(only, bytes, tuple, pipeRef)
     } else {
       // Each callback is a task of its own; the next message waits for all of them.
-      for callback in shared.message { run(callback, bytes, tuple, pipeRef) }
+      for callback in handlers.message { run(callback, bytes, tuple, pipeRef) }
       for callback in own?.message ?? [] { run(callback, bytes, tuple, pipeRef) }
     }
     // While one of them waits the pipe keeps what comes, and the peer's end waits too.
-    if running > 0 { pipe.hold() }
+    if running > 0 { callbacksWait() }
     host.afterRun()
     return true
   }
@@ -89,9 +105,15 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     if host.vm.startQuietly(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag) == .done { running -= 1 }
   }
 
+  func callbacksWait() {
+    pipe.hold()
+    waiting = generation
+    generation.inFlight += 1
+  }
+
   /// The script has no memory for an object: the message is lost, and said to be.
   private func dropped() -> Bool {
-    generation.report(.noMemory, pipe: self, in: "msg_cb")
+    generation.report(.noMemory, pipe: self, in: "msg_cb", isMessage: true)
     return true
   }
 
@@ -113,11 +135,18 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
     if case .failure(let failure) = result {
       running -= 1
-      generation.report(failure, pipe: self, in: "msg_cb")
+      (waiting ?? generation).report(
+        failure, pipe: self, in: isAdopting ? "adopt" : "msg_cb", isMessage: !isAdopting)
     } else if late {
       running -= 1
     }
     guard running == 0 else { return }
+    isAdopting = false
+    if let over = waiting {
+      waiting = nil
+      over.inFlight -= 1
+      over.checkOver()
+    }
     if endReason != nil {
       retireIfDone()
     } else if late {
@@ -127,23 +156,30 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   // MARK: Callbacks
 
-  var hasMessageCallbacks: Bool { !shared.message.isEmpty || own?.message.isEmpty == false }
+  var hasMessageCallbacks: Bool { !handlers.message.isEmpty || own?.message.isEmpty == false }
 
   /// Without callbacks the messages are the inbox's, for `recv`.
   func updateMode() { pipe.sinkTakesMessages = hasMessageCallbacks }
 
-  func add(_ callback: LuaRef, _ kind: HandlerSet.Kind) {
-    if ownsShared {
-      shared.add(callback, kind)
+  /// - Parameter caller: the generation that adds it; nil where that is not known.
+  func add(_ callback: LuaRef, _ kind: HandlerSet.Kind, by caller: Generation?) {
+    if let caller, caller !== generation { claim(by: caller) }
+    if let caller, caller !== generation, caller.id < generation.id {
+      // The pipe speaks to newer code already.
+      return host.vm.release(callback)
+    }
+    if ownsHandlers {
+      handlers.add(callback, kind)
     } else {
-      let set = own ?? HandlerSet(host)
-      own = set
-      set.add(callback, kind)
+      // Newer code may add its own before the pipe has moved to it.
+      let owner = caller ?? generation
+      if own?.generation !== owner { own = HandlerSet(owner) }
+      own?.add(callback, kind)
     }
     callbacksChanged()
   }
 
-  var callbackSets: [HandlerSet] { (own.map { [$0] } ?? []) + (ownsShared ? [shared] : []) }
+  var callbackSets: [HandlerSet] { (own.map { [$0] } ?? []) + (ownsHandlers ? [handlers] : []) }
 
   func callbacksChanged() {
     if own?.isEmpty == true { own = nil }
@@ -158,13 +194,30 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     // From here on `pipeEnded` is certain to follow, and gives all this back.
     guard tag == 0, !host.isClosed else { return }
     tag = host.register(self)
-    generation.add(self)
+    // A TCP server has no messages to move with.
+    if !(pipe.isServer && pipe.proto == .tcp) { slot.add(self) }
+    if generation.hosted?.slot !== slot { generation.add(self) }
+    guard generation.phase == .loading else { return announce() }
+    // A server of the top level, bound before its script is live: what comes waits.
+    waitsForScript = true
+    running += 1
+    generation.whenLive {
+      guard self.waitsForScript else { return }
+      self.waitsForScript = false
+      self.running -= 1
+      self.announce()
+      self.pipe.ready()
+    }
+  }
+
+  private func announce() {
     host.whenIdle {
       guard self.endReason == nil, let ref = try? self.reference() else { return }
       self.updateMode()
       // A TCP server's `up_cb` speaks of its clients.
-      if pipe.isServer, pipe.proto == .tcp { return }
-      for callback in self.shared.up + (self.own?.up ?? []) { self.call(callback, [.ref(ref)], place: "up_cb") }
+      if self.pipe.isServer, self.pipe.proto == .tcp { return }
+      for callback in self.handlers.up + (self.own?.up ?? []) { self.call(callback, [.ref(ref)], place: "up_cb") }
+      self.startSession()
     }
   }
 
@@ -174,20 +227,26 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   func pipeEnded(_ pipe: Pipe, reason: EndReason) {
     endReason = reason
+    if waitsForScript {
+      waitsForScript = false
+      running -= 1
+    }
     host.whenIdle { self.announceEnd(reason) }
   }
-
-  private var endCallbacks = 0
 
   private func announceEnd(_ reason: EndReason) {
     onEnd?(self)
     onEnd = nil
     accepting?.close()
+    // Nothing of this may end the face before all of it was begun.
+    endCallbacks += 1
+    // The end too is told to the code that serves now.
+    if isStale { moveAtEnd() }
     let isClientless = pipe.isServer && pipe.proto == .tcp
-    let callbacks = isClientless ? [] : shared.end + (own?.end ?? [])
+    let callbacks = isClientless ? [] : handlers.end + (own?.end ?? [])
     endCallbacks += callbacks.count
     for callback in callbacks { callEnd(callback, reason) }
-    retireIfDone()
+    callbackEnded()
   }
 
   private func callEnd(_ callback: LuaRef, _ reason: EndReason) {
@@ -207,8 +266,8 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   }
 
   /// `add_end_cb` on a pipe that has ended calls back at once.
-  func addEnd(_ callback: LuaRef) {
-    guard let endReason else { return add(callback, .end) }
+  func addEnd(_ callback: LuaRef, by caller: Generation?) {
+    guard let endReason else { return add(callback, .end, by: caller) }
     let host = self.host
     host.whenIdle {
       guard let arguments = try? self.endArguments(endReason) else { return host.vm.release(callback) }
@@ -220,15 +279,18 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   }
 
   /// The last of the pipe's callbacks is through: the Lua object is the script's alone.
-  private func retireIfDone() {
-    guard endReason != nil, running == 0, endCallbacks == 0, tag != 0 else { return }
+  func retireIfDone() {
+    guard endReason != nil, running == 0, endCallbacks == 0, session == nil, tag != 0 else { return }
     host.unregister(tag)
     tag = 0
     generation.remove(self)
     own = nil
+    subscriptions = []
+    let drained = slot.remove(self)
     if let pipeRef { host.vm.release(pipeRef) }
     pipeRef = nil
     (lastPeer, lastTuple) = (nil, nil)
+    if let drained { drained.hosted?.drained(drained) }
     host.checkQuiet()
   }
 
@@ -242,11 +304,12 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   // MARK: Servers
 
   func pipeAccepted(_ client: Pipe, by server: Pipe) -> (any PipeSink)? {
-    guard generation.phase == .live, !generation.isEnding else { return nil }
+    let serving = slot.current
+    guard serving.generation.takesPipes else { return nil }
     // Without callbacks the client is for `accept`, which may be slow: not more than the backlog waits.
-    let isForAccept = !hasMessageCallbacks && shared.up.isEmpty
+    let isForAccept = serving.message.isEmpty && serving.up.isEmpty && own?.message.isEmpty != false
     if isForAccept, accepting?.isFull == true { return nil }
-    let face = PipeFace(client, generation: generation, shared: shared)
+    let face = PipeFace(client, slot: slot)
     face.route = route
     if isForAccept { accepting?.offer(face) }
     return face

@@ -53,8 +53,8 @@ enum PipeMethods {
 
   /// On a stream the tuple is the peer whatever it says; on UDP it says who.
   private static func receiver(_ call: borrowing LuaCall, _ face: PipeFace) throws -> Peer? {
+    if face.pipe.proto == .tcp, call.isObject(2, of: TupleObject.self) { return nil }
     if let tuple = call.object(2, as: TupleObject.self) {
-      if face.pipe.proto == .tcp { return nil }
       // A peer's kernel form is its pipe's, so another pipe looks it up.
       guard let endpoint = tuple.endpoint else { return nil }
       if let peer = face.lastPeer, peer.endpoint == endpoint { return peer }
@@ -136,11 +136,12 @@ enum PipeMethods {
     let face = try pipe(call, name)
     let callback = try call.needFunction(1, 1, name)
     let host = face.host
+    let caller = host.caller(call)
     switch kind {
-    case .end: face.addEnd(callback)
-    case .message: host.whenIdle { face.add(callback, .message) }
+    case .end: face.addEnd(callback, by: caller)
+    case .message: host.whenIdle { face.add(callback, .message, by: caller) }
     case .up:
-      face.add(callback, .up)
+      face.add(callback, .up, by: caller)
       guard face.pipe.isOpen, !(face.pipe.isServer && face.pipe.proto == .tcp) else { break }
       host.whenIdle {
         guard let ref = face.pipeRef else { return }

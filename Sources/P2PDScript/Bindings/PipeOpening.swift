@@ -6,7 +6,7 @@ import P2PDNet
 extension ScriptHost {
   func pipeOpen(_ call: borrowing LuaCall) throws -> LuaReturn {
     let generation = try owner(call)
-    try refuseAtTopLevel("pipe_open")
+    try refuseAtTopLevel("pipe_open", call)
     let proto = try call.proto(1, 1, "pipe_open")
     let options = try call.options(2, 2, "pipe_open", API.pipeOptions)
     guard call.canWait else { return .wait }
@@ -27,7 +27,8 @@ extension ScriptHost {
       return failure(error)
     }
     if let name = request.route?.route.interface?.name, request.conf.interface == nil { request.conf.interface = name }
-    return open(request, HandlerSet(self, options), generation, call.wait)
+    request.options = options.fingerprint
+    return open(request, HandlerSet(generation, options), generation, call.wait)
   }
 
   /// `route` and `bind`: where the pipe starts from.
@@ -79,12 +80,28 @@ extension ScriptHost {
     return .wait
   }
 
-  /// Opens a pipe for a generation, its callbacks in place before the first message.
+  /// Opens a pipe for a generation, its callbacks in place before the first message. A server that an earlier
+  /// generation of the protocol holds is taken over instead.
   func open(
     _ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation,
     then: @escaping (Result<PipeFace, NetError>) -> Void
   ) {
-    let sink = OpeningSink(handlers: handlers, generation: generation, route: request.route)
+    if request.destination == nil {
+      if let held = takeOver(request, handlers, generation) { return then(.success(held)) }
+      if let ending = endListener(inTheWayOf: request, of: generation) {
+        // Its socket is gone in a moment.
+        ending.assumeIsolated().whenComplete { _ in self.openNew(request, handlers, generation, then: then) }
+        return
+      }
+    }
+    openNew(request, handlers, generation, then: then)
+  }
+
+  private func openNew(
+    _ request: PipeRequest, _ handlers: HandlerSet, _ generation: Generation,
+    then: @escaping (Result<PipeFace, NetError>) -> Void
+  ) {
+    let sink = OpeningSink(slot: HandlerSlot(handlers), generation: generation, route: request.route)
     PipeOpener.open(
       request.proto, to: request.destination, bind: request.bind, family: request.family, conf: request.conf,
       sink: sink, on: loop
@@ -98,6 +115,7 @@ extension ScriptHost {
             _ = pipe.close(flush: .zero)
             return then(.failure(NetError(.cancelled, "open", cause: "the script has ended")))
           }
+          if request.destination == nil { generation.listeners.append(Listener(request, face)) }
           then(.success(face))
         }
       }
@@ -114,8 +132,14 @@ extension ScriptHost {
     return generation
   }
 
-  func refuseAtTopLevel(_ function: String) throws {
-    guard loading != nil else { return }
+  /// The generation whose code makes a call.
+  func caller(_ call: borrowing LuaCall) -> Generation? { owner(of: call.tag)?.origin }
+
+  /// Whether the top level of a handler file makes the call (or its `check`, or `migrate`).
+  func isAtTopLevel(_ call: borrowing LuaCall) -> Bool { owner(of: call.tag) is StagedCall }
+
+  func refuseAtTopLevel(_ function: String, _ call: borrowing LuaCall) throws {
+    guard isAtTopLevel(call) else { return }
     if isChecking { throw Misuse(Self.needsNetwork + function) }
     throw Misuse(
       "'\(function)' waits for the network, which the top level of a handler file cannot: move it into 'function M.start()'"
@@ -134,26 +158,28 @@ struct PipeRequest {
   var family: AddressFamily?
   var conf = PipeConf()
   var route: RouteObject?
+  /// The options as the script gave them: two servers with the same are alike.
+  var options = ""
 
   init(proto: PipeProto) { self.proto = proto }
 }
 
 /// Stands for the face until the pipe exists: a sink must be given before, a face needs the pipe.
 final class OpeningSink: PipeSink {
-  private let handlers: HandlerSet
+  private let slot: HandlerSlot
   private let generation: Generation
   private let route: RouteObject?
   private(set) var face: PipeFace?
 
-  init(handlers: HandlerSet, generation: Generation, route: RouteObject?) {
-    self.handlers = handlers
+  init(slot: HandlerSlot, generation: Generation, route: RouteObject?) {
+    self.slot = slot
     self.generation = generation
     self.route = route
   }
 
   func pipeOpened(_ pipe: Pipe) {
-    guard generation.phase == .live else { return }
-    let made = PipeFace(pipe, generation: generation, shared: handlers, ownsShared: true)
+    guard generation.phase != .retired else { return }
+    let made = PipeFace(pipe, slot: slot, ownsHandlers: true)
     face = made
     made.route = route
     pipe.route = route?.route

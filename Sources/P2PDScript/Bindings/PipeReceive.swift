@@ -30,29 +30,50 @@ enum PipeReceive {
       isLimited = true
     }
     let host = face.host
-    if let message = face.pipe.receiveNow(from: subscription) { return try host.give(message) }
+    let session = call.tag == face.session?.tag ? face.session : nil
+    if let session, call.canWait, session.mustMakeWay(call.task) {
+      // The task was cancelled: this wait fails at once.
+      return .wait
+    }
+    if let message = face.pipe.receiveNow(from: subscription) {
+      if session != nil { face.generation.counters.messages &+= 1 }
+      return try host.give(message)
+    }
     if let timeout, timeout == .zero { return host.failure(.timeout, "recv", cause: "no message is there") }
     if !isLimited { timeout = face.pipe.conf.recvTimeout }
     guard call.canWait else { return .wait }
-    return receive(face, subscription, timeout, call.wait)
+    return receive(face, subscription, timeout, call.wait, for: session)
   }
 
-  private static func receive(_ face: PipeFace, _ subscription: Subscription?, _ timeout: TimeAmount?, _ wait: LuaWait)
-    -> LuaReturn
-  {
+  private static func receive(
+    _ face: PipeFace, _ subscription: Subscription?, _ timeout: TimeAmount?, _ wait: LuaWait, for session: SessionRun?
+  ) -> LuaReturn {
     let host = face.host
     var answered: NetError?
     var waiter: Waiter?
     let ticket = face.pipe.receive(from: subscription, timeout: timeout) { result in
       switch result {
-      case .success(let message): if let waiter { host.deliver(message, to: waiter) }
-      case .failure(let error): if let waiter { host.finish(waiter, failing: error) } else { answered = error }
+      case .success(let message):
+        guard let waiter else { return }
+        if let session {
+          if subscription == nil, session.gives(back: message) { return }
+          session.receiving = nil
+          face.generation.counters.messages &+= 1
+        }
+        host.deliver(message, to: waiter)
+      case .failure(let error):
+        session?.receiving = nil
+        if let waiter { host.finish(waiter, failing: error) } else { answered = error }
       }
     }
     if let answered { return host.failure(answered) }
     guard let ticket else { return host.failure(.closed, "recv", cause: "the pipe is closed") }
     let parked = host.wait(wait)
-    parked.giveUp = { ticket.cancel() }
+    parked.giveUp = {
+      ticket.cancel()
+      session?.receiving = nil
+    }
+    session?.receiving = parked
     waiter = parked
     return .wait
   }
@@ -102,6 +123,7 @@ enum PipeReceive {
       sender = (IPAddress(name)?.description ?? name, port)
     }
     let object = SubscriptionObject(face.pipe.subscribe(matching: matching, from: sender), face)
+    face.subscribed(object.subscription, by: host.caller(call) ?? face.generation)
     return .object(object)
   }
 
@@ -113,7 +135,7 @@ enum PipeReceive {
     guard object.pipe === face else {
       throw Misuse("bad argument #1 to 'unsubscribe' (a subscription of another pipe)")
     }
-    face.pipe.unsubscribe(object.subscription)
+    face.unsubscribe(object.subscription)
     return .none
   }
 }

@@ -10,20 +10,28 @@ final class TaskHandle: TaskOwner {
   private let host: ScriptHost
   /// Somebody waits for it, so a failure is theirs and not the log's.
   private let isQuiet: Bool
+  /// It belongs to the protocol's service, and not to a message: `start` or the top level began it. Such tasks end as
+  /// soon as another generation serves.
+  let isService: Bool
   private(set) var state = State.new
   private var tag: UInt64 = 0
   private var task: LuaTask = 0
-  private var cancelled: String?
+  /// Until it starts.
+  private var function: LuaRef?
+  private var cancelled: (code: String, reason: String)?
   private var endings: [() -> Void] = []
 
   private let place: String
 
-  init(_ generation: Generation, isQuiet: Bool, place: String = "spawned task") {
+  init(_ generation: Generation, isQuiet: Bool, isService: Bool = false, place: String = "spawned task") {
     self.generation = generation
     self.isQuiet = isQuiet
+    self.isService = isService
     self.place = place
     host = generation.host
   }
+
+  override var origin: Generation? { generation }
 
   var isOver: Bool {
     switch state {
@@ -35,15 +43,17 @@ final class TaskHandle: TaskOwner {
   /// Starts when Lua is off the stack and the script is live. Takes the function over.
   func run(_ function: LuaRef) {
     state = .running
+    self.function = function
     generation.add(self)
     tag = host.register(self)
-    generation.whenLive { self.start(function) }
+    generation.whenLive { self.start() }
   }
 
-  private func start(_ function: LuaRef) {
-    guard !host.isClosed, tag != 0 else { return }
+  private func start() {
+    guard !host.isClosed, let function else { return }
+    self.function = nil
     defer { host.vm.release(function) }
-    if let cancelled { return end(.failed(.cancelled(cancelled))) }
+    if let cancelled { return end(.failed(.cancelled(cancelled.reason))) }
     do {
       task = try host.vm.spawn(function, tag: tag)
     } catch {
@@ -51,10 +61,20 @@ final class TaskHandle: TaskOwner {
     }
   }
 
-  func cancel(_ reason: String) {
+  func cancel(code: String = "cancelled", reason: String) {
     guard case .running = state else { return }
-    cancelled = reason
-    if task != 0 { host.vm.cancel(task, reason: reason) }
+    cancelled = (code, reason)
+    if task != 0 {
+      host.vm.cancel(task, code: code, reason: reason)
+    } else if case .loading = generation.phase {
+      // It never began, and its generation may never be live.
+      end(.failed(.cancelled(reason)))
+    }
+  }
+
+  /// Ends it whatever it does.
+  func kill(_ reason: String) {
+    if case .running = state, task != 0 { host.vm.kill(task, reason: reason) }
   }
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
@@ -72,6 +92,8 @@ final class TaskHandle: TaskOwner {
     host.unregister(tag)
     tag = 0
     task = 0
+    if let function { host.vm.release(function) }
+    function = nil
     generation.remove(self)
     let waiting = endings
     endings = []
@@ -116,7 +138,7 @@ extension ScriptHost {
       (
         "task",
         bound { [unowned self] call in
-          .object(TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false))
+          .object(TaskHandle(try owner(call), isQuiet: call.bool(1) ?? false, isService: isService(call)))
         }
       ),
       (
@@ -130,7 +152,7 @@ extension ScriptHost {
         "cancel",
         bound { [unowned self] call in
           let reason = call.isNone(1) ? "cancelled" : try call.string(1, 1, "cancel")
-          try handle(call, 0).cancel(reason)
+          try handle(call, 0).cancel(reason: reason)
           return .none
         }
       ),
@@ -144,6 +166,15 @@ extension ScriptHost {
     ]
   }
 
+  /// Whether who calls belongs to the protocol's service.
+  private func isService(_ call: borrowing LuaCall) -> Bool {
+    switch owner(of: call.tag) {
+    case is StagedCall: true
+    case let handle as TaskHandle: handle.isService
+    default: false
+    }
+  }
+
   private func handle(_ call: borrowing LuaCall, _ index: Int) throws -> TaskHandle {
     guard let handle = call.object(index, as: TaskHandle.self) else {
       throw call.need(index, index + 1, "join", "p2pd.task")
@@ -153,7 +184,7 @@ extension ScriptHost {
 
   /// true; nil and a timeout; false and the message of a failure, which the prelude raises.
   private func join(_ call: borrowing LuaCall) throws -> LuaReturn {
-    try refuseAtTopLevel("join")
+    try refuseAtTopLevel("join", call)
     let handle = try handle(call, 0)
     let timeout = try call.seconds(1, 2, "join")
     if let failure = handle.failure { return .values([.bool(false), .string(failure.message)]) }
@@ -179,7 +210,7 @@ extension ScriptHost {
 
   /// Nothing when all have ended well; the place and the message of the first failure, at once.
   private func joinAll(_ call: borrowing LuaCall) throws -> LuaReturn {
-    try refuseAtTopLevel("gather")
+    try refuseAtTopLevel("gather", call)
     var handles: [TaskHandle] = []
     for index in 0..<call.count { handles.append(try handle(call, index)) }
     if let index = handles.firstIndex(where: { $0.failure != nil }) { return .values(failed(handles, index)) }

@@ -25,8 +25,22 @@ final class TimerObject {
     generation.whenLive {
       guard self.function != nil else { return }
       self.next = self.generation.host.loop.now + self.interval
-      self.schedule()
+      if !self.generation.timersArePaused { self.schedule() }
     }
+  }
+
+  /// Its generation does not serve for now.
+  func pause() {
+    scheduled?.cancel()
+    scheduled = nil
+  }
+
+  /// It serves again: a beat begins anew, a single call that came due meanwhile is made now.
+  func resume() {
+    guard function != nil, scheduled == nil, generation.phase != .loading else { return }
+    let now = generation.host.loop.now
+    next = repeats ? now + interval : max(now, next)
+    schedule()
   }
 
   private func schedule() {
@@ -92,7 +106,7 @@ extension ScriptHost {
   }
 
   func sleep(_ call: borrowing LuaCall) throws -> LuaReturn {
-    try refuseAtTopLevel("sleep")
+    try refuseAtTopLevel("sleep", call)
     guard let seconds = call.number(0) else { throw call.need(0, 1, "sleep", "number") }
     let time = try call.seconds(0, 1, "sleep")
     guard call.canWait else { return .wait }

@@ -11,6 +11,8 @@ public enum ScriptCheck {
     case handler(String)
     /// A script for `p2pd-lua exec`: it is compiled, but not run.
     case script
+    /// Tests for `p2pd-lua test`, and how many.
+    case tests(Int)
   }
 
   public struct Warning: Sendable, Equatable, CustomStringConvertible {
@@ -32,8 +34,12 @@ public enum ScriptCheck {
     do {
       let source = try ScriptFiles.read(path)
       let warnings = NameScan.findings(in: source).map { Warning(file: path, line: $0.line, text: $0.text) }
+      if TestFile.isTest(path) {
+        return Report(
+          kind: .tests(try await TestFile.count(path, options: options)), error: nil, warnings: warnings)
+      }
       let looksLikeHandler = NameScan.returnsTable(source)
-      let (kind, error) = try await loop.submit { try load(path, options, looksLikeHandler, on: loop) }.get()
+      let (kind, error) = try await load(path, options, looksLikeHandler, on: loop)
       return Report(kind: kind, error: error, warnings: warnings)
     } catch {
       let shown = error as? ScriptError ?? ScriptError(file: path, message: "\(path): \(error)")
@@ -43,14 +49,16 @@ public enum ScriptCheck {
 
   private static func load(
     _ path: String, _ options: ScriptOptions, _ looksLikeHandler: Bool, on loop: any EventLoop
-  ) throws -> (Kind, ScriptError?) {
+  ) async throws -> (Kind, ScriptError?) {
     let quiet = Logger(label: "check", factory: { _ in SwiftLogNoOpLogHandler() })
-    let host = try ScriptHost(loop: loop, options: options, logger: quiet)
-    defer { host.close() }
-    host.isChecking = !looksLikeHandler
+    let host = try await ScriptHost.make(on: loop, options: options, logger: quiet)
+    await host.onLoop { $0.isChecking = !looksLikeHandler }
     do {
-      return (.handler(try host.loadProtocol(path).name), nil)
-    } catch let error as ScriptError {
+      let name = try await host.loadProtocol(path).name
+      await host.onLoop { $0.close() }
+      return (.handler(name), nil)
+    } catch {
+      await host.onLoop { $0.close() }
       // Its top level wants the network: a script that does something and ends.
       if error.message.contains(ScriptHost.needsNetwork) { return (.script, nil) }
       return (.handler(ScriptFiles.baseName(path)), error)

@@ -28,6 +28,7 @@ extension ScriptHost {
     do {
       let source = try ScriptFiles.read(path)
       try prepare(generation, arguments: arguments)
+      try giveState(to: generation, like: nil)
       let chunk = try vm.load(source, name: path, environment: generation.environment)
       let execution = Execution(generation, done)
       self.execution = execution
@@ -76,6 +77,8 @@ final class Execution: TaskOwner {
     super.init()
     tag = host.register(self)
   }
+
+  override var origin: Generation? { generation }
 
   func start(_ chunk: LuaRef, _ arguments: [String]) {
     defer { host.vm.release(chunk) }

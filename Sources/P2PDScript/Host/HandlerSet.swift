@@ -1,30 +1,51 @@
 import LuaVM
 
-/// The callbacks of one protocol, server, daemon or pipe. Shared by all the pipes it serves, so that a change reaches
-/// them with their next message. Gives its references back when the last of them is gone.
+/// The callbacks of one protocol, server, daemon or pipe, all of one generation. Shared by all the pipes it serves, so
+/// that a change reaches them with their next message. Gives its references back when the last of them is gone, or its
+/// generation is.
 final class HandlerSet {
   enum Kind: String {
     case message = "msg"
     case up, end
   }
 
-  private(set) var message: [LuaRef] = []
+  /// The loading of the script these functions come from.
+  let generation: Generation
+  /// When its slot made it the current one; slots compare these.
+  var place: UInt64 = 0
+  private(set) var message: [LuaRef] = [] { didSet { only = message.count == 1 ? message[0] : nil } }
+  /// The message callback where there is just one: the road of most messages.
+  private(set) var only: LuaRef?
   private(set) var up: [LuaRef] = []
   private(set) var end: [LuaRef] = []
-  private let vm: LuaVM
+  /// `M.session`: a task for each pipe in place of message callbacks.
+  private(set) var session: LuaRef?
 
-  init(_ host: ScriptHost) { vm = host.vm }
+  init(_ generation: Generation) {
+    self.generation = generation
+    generation.add(self)
+  }
 
   /// Takes `msg_cb`, `up_cb` and `end_cb` out of an options table.
-  convenience init(_ host: ScriptHost, _ options: OptionReader) {
-    self.init(host)
-    if let ref = options.takeFunction("msg_cb") { message = [ref] }
-    if let ref = options.takeFunction("up_cb") { up = [ref] }
-    if let ref = options.takeFunction("end_cb") { end = [ref] }
+  convenience init(_ generation: Generation, _ options: OptionReader) {
+    self.init(generation)
+    if let ref = options.takeFunction("msg_cb") { add(ref, .message) }
+    if let ref = options.takeFunction("up_cb") { add(ref, .up) }
+    if let ref = options.takeFunction("end_cb") { add(ref, .end) }
   }
 
   deinit {
-    for ref in message + up + end { vm.release(ref) }
+    generation.remove(ObjectIdentifier(self))
+    for ref in references { generation.host.vm.release(ref) }
+  }
+
+  private var references: [LuaRef] { message + up + end + (session.map { [$0] } ?? []) }
+
+  /// Gives every function back: the generation has ended.
+  func empty() {
+    let all = references
+    (message, up, end, session) = ([], [], [], nil)
+    for ref in all { generation.host.vm.release(ref) }
   }
 
   subscript(kind: Kind) -> [LuaRef] {
@@ -44,6 +65,12 @@ final class HandlerSet {
     }
   }
 
+  /// Takes the reference over.
+  func set(session ref: LuaRef) {
+    if let session { generation.host.vm.release(session) }
+    session = ref
+  }
+
   /// Takes a callback out and gives it to whoever asked.
   func remove(_ kind: Kind, at index: Int) -> LuaRef? {
     guard self[kind].indices.contains(index) else { return nil }
@@ -54,9 +81,8 @@ final class HandlerSet {
     }
   }
 
-  var isEmpty: Bool { message.isEmpty && up.isEmpty && end.isEmpty }
+  var isEmpty: Bool { message.isEmpty && up.isEmpty && end.isEmpty && session == nil }
 }
-
 /// Something a script can add callbacks to and take them from.
 protocol CallbackHolder: AnyObject {
   /// The sets whose callbacks `del_..._cb` may take away.

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Reads scripts from the file system. Blocking, and meant for start-up: a script is small.
+/// Reads scripts from the file system. Blocking; a script is small.
 enum ScriptFiles {
   static func read(_ path: String) throws(ScriptError) -> [UInt8] {
     let file = open(path, O_RDONLY | O_CLOEXEC)
@@ -23,26 +23,68 @@ enum ScriptFiles {
     }
   }
 
+  /// The same; nil where there is no such file.
+  static func readIfThere(_ path: String) throws(ScriptError) -> [UInt8]? {
+    var info = stat()
+    if stat(path, &info) != 0, errno == ENOENT || errno == ENOTDIR { return nil }
+    // A folder by that name is no file: `require` looks on.
+    if info.st_mode & S_IFMT == S_IFDIR { return nil }
+    return try read(path)
+  }
+
+  /// A data file's content; a large one is known by its size, time and number instead. nil: it cannot be read.
+  static func hash(ofData path: String) -> ContentHash? {
+    var info = stat()
+    guard stat(path, &info) == 0 else { return nil }
+    guard info.st_size <= largestHashed, info.st_mode & S_IFMT == S_IFREG else {
+      let mark = "\(info.st_size) \(info.st_mtim.tv_sec).\(info.st_mtim.tv_nsec) \(info.st_ino)"
+      return ContentHash(of: Array(mark.utf8))
+    }
+    return ((try? read(path)) ?? nil).map { ContentHash(of: $0) }
+  }
+
+  /// The path as one that does not depend on where the process was started. Links stay: swapping one is a change.
+  static func absolute(_ path: String, in folder: String) -> String {
+    let joined = path.hasPrefix("/") ? path : folder + "/" + path
+    guard !joined.hasPrefix("/"), let start = getcwd(nil, 0) else { return joined }
+    defer { free(start) }
+    return String(cString: start) + "/" + joined
+  }
+
   /// The handler files a path stands for: itself, or a folder's `*.lua` in the order of their names. Tests
   /// (`*_test.lua`) and hidden files are none.
   static func handlers(at path: String) throws(ScriptError) -> [String] {
     var info = stat()
     guard stat(path, &info) == 0 else { throw failure(path, "cannot be opened") }
     guard info.st_mode & S_IFMT == S_IFDIR else { return [path] }
-    guard let folder = opendir(path) else { throw failure(path, "cannot be opened") }
+    guard let names = handlerNames(in: path) else { throw failure(path, "cannot be opened") }
+    guard !names.isEmpty else { throw ScriptError(file: path, message: "\(path): the folder has no handler (*.lua)") }
+    return names.map { path.hasSuffix("/") ? path + $0 : path + "/" + $0 }
+  }
+
+  /// The names of a folder's handler files, in order; nil with errno where it cannot be read.
+  static func handlerNames(in path: String) -> [String]? {
+    guard let folder = opendir(path) else { return nil }
     defer { closedir(folder) }
     var names: [String] = []
     while let entry = readdir(folder) {
       let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name.hasSuffix(".lua"), !name.hasPrefix("."), !name.hasSuffix("_test.lua") { names.append(name) }
+      if isHandler(name) { names.append(name) }
     }
-    guard !names.isEmpty else { throw ScriptError(file: path, message: "\(path): the folder has no handler (*.lua)") }
-    return names.sorted().map { path.hasSuffix("/") ? path + $0 : path + "/" + $0 }
+    return names.sorted()
   }
+
+  /// Whether a file of this name in a hosted folder is a handler: tests and hidden files are none.
+  static func isHandler(_ name: String) -> Bool {
+    name.hasSuffix(".lua") && !name.hasPrefix(".") && !name.hasSuffix("_test.lua")
+  }
+
+  /// The last part of a path.
+  static func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
 
   /// The file's name without folder and `.lua`.
   static func baseName(_ path: String) -> String {
-    let name = path.split(separator: "/").last.map(String.init) ?? path
+    let name = fileName(path)
     return name.hasSuffix(".lua") ? String(name.dropLast(4)) : name
   }
 
@@ -66,4 +108,6 @@ enum ScriptFiles {
   }
 
   private static let largest = 16 << 20
+  /// Takes some milliseconds.
+  private static let largestHashed = 4 << 20
 }

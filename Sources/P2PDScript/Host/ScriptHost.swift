@@ -15,17 +15,30 @@ public final class ScriptHost: @unchecked Sendable {
   let classes: ScriptClasses
 
   var generations: [Int64: Generation] = [:]
-  var loaded: [ScriptProtocol] = []
+  /// The protocols, in the order of the command line.
+  var hosted: [HostedProtocol] = []
+  /// Files that came into a hosted folder and could not be loaded yet, by path: what they were made of.
+  var pending: [String: SourceReader] = [:]
+  /// The node that hosts them, once there is one.
+  var node: Node?
   var execution: Execution?
-  /// The generation whose top level runs now.
-  var loading: Generation?
+  /// The prelude's functions for Swift, from the first environment on.
+  var doors: Doors?
+  /// Calls of generations that do not serve yet.
+  var stagedCalls: [ObjectIdentifier: StagedCall] = [:]
+  var trackedListeners: [@Sendable () -> Void] = []
+  private var isTellingOfFiles = false
+  var reloadListeners: [@Sendable (ReloadReport) -> Void] = []
+  /// Generations that have ended and whose Lua side has not been collected yet.
+  var uncollected: [Int64: GenerationInfo] = [:]
+  var isCollecting = false
   /// Set by a check: what a script does at its top level beyond registering.
   var isChecking = false
   private var lastGeneration: Int64 = 0
   private(set) var isClosed = false
-  /// Callbacks that an orderly end waits for, and what is asked when one has ended.
-  var runningCallbacks = 0 { didSet { if runningCallbacks == 0 { checkQuiet() } } }
-  var quietChecks: [() -> Bool] = []
+  /// What is asked when a callback or pipe has ended: orderly ends that wait for the last one.
+  var quietChecks: [Int: () -> Bool] = [:]
+  var quietTickets = 0
   var isShuttingDown = false
   var shutdownWaiters: [() -> Void] = []
 
@@ -36,6 +49,10 @@ public final class ScriptHost: @unchecked Sendable {
   private var deferred: [() -> Void] = []
   private var isDraining = false
   private var isRunReadyScheduled = false
+  /// Told of every failure of a callback or task that is logged: the tests count them.
+  var onFailure: ((Generation, LuaFailure, String) -> Void)?
+  /// Puts something between a node's pipe and the script: the tests' reload before each message.
+  var wrapSink: ((PipeFace) -> any PipeSink)?
   /// Bytes on loan to Lua until the next call: the answer of a `recv` that did not wait.
   var loan: ByteBuffer?
 
@@ -55,19 +72,20 @@ public final class ScriptHost: @unchecked Sendable {
     try installBindings()
   }
 
-  /// The scripts given to ``loadProtocols(_:)``, in their order.
-  public var protocols: [ScriptProtocol] { get async { await onLoop { $0.loaded } } }
+  /// The protocols hosted now, in the order they came.
+  public var protocols: [HostedProtocol] { get async { await onLoop { $0.hosted } } }
 
   public func statistics() async -> ScriptStatistics {
     await onLoop { host in
       var result = ScriptStatistics()
       result.memory = host.isClosed ? 0 : host.vm.memoryUsed
       for generation in host.generations.values {
-        result.messages &+= generation.messages
-        result.errors &+= generation.errors
         result.tasks += generation.tasks.count
         result.pipes += generation.pipes.count
+        result.add(generation.counters)
       }
+      for hosted in host.hosted { result.pipes += hosted.slot.pipes.count }
+      result.add(host.past)
       return result
     }
   }
@@ -81,16 +99,34 @@ public final class ScriptHost: @unchecked Sendable {
 
   // MARK: Generations
 
-  func makeGeneration(name: String, path: String) -> Generation {
+  /// Counters of generations that are gone.
+  private var past = Generation.Counters()
+
+  func makeGeneration(name: String, path: String, sources: SourceReader = SourceReader()) -> Generation {
     lastGeneration += 1
-    let generation = Generation(id: lastGeneration, name: name, path: path, host: self)
+    let generation = Generation(id: lastGeneration, name: name, path: path, host: self, sources: sources)
     generations[lastGeneration] = generation
+    sources.grew = { [weak self, weak generation] in
+      if let generation, generation.phase != .loading { self?.trackedFilesGrew() }
+    }
     return generation
   }
 
   func drop(_ generation: Generation) {
+    guard generations.removeValue(forKey: generation.id) != nil else { return }
+    past.messages &+= generation.counters.messages
+    past.errors &+= generation.counters.errors
     generation.releaseReferences()
-    generations[generation.id] = nil
+  }
+
+  /// A script in service read a file that was not its own before.
+  private func trackedFilesGrew() {
+    guard !isTellingOfFiles, !trackedListeners.isEmpty else { return }
+    isTellingOfFiles = true
+    loop.assumeIsolated().execute {
+      self.isTellingOfFiles = false
+      for listener in self.trackedListeners { listener() }
+    }
   }
 
   // MARK: Tasks
@@ -142,12 +178,18 @@ public final class ScriptHost: @unchecked Sendable {
     guard !isClosed else { return }
     for generation in Array(generations.values) { drop(generation) }
     isClosed = true
+    let unfinished = stagedCalls.values
+    for call in Array(unfinished) { call.abandon() }
     deferred = []
     waits = [:]
     vm.close()
     owners = []
-    loaded = []
+    hosted = []
+    pending = [:]
+    node = nil
+    doors = nil
     execution = nil
+    (reloadListeners, trackedListeners) = ([], [])
   }
 }
 

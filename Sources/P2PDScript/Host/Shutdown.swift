@@ -14,6 +14,8 @@ extension ScriptHost {
       self.shutdownWaiters.append { done.succeed(()) }
       guard !self.isShuttingDown else { return }
       self.isShuttingDown = true
+      for call in self.stagedCalls.values { call.kill("the node ends") }
+      for hosted in self.hosted { hosted.endProbation() }
       let all = Array(self.generations.values)
       for generation in all where generation.phase == .live {
         if let stop = generation.stopCallback {
@@ -35,14 +37,16 @@ extension ScriptHost {
     for generation in ending { generation.isEnding = true }
     for generation in ending {
       generation.cancelTimers()
-      for face in generation.openPipes { _ = face.pipe.close(flush: deadline) }
+      for face in faces(of: generation) { _ = face.pipe.close(flush: deadline) }
     }
     let nodes = ending.flatMap { $0.openNodes }.map { $0.close(flush: deadline) }
     var isOver = false
+    quietTickets += 1
+    let ticket = quietTickets
     let finish = {
       guard !isOver else { return }
       isOver = true
-      self.quietChecks = []
+      self.quietChecks[ticket] = nil
       for generation in ending { generation.retire(reason) }
       // Cancelled tasks run their <close> handlers now, then the references go.
       self.loop.assumeIsolated().execute { then() }
@@ -50,12 +54,14 @@ extension ScriptHost {
     let limit = loop.assumeIsolated().scheduleTask(in: deadline) { finish() }
     var nodesClosed = nodes.isEmpty
     let check = {
-      guard nodesClosed, self.runningCallbacks == 0, ending.allSatisfy({ $0.openPipes.isEmpty }) else { return false }
+      guard nodesClosed, ending.allSatisfy({ $0.runs.isEmpty }), ending.allSatisfy({ self.faces(of: $0).isEmpty }) else {
+        return false
+      }
       limit.cancel()
       finish()
       return true
     }
-    quietChecks.append(check)
+    quietChecks[ticket] = check
     EventLoopFuture.andAllComplete(nodes, on: loop).assumeIsolated().whenComplete { _ in
       nodesClosed = true
       self.checkQuiet()
@@ -65,12 +71,18 @@ extension ScriptHost {
     checkQuiet()
   }
 
+  /// The open pipes that end with a generation.
+  private func faces(of generation: Generation) -> [PipeFace] {
+    let opened = generation.openPipes
+    guard let hosted = generation.hosted, hosted.current === generation else { return opened }
+    return opened + hosted.slot.pipes.values
+  }
+
   /// A callback or pipe has ended: maybe that was the last one waited for.
   func checkQuiet() {
     guard !quietChecks.isEmpty else { return }
     whenIdle {
-      let checks = self.quietChecks
-      for check in checks where check() { break }
+      for check in Array(self.quietChecks.values) { _ = check() }
     }
   }
 }

@@ -6,6 +6,9 @@ import P2PDNet
 class TaskOwner {
   /// `late` false: the task ended within the call that started it.
   func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {}
+
+  /// The generation whose code the task runs.
+  var origin: Generation? { nil }
 }
 
 /// A task that waits in one of the engine's functions.
@@ -80,7 +83,7 @@ extension ScriptHost {
     whenIdle {
       guard !self.isClosed else { return }
       let run = CallbackRun(host: self, generation: generation, pipe: pipe, place: place, ended: ended)
-      self.vm.start(function, arguments: arguments, tag: run.tag)
+      if self.vm.start(function, arguments: arguments, tag: run.tag) == .waiting { run.task = self.vm.lastTask }
       self.afterRun()
     }
   }
@@ -94,6 +97,8 @@ final class CallbackRun: TaskOwner {
   private let place: String
   private let ended: (() -> Void)?
   private(set) var tag: UInt64 = 0
+  /// While it waits.
+  var task: LuaTask = 0
 
   init(host: ScriptHost, generation: Generation, pipe: PipeFace?, place: String, ended: (() -> Void)?) {
     self.host = host
@@ -103,15 +108,18 @@ final class CallbackRun: TaskOwner {
     self.ended = ended
     super.init()
     tag = host.register(self)
-    host.runningCallbacks += 1
+    generation.add(self)
   }
+
+  override var origin: Generation? { generation }
 
   override func taskEnded(_ task: LuaTask, result: Result<[LuaValue], LuaFailure>, late: Bool) {
     guard tag != 0 else { return }
     host.unregister(tag)
     tag = 0
     if case .failure(let failure) = result { generation.report(failure, pipe: pipe, in: place) }
-    host.runningCallbacks -= 1
+    generation.remove(self)
     ended?()
+    host.checkQuiet()
   }
 }

@@ -50,6 +50,7 @@ struct Check: AsyncParsableCommand {
   private static func words(_ kind: ScriptCheck.Kind) -> String {
     switch kind {
     case .handler(let name): "a handler of protocol \"\(name)\", nothing to complain about"
+    case .tests(let count): "\(count) tests for the test command, nothing to complain about"
     case .script: "a script for exec, nothing to complain about"
     }
   }

@@ -81,17 +81,15 @@ struct HandlerTemplate: Sendable {
 
   var test: String {
     """
-    -- The test of \(name).lua. The words are busted's.
+    -- The test of \(name).lua. The words are busted's; nodes and network are simulated, and so is the time.
     --
-    -- $ \(program) exec \(path.hasSuffix(".lua") ? String(path.dropLast(4)) : path)_test.lua
+    -- $ \(program) test \(path.hasSuffix(".lua") ? String(path.dropLast(4)) : path)_test.lua
 
-    local test = require "p2pd_test"
-    local describe, it, assert = test.describe, test.it, test.assert
+    local lab = require "p2pd.test"
 
     describe("\(name)", function()
       it("numbers each message of a peer", function()
-        local net = test.loopback("\(name)", require "\(name)")   -- two nodes on 127.0.0.1, closed after the test
-        local pipe = net.dial()
+        local pipe = lab.dial(lab.node("\(name).lua"))   -- a host with the handler, a client, and a pipe between them
         pipe:send("hello")
         assert.equal("1: hello", pipe:recv(5))
         pipe:send("again")
@@ -99,16 +97,23 @@ struct HandlerTemplate: Sendable {
       end)
 
       it("counts for each peer alone", function()
-        local net = test.loopback("\(name)", require "\(name)")
-        local first, second = net.dial(), net.dial()
+        local server = lab.node("\(name).lua")
+        local first, second = lab.dial(server), lab.dial(server)
         first:send("a")
         assert.equal("1: a", first:recv(5))
         second:send("b")
         assert.equal("1: b", second:recv(5))
       end)
-    end)
 
-    os.exit(test.run())
+      it("answers over a slow line that loses packets", function()
+        local server, far = lab.node("\(name).lua"), lab.node { name = "far" }
+        lab.latency(server, far, 0.2)   -- seconds, one way
+        lab.loss(server, far, 0.1)
+        local pipe = assert(far:connect(server))
+        pipe:send("hello")
+        assert.equal("1: hello", pipe:recv(30))   -- takes no time of yours
+      end)
+    end)
 
     """
   }

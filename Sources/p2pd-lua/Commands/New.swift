@@ -10,7 +10,7 @@ struct New: ParsableCommand {
 
       EXAMPLES
         p2pd-lua new guess
-        p2pd-lua exec guess_test.lua
+        p2pd-lua test guess_test.lua
         p2pd-lua run guess.lua
       """)
 
@@ -47,7 +47,7 @@ struct New: ParsableCommand {
       \(handler)\(String(repeating: " ", count: test.count - handler.count))  the handler
       \(test)  its test
 
-      Test it:  \(program) exec \(Environment.shellWord(test))
+      Test it:  \(program) test \(Environment.shellWord(test))
       Run it:   \(program) run \(Environment.shellWord(handler))
 
       """)

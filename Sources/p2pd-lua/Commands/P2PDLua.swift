@@ -23,8 +23,8 @@ struct P2PDLua: AsyncParsableCommand {
 
       ENVIRONMENT
         P2PD_STATE_DIR, P2PD_PORT, P2PD_LISTEN, P2PD_OFFLINE, P2PD_MEMORY,
-        P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_LOG_LEVEL, P2PD_LOG_FORMAT
-                          stand in for the options of these names; those win
+        P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_NO_WATCH, P2PD_LOG_LEVEL,
+        P2PD_LOG_FORMAT   stand in for the options of these names; those win
         P2PD_LUA_LIB      folders of Lua modules, separated by colons
         NO_COLOR          no colours, whatever the terminal
 
@@ -36,7 +36,8 @@ struct P2PDLua: AsyncParsableCommand {
       """,
     version: "p2pd-lua \(Program.version)",
     subcommands: [
-      Run.self, Exec.self, Connect.self, Check.self, New.self, Id.self, Addr.self, Ifs.self, Version.self, Api.self,
+      Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Id.self, Addr.self, Ifs.self,
+      Version.self, Api.self,
     ])
 }
 

@@ -15,6 +15,11 @@ struct Run: AsyncParsableCommand {
       another terminal. Who names no protocol gets the first script's. Standard
       output gets the address alone; the rest goes to standard error.
 
+      A script, or anything it requires, that is saved is loaded anew while the
+      pipes stay open; what cannot be loaded leaves the old code in service and is
+      told with its line. Files that come into a hosted folder or go from it are
+      protocols that come and go. SIGHUP loads all scripts anew.
+
       SIGINT (Control-C) and SIGTERM end it in order: no new pipes, what is queued
       is sent, the scripts' end_cbs run, and the exit status is 0. A second signal
       ends it at once.
@@ -31,6 +36,7 @@ struct Run: AsyncParsableCommand {
   @OptionGroup(title: "Node options") var node: NodeOptions
   @OptionGroup(title: "State options") var state: StateOptions
   @OptionGroup(title: "Script options") var limits: ScriptLimitOptions
+  @OptionGroup(title: "Reload options") var reloading: ReloadFlags
   @OptionGroup(title: "Log options") var log: LogOptions
 
   func run() async throws {
@@ -39,6 +45,7 @@ struct Run: AsyncParsableCommand {
     let configuration = try node.configuration(state)
     var options = try limits.scriptOptions()
     options.nodeDefaults = configuration
+    reloading.apply(to: &options)
     let host = try await ScriptHost.make(on: Engine.loop, options: options, logger: logger)
     // Scripts first: one that cannot be loaded must not open a port.
     let protocols = try await ScriptFailure.explained { try await host.loadProtocols(paths) }
@@ -49,19 +56,31 @@ struct Run: AsyncParsableCommand {
       throw Failure("the node cannot host the scripts: \(error)")
     }
     let stop = StopSignal()
-    let signals = try Signals { stop.signalled($0) }
-    announce(node, protocols)
+    let signals = try Signals(hangup: { Task { _ = await host.reload(trigger: "signal") } }) { stop.signalled($0) }
+    let triggers = try reloading.watches() ? await triggers(host, logger) : nil
+    announce(node, protocols, isWatching: triggers != nil)
 
     let signal = await stop.wait()
     if !log.quiet {
       Console.shared.note("\n\(Signals.name(signal)): closing (again to end at once)\n")
     }
+    await triggers?.close()
     await node.close(flush: Self.flushTime)
     await host.shutdown(deadline: Self.endTime)
     withExtendedLifetime(signals) {}
   }
 
-  private func announce(_ node: Node, _ protocols: [ScriptProtocol]) {
+  /// Begins to reload what is saved. A node that cannot do that still does its work, so a failure is told and no more.
+  private func triggers(_ host: ScriptHost, _ logger: Logger) async -> ReloadTriggers? {
+    do {
+      return try await ReloadTriggers.start(host, folders: scripts.filter(Files.isDirectory), logger: logger)
+    } catch {
+      logger.error("saved scripts are not noticed (\(error)); SIGHUP reloads them")
+      return nil
+    }
+  }
+
+  private func announce(_ node: Node, _ protocols: [HostedProtocol], isWatching: Bool) {
     let console = Console.shared
     if !log.quiet {
       let names = protocols.map { $0.name.isEmpty ? "the default protocol" : $0.name }.joined(separator: ", ")
@@ -74,7 +93,7 @@ struct Run: AsyncParsableCommand {
       let choice = index == 0 ? "" : " --protocol \(Environment.shellWord(hosted.name))"
       console.note("  \(Environment.program) connect\(choice) \(node.address)\n")
     }
-    console.note("Stop with Control-C.\n")
+    console.note("\(isWatching ? "A script that is saved is reloaded. " : "")Stop with Control-C.\n")
   }
 
   /// Together they stay below the 5 s in which an asked-for end must be over.

@@ -3,19 +3,25 @@ import CNet
 import Glibc
 
 /// SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, a second ends the process at once, even where its
-/// loop is stuck (the handler in C does that by itself).
+/// loop is stuck (the handler in C does that by itself). A SIGHUP may have another meaning, as often as it comes.
 final class Signals: @unchecked Sendable {
   /// Only kept, so that it goes on.
   private let source: any DispatchSourceRead
 
-  /// - Parameter first: called once, on a queue of its own, with the signal's number.
-  init(first: @escaping @Sendable (Int32) -> Void) throws {
+  /// - Parameters:
+  ///   - hangup: called at each SIGHUP that is not the end of the process's terminal, if given; else a SIGHUP ends it.
+  ///   - first: called once, on a queue of its own, with the signal's number.
+  init(hangup: (@Sendable () -> Void)? = nil, first: @escaping @Sendable (Int32) -> Void) throws {
     let pipe = cnet_catch_signals()
     guard pipe >= 0 else { throw Failure(errno: "cannot catch signals") }
+    let wasIgnored = hangup != nil && cnet_hangup_is_message() != 0
+    let hadTerminal = !wasIgnored && cnet_has_terminal() != 0
     let source = DispatchSource.makeReadSource(fileDescriptor: pipe, queue: DispatchQueue(label: "p2pd.signals"))
     source.setEventHandler {
       var byte: UInt8 = 0
       guard read(pipe, &byte, 1) == 1 else { return }
+      // A terminal that is gone is no `kill -HUP`: its window was closed, and nobody could stop what went on.
+      if let hangup, Int32(byte) == SIGHUP, !hadTerminal || cnet_has_terminal() != 0 { return hangup() }
       cnet_end_within(Self.deadline)
       first(Int32(byte))
     }

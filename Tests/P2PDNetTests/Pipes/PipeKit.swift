@@ -1,6 +1,5 @@
 import Foundation
 import NIOCore
-import NIOPosix
 import Testing
 
 @testable import P2PDNet
@@ -10,7 +9,7 @@ typealias Pipe = P2PDNet.Pipe
 
 /// One loop for a test, and the few verbs that keep its text short. Everything happens on the loop.
 struct PipeKit {
-  let loop = MultiThreadedEventLoopGroup.singleton.next()
+  let loop = sharedLoop
 
   /// Runs on the loop.
   func on<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
@@ -72,6 +71,11 @@ func outcomeName(_ outcome: SendOutcome) -> String {
   case .failed(let error): error.code.rawValue
   }
 }
+
+/// The loop that the tests of this target share.
+let sharedLoop: KernelLoop = {
+  do { return try KernelLoop.start(name: "tests") } catch { preconditionFailure("\(error)") }
+}()
 
 /// Answers every message with itself and keeps a log of what happened.
 final class EchoSink: PipeSink, @unchecked Sendable {

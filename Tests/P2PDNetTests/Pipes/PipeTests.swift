@@ -183,7 +183,7 @@ import Testing
   func unixSocket() async throws {
     let path = NSTemporaryDirectory() + "p2pd-\(UUID().uuidString.prefix(8)).sock"
     defer { unlink(path) }
-    let listener = try await ServerBootstrap(group: kit.loop)
+    let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(RawEcho()) }
       }

@@ -1,7 +1,6 @@
 import Foundation
 import NIOCore
 import NIOEmbedded
-import NIOPosix
 import Synchronization
 import Testing
 
@@ -38,7 +37,7 @@ private final class FakeNames: NameSource {
 
 @Suite("Names to addresses", .timeLimit(.minutes(1)))
 struct ResolverTests {
-  private let loop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
+  private let loop: any EventLoop = sharedLoop
   private let a4 = ip("192.0.2.1")
   private let a6 = ip("2001:db8::1")
 

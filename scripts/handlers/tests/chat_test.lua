@@ -1,9 +1,5 @@
---- The chat's tests.    $ p2pd-lua exec scripts/handlers/tests/chat_test.lua
-package.path = package.path:match("^[^?]*") .. "../?.lua;" .. package.path
-local p2pd = require "p2pd"
-local test = require "p2pd_test"
-local chat = require "chat"
-local describe, it, assert = test.describe, test.it, test.assert
+--- The chat's tests.    $ p2pd-lua test scripts/handlers/tests/chat_test.lua
+local lab = require "p2pd.test"
 
 -- Each test is a play: who says what, and what each of the others then reads.
 
@@ -22,9 +18,13 @@ local function hears_at_last(pipe, line)
   end
 end
 
+local function dial(server)
+  return lab.dial(server, { protocol = "chat" })
+end
+
 -- A member called `nick`, in the lobby, who has read everything said so far.
-local function member(net, nick)
-  local pipe = net.dial()
+local function member(server, nick)
+  local pipe = dial(server)
   pipe:send("/nick " .. nick)
   local greeting
   repeat greeting = assert(pipe:recv(5)) until greeting:find("^%* you are")
@@ -33,20 +33,30 @@ local function member(net, nick)
   return pipe, guest
 end
 
+-- A chat with other limits, as a script that hosts the module may set them.
+local function chat_source(limits)
+  return ([[
+    local chat = require "chat"
+    for name, value in pairs { %s } do chat.limits[name] = value end
+    chat.protocol = "chat"
+    return chat
+  ]]):format(limits)
+end
+
+local function chat_with(limits)
+  return lab.node(lab.write("small_chat.lua", chat_source(limits)))
+end
+
 describe("chat", function()
-  local net
-  test.before_each(function()
-    p2pd.state.rooms = nil
-    p2pd.state.guests = nil
-    net = test.loopback("chat", chat)
-  end)
+  local server
+  before_each(function() server = lab.node("../chat.lua") end)
 
   it("greets, names and carries lines to everybody in the room", function()
-    local ana = net.dial()
+    local ana = dial(server)
     hears(ana, "* you are guest1 in #lobby; /help lists the commands")
     ana:send("/nick ana")
     hears(ana, "* guest1 is now ana")
-    local bob, guest = member(net, "bob")
+    local bob, guest = member(server, "bob")
     hears(ana, ("* %s joined #lobby"):format(guest))
     hears(ana, ("* %s is now bob"):format(guest))
     ana:send("hello everybody")
@@ -55,7 +65,7 @@ describe("chat", function()
   end)
 
   it("keeps rooms apart, and shows the last lines to who comes later", function()
-    local ana, bob = member(net, "ana"), member(net, "bob")
+    local ana, bob = member(server, "ana"), member(server, "bob")
     ana:send("/join garden")
     hears_at_last(ana, "* you are ana in #garden")
     hears(bob, "* ana left for #garden")
@@ -73,22 +83,19 @@ describe("chat", function()
   end)
 
   it("keeps a bounded history", function()
-    local ana = member(net, "ana")
-    local limits = chat.limits
-    local history, burst = limits.history, limits.burst
-    test.finally(function() limits.history, limits.burst = history, burst end)
-    limits.history, limits.burst = 3, 100
+    server = chat_with "history = 3, burst = 100"
+    local ana = member(server, "ana")
     ana:send("/who")
     hears_at_last(ana, "* in #lobby: ana")
     for i = 1, 5 do ana:send("line " .. i) end
     hears_at_last(ana, "<ana> line 5")
-    local bob = net.dial()
+    local bob = dial(server)
     for i = 3, 5 do hears(bob, "<ana> line " .. i) end
     assert.matches("^%* you are", assert(bob:recv(5)))
   end)
 
   it("answers /who, /rooms and /help", function()
-    local ana, bob = member(net, "ana"), member(net, "bob")
+    local ana, bob = member(server, "ana"), member(server, "bob")
     hears_at_last(ana, "* guest2 is now bob")
     bob:send("/who")
     hears(bob, "* in #lobby: ana, bob")
@@ -103,7 +110,7 @@ describe("chat", function()
   end)
 
   it("has one of a nickname in a room, whatever its capitals", function()
-    local ana, bob = member(net, "ana"), member(net, "bob")
+    local ana, bob = member(server, "ana"), member(server, "bob")
     bob:send("/nick ANA")
     hears(bob, "! ANA is taken in #lobby")
     ana:send("/join den")
@@ -115,7 +122,7 @@ describe("chat", function()
   end)
 
   it("says who leaves, with /quit and without", function()
-    local ana, bob, eve = member(net, "ana"), member(net, "bob"), member(net, "eve")
+    local ana, bob, eve = member(server, "ana"), member(server, "bob"), member(server, "eve")
     hears_at_last(ana, "* guest3 is now eve")
     bob:send("/quit")
     hears_at_last(bob, "* bye")
@@ -127,7 +134,7 @@ describe("chat", function()
   end)
 
   it("says everything to who quits before it has read", function()
-    local ana = net.dial()
+    local ana = dial(server)
     for _, line in ipairs { "/nick ana", "hello", "/quit", "too late" } do ana:send(line) end
     hears(ana, "* you are guest1 in #lobby; /help lists the commands")
     hears(ana, "* guest1 is now ana")
@@ -138,7 +145,7 @@ describe("chat", function()
   end)
 
   it("cleans what it passes on", function()
-    local ana, bob = member(net, "ana"), member(net, "bob")
+    local ana, bob = member(server, "ana"), member(server, "bob")
     hears_at_last(ana, "* guest2 is now bob")
     bob:send("\27[2Jone\r\ntwo\0\7 \xff\xfe \u{202E}evil")
     hears(ana, "<bob> [2Jone two ?? evil")
@@ -152,16 +159,14 @@ describe("chat", function()
   end)
 
   it("slows down who sends too fast", function()
-    local ana = member(net, "ana")
+    local ana = member(server, "ana")
     for i = 1, 60 do ana:send("line " .. i) end
     hears_at_last(ana, "! slow down: that line was not delivered")
   end)
 
   it("bounds rooms, and gives an empty one's place to a new one", function()
-    local limits, rooms = chat.limits, chat.limits.rooms
-    test.finally(function() limits.rooms = rooms end)
-    limits.rooms = 2
-    local ana, bob = member(net, "ana"), member(net, "bob")
+    server = chat_with "rooms = 2"
+    local ana, bob = member(server, "ana"), member(server, "bob")
     ana:send("/join one")
     hears_at_last(ana, "* you are ana in #one")
     hears(bob, "* ana left for #one")
@@ -172,18 +177,15 @@ describe("chat", function()
     hears(bob, "* ana joined #lobby")
     bob:send("/join two")
     hears(bob, "* you are bob in #two")
-    assert.is_nil(p2pd.state.rooms.one)
+    assert.is_nil(lab.state(server).rooms.one)
   end)
 
   it("does not wait for a member who does not read, and tells it what it missed", function()
-    local limits = chat.limits
-    local rate, burst, length = limits.rate, limits.burst, limits.line
-    test.finally(function() limits.rate, limits.burst, limits.line = rate, burst, length end)
-    limits.rate, limits.burst, limits.line = 1e6, 1e6, 20000
-    local ana, slow = member(net, "ana"), member(net, "slow")
+    server = chat_with "rate = 1e6, burst = 1e6, line = 20000"
+    local ana, slow = member(server, "ana"), member(server, "slow")
     hears_at_last(ana, "* guest2 is now slow")
-    -- More than the kernel, the pipe and the member's queue take: ana is served all the same.
-    local line = ("x"):rep(limits.line)
+    -- More than the network, the pipe and the member's queue take: ana is served all the same.
+    local line = ("x"):rep(20000)
     local sent = 0
     for _ = 1, 100 do
       for _ = 1, 10 do ana:send(line) end
@@ -205,16 +207,12 @@ describe("chat", function()
   end)
 
   it("knows its members again when the code was loaded anew", function()
-    local ana = member(net, "ana")
-    package.loaded.chat = nil
-    local again = require "chat"
-    test.finally(function() package.loaded.chat = chat end)
-    assert.is_not.equal(chat, again)
-    local served = net.server:pipes()[1]    -- the server's end of ana's pipe
-    again.msg_cb("still here", nil, served)
+    server = chat_with ""
+    local ana, bob = member(server, "ana"), member(server, "bob")
+    hears_at_last(ana, "* guest2 is now bob")
+    assert.equal("active", lab.reload(server, chat_source "rooms = 10").result)
+    ana:send("still here")
     hears(ana, "<ana> still here")
-    again.end_cb(served)
+    hears(bob, "<ana> still here")
   end)
 end)
-
-os.exit(test.run())

@@ -1,27 +1,24 @@
---- The echo's tests.    $ p2pd-lua exec scripts/handlers/tests/echo_test.lua
-package.path = package.path:match("^[^?]*") .. "../?.lua;" .. package.path
-local test = require "p2pd_test"
-local echo = require "echo"
-local describe, it, assert = test.describe, test.it, test.assert
+--- The echo's tests.    $ p2pd-lua test scripts/handlers/tests/echo_test.lua
+local lab = require "p2pd.test"
 
 describe("echo", function()
-  local net
-  test.before_each(function() net = test.loopback("echo", echo) end)
+  local server
+  before_each(function() server = lab.node("../echo.lua") end)
 
   it("answers a message with itself", function()
-    local pipe = net.dial()
+    local pipe = lab.dial(server)
     assert(pipe:send("hello"))
     assert.equal("hello", pipe:recv(5))
   end)
 
   it("keeps messages and their order apart", function()
-    local pipe = net.dial()
+    local pipe = lab.dial(server)
     for i = 1, 100 do pipe:send("message " .. i) end
     for i = 1, 100 do assert.equal("message " .. i, pipe:recv(5)) end
   end)
 
   it("takes any bytes and any length up to the limit", function()
-    local pipe = net.dial()
+    local pipe = lab.dial(server, { protocol = "echo" })
     local every = {}
     for byte = 0, 255 do every[#every + 1] = string.char(byte) end
     every = table.concat(every)
@@ -33,18 +30,35 @@ describe("echo", function()
 
   it("serves several pipes, each its own", function()
     local pipes = {}
-    for i = 1, 10 do pipes[i] = net.dial() end
+    for i = 1, 10 do pipes[i] = lab.dial(server) end
     for i, pipe in ipairs(pipes) do pipe:send("for " .. i) end
     for i, pipe in ipairs(pipes) do assert.equal("for " .. i, pipe:recv(5)) end
   end)
 
   it("goes on when a peer leaves in the middle", function()
-    local leaving, staying = net.dial(), net.dial()
+    local leaving, staying = lab.dial(server), lab.dial(server)
     leaving:send(("x"):rep(1 << 20))
     leaving:close()
     staying:send("still there?")
     assert.equal("still there?", staying:recv(5))
   end)
-end)
 
-os.exit(test.run())
+  it("answers over a bad line, later", function()
+    local client = lab.node { name = "far" }
+    lab.latency(client, server, 0.1, 0.05)
+    lab.loss(client, server, 0.1)
+    local pipe = assert(client:connect(server))
+    local asked = lab.now()
+    for i = 1, 20 do pipe:send("message " .. i) end
+    for i = 1, 20 do assert.equal("message " .. i, pipe:recv(60)) end
+    assert.is_true(lab.now() - asked >= 0.2)
+  end)
+
+  it("forgets a peer that vanishes", function()
+    local client = lab.node()
+    assert(client:connect(server))
+    assert.equal(1, lab.pipes(server))
+    lab.vanish(client)
+    lab.wait_until("the pipe is gone", function() return lab.pipes(server) == 0 end, 600)
+  end)
+end)

@@ -1,9 +1,7 @@
 --- p2pd.json against damaged and hostile text: what a peer sends is read or refused, and never raises.
--- $ p2pd-lua exec scripts/handlers/tests/json_test.lua
+-- $ p2pd-lua test scripts/handlers/tests/json_test.lua
 local p2pd = require "p2pd"
-local test = require "p2pd_test"
 local json = p2pd.json
-local describe, it, assert = test.describe, test.it, test.assert
 
 -- The same numbers in every run: a failure can be looked at again.
 local state = 20240607
@@ -83,5 +81,3 @@ describe("p2pd.json", function()
     assert.same({ a = { 1, 2 } }, json.decode('\t{"a"\r\n:[1,2]}'))
   end)
 end)
-
-os.exit(test.run())

@@ -1,32 +1,32 @@
---- The key-value store's tests.    $ p2pd-lua exec scripts/handlers/tests/kv_test.lua
-package.path = package.path:match("^[^?]*") .. "../?.lua;" .. package.path
-local p2pd = require "p2pd"
-local test = require "p2pd_test"
-local kv = require "kv"
+--- The key-value store's tests.    $ p2pd-lua test scripts/handlers/tests/kv_test.lua
+local lab = require "p2pd.test"
 local store = require "kv_store"
-local describe, it, assert = test.describe, test.it, test.assert
 
 local function ask(pipe, command)
   pipe:send(command)
   return assert(pipe:recv(5))
 end
 
--- Sets limits for the running test.
-local function limit(table_of_limits, name, value)
-  local before = table_of_limits[name]
-  test.finally(function() table_of_limits[name] = before end)
-  table_of_limits[name] = value
+-- A store with other settings, as a script that hosts the module may make them.
+local function kv_with(settings)
+  return lab.node(lab.write("small_kv.lua", ([[
+    local kv, store = require "kv", require "kv_store"
+    kv.protocol = "kv"
+    %s
+    return kv
+  ]]):format(settings)))
 end
 
-local pipe, net
-test.before_each(function()
-  p2pd.state.kv = nil
-  kv.file = nil
-  net = test.loopback("kv", kv)
-  pipe = net.dial()
-end)
+local server, pipe
+
+local function serve(node)
+  server = node
+  pipe = lab.dial(node, { protocol = "kv" })
+end
 
 describe("kv", function()
+  before_each(function() serve(lab.node("../kv.lua")) end)
+
   it("sets, gets and removes", function()
     assert.equal("NONE", ask(pipe, "GET colour"))
     assert.equal("OK", ask(pipe, "SET colour dark blue"))
@@ -64,11 +64,11 @@ describe("kv", function()
 
   it("is one store for every pipe", function()
     ask(pipe, "SET k 1")
-    assert.equal("VALUE 1", ask(net.dial(), "GET k"))
+    assert.equal("VALUE 1", ask(lab.dial(server, { protocol = "kv" }), "GET k"))
   end)
 
   it("lists keys sorted, by prefix, a page at a time", function()
-    limit(kv.limits, "listed", 2)
+    serve(kv_with "kv.limits.listed = 2")
     for _, key in ipairs { "b", "a3", "a1", "a2" } do ask(pipe, "SET " .. key .. " v") end
     assert.equal("KEYS 2 of 4\na1\na2", ask(pipe, "KEYS"))
     assert.equal("KEYS 2 of 3\na1\na2", ask(pipe, "KEYS a"))
@@ -86,8 +86,10 @@ describe("kv", function()
     assert.matches("^TTL %d+%.%d+$", ask(pipe, "TTL k"))
     assert.equal("OK", ask(pipe, "EXPIRE k never"))
     assert.equal("TTL never", ask(pipe, "TTL k"))
-    assert.equal("OK", ask(pipe, "EXPIRE k 0.05"))
-    p2pd.sleep(0.1)    -- what is tested is the passing of time
+    assert.equal("OK", ask(pipe, "EXPIRE k 100"))
+    lab.sleep(99)
+    assert.equal("VALUE v", ask(pipe, "GET k"))
+    lab.sleep(1.1)
     assert.equal("NONE", ask(pipe, "GET k"))
     assert.equal("NONE", ask(pipe, "EXPIRE k 1"))
     ask(pipe, "SET gone v")
@@ -98,17 +100,16 @@ describe("kv", function()
   it("forgets the expiry with a new value, and sweeps what nobody asks for", function()
     for i = 1, 20 do
       ask(pipe, ("SET k%d v"):format(i))
-      ask(pipe, ("EXPIRE k%d 0.01"):format(i))
+      ask(pipe, ("EXPIRE k%d 10"):format(i))
     end
     ask(pipe, "SET k7 new")
-    p2pd.sleep(0.02)
-    kv.sweep()
+    lab.sleep(12)
+    assert.equal(1, lab.state(server).kv.count)
     assert.equal("KEYS 1 of 1\nk7", ask(pipe, "KEYS"))
-    assert.equal(1, p2pd.state.kv.count)
   end)
 
   it("tells who watches", function()
-    local watcher = net.dial()
+    local watcher = lab.dial(server, { protocol = "kv" })
     assert.equal("OK", ask(watcher, "WATCH user:"))
     assert.equal("OK", ask(watcher, "WATCH user:1"))
     ask(pipe, "SET other x")
@@ -124,12 +125,12 @@ describe("kv", function()
   end)
 
   it("forgets a watcher that leaves", function()
-    limit(kv.limits, "watchers", 1)
-    local watcher = net.dial()
+    serve(kv_with "kv.limits.watchers = 1")
+    local watcher = lab.dial(server, { protocol = "kv" })
     ask(watcher, "WATCH a")
     assert.matches("^ERR limit ", ask(pipe, "WATCH a"))
     watcher:close()
-    test.wait_until("the place is free", function() return ask(pipe, "WATCH a") == "OK" end)
+    lab.wait_until("the place is free", function() return ask(pipe, "WATCH a") == "OK" end)
   end)
 
   it("answers what it does not understand", function()
@@ -141,9 +142,7 @@ describe("kv", function()
   end)
 
   it("stays within its limits", function()
-    limit(store.limits, "keys", 3)
-    limit(store.limits, "value", 1000)
-    limit(store.limits, "bytes", 2000)
+    serve(kv_with "store.limits.keys, store.limits.value, store.limits.bytes = 3, 1000, 2000")
     assert.matches("^ERR limit ", ask(pipe, "SET " .. ("k"):rep(257) .. " v"))
     assert.matches("^ERR limit ", ask(pipe, "SET k " .. ("v"):rep(1001)))
     assert.equal("OK", ask(pipe, "SET a " .. ("v"):rep(1000)))
@@ -154,34 +153,33 @@ describe("kv", function()
     assert.matches("^ERR limit ", ask(pipe, "SET d 1"))
     assert.matches("^ERR limit ", ask(pipe, "INCR d"))
     for _, key in ipairs { "a", "b", "c" } do ask(pipe, "DEL " .. key) end
-    assert.equal(0, p2pd.state.kv.bytes)
+    assert.equal(0, lab.state(server).kv.bytes)
   end)
 end)
 
 describe("kv's file", function()
   local path
-  test.before_each(function()
-    path = os.tmpname()
+  before_each(function()
+    path = lab.write("store", "")
     os.remove(path)
-    kv.file = path
-  end)
-  test.after_each(function()
-    for _, ending in ipairs { "", ".tmp", ".damaged" } do os.remove(path .. ending) end
   end)
 
-  local function again()
-    kv.stop()
-    p2pd.state.kv = nil
+  -- The node ends in order and another begins with the same file.
+  local function again(file)
+    if server then lab.stop(server) end
+    serve(kv_with(("kv.file = %q"):format(file or path)))
   end
+  before_each(function() server = nil end)
 
   it("holds the store from one run to the next", function()
+    again()
     ask(pipe, "SET a \0one\n")
     ask(pipe, "SET b ")
     ask(pipe, "SET short v")
     ask(pipe, "SET long v")
-    ask(pipe, "EXPIRE short 0.01")
+    ask(pipe, "EXPIRE short 10")
     ask(pipe, "EXPIRE long 1000")
-    p2pd.sleep(0.02)
+    lab.sleep(11)
     again()
     assert.equal("KEYS 3 of 3\na\nb\nlong", ask(pipe, "KEYS"))
     assert.equal("VALUE \0one\n", ask(pipe, "GET a"))
@@ -192,6 +190,7 @@ describe("kv's file", function()
   end)
 
   it("is not written when nothing changed", function()
+    again()
     ask(pipe, "SET a 1")
     again()
     ask(pipe, "GET a")
@@ -201,9 +200,10 @@ describe("kv's file", function()
   end)
 
   it("is set aside when it is damaged, wherever the damage is", function()
+    again()
     ask(pipe, "SET first value")
     ask(pipe, "SET second value")
-    again()
+    lab.stop(server)
     local file = assert(io.open(path, "rb"))
     local whole = file:read("a")
     file:close()
@@ -231,14 +231,14 @@ describe("kv's file", function()
   end)
 
   it("says so when it cannot be written, and tries again", function()
-    kv.file = path .. "/no/such/folder"
+    local folder = path .. ".d"
+    again(folder .. "/store")
     ask(pipe, "SET a 1")
-    kv.save()
-    assert.is_true(p2pd.state.kv.dirty)
-    kv.file = path
-    kv.save()
-    assert.is_false(p2pd.state.kv.dirty)
+    lab.sleep(3)
+    assert.is_true(lab.state(server).kv.dirty)
+    assert.contains("not saved", table.concat(lab.log(), "\n"))
+    assert(os.execute("mkdir " .. folder))
+    lab.sleep(3)
+    assert.is_false(lab.state(server).kv.dirty)
   end)
 end)
-
-os.exit(test.run())

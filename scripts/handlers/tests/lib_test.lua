@@ -1,10 +1,9 @@
---- Tests of what scripts/lib holds for handlers.    $ p2pd-lua exec scripts/handlers/tests/lib_test.lua
+--- Tests of what scripts/lib holds for handlers.    $ p2pd-lua test scripts/handlers/tests/lib_test.lua
 local p2pd = require "p2pd"
-local test = require "p2pd_test"
+local lab = require "p2pd.test"
 local outbox = require "p2pd_outbox"
 local text = require "p2pd_text"
 local xxh64 = require "xxh64"
-local describe, it, assert = test.describe, test.it, test.assert
 
 describe("xxh64", function()
   it("gives the known sums", function()
@@ -82,7 +81,7 @@ describe("outbox", function()
   end
 
   local function sent(pipe, n)
-    test.wait_until(n .. " messages were sent", function() return #pipe.sent >= n end)
+    lab.wait_until(n .. " messages were sent", function() return #pipe.sent >= n end)
     return pipe.sent
   end
 
@@ -132,7 +131,7 @@ describe("outbox", function()
     assert.is_false(box:put("3"))
     pipe.open = true
     assert.same({ "1", "2" }, sent(pipe, 2))
-    test.wait_until("the pipe was closed", function() return pipe.closed end)
+    lab.wait_until("the pipe was closed", function() return pipe.closed end)
   end)
 
   it("ends with its pipe", function()
@@ -140,10 +139,8 @@ describe("outbox", function()
     local box = outbox.new(pipe)
     box:put("1")
     pipe.gone = true
-    test.wait_until("it has noticed", function() return box.closed end)
+    lab.wait_until("it has noticed", function() return box.closed end)
     assert.is_false(box:put("2"))
     assert.equal(0, #box)
   end)
 end)
-
-os.exit(test.run())

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+// epoll(7) and accept4(2), whose packed structure and GNU extensions Swift's Glibc does not show.
+
+/// A new epoll descriptor, closed on exec, or -errno.
+int cnet_poll_open(void);
+
+/// Adds, changes or removes (`events` 0 and `how` EPOLL_CTL_DEL) a descriptor; `object` comes back with its events.
+/// Returns 0 or -errno.
+int cnet_poll_control(int poller, int how, int fd, uint32_t events, void *object);
+
+/// Waits for events, at most `nanoseconds`, which are kept to the kernel's precision; negative waits for ever. Returns how
+/// many came, 0 also after a signal.
+int cnet_poll_wait(int poller, struct epoll_event *events, int room, int64_t nanoseconds);
+
+static inline void *cnet_event_object(const struct epoll_event *event) { return event->data.ptr; }
+static inline uint32_t cnet_event_flags(const struct epoll_event *event) { return event->events; }
+
+/// accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC: a descriptor or -errno.
+int cnet_accept(int listener, struct sockaddr_storage *peer, socklen_t *length);

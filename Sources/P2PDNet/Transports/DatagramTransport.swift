@@ -1,0 +1,181 @@
+import CNet
+import Glibc
+import NIOCore
+
+/// A UDP socket of the kernel. Datagrams that came together are read with one system call.
+final class DatagramTransport: KernelTransport, @unchecked Sendable {
+  /// A connected socket takes no address with a datagram.
+  private let connectedTo: Peer?
+  /// An IPv6 socket that takes IPv4 too.
+  private let isDualStack: Bool
+  private var isReading = false
+  private var senders: [Endpoint: Peer] = [:]
+  private var recent: Peer?
+  private var queue = CircularBuffer<(bytes: ByteBuffer, peer: Peer)>()
+  private var queued = 0
+
+  init(_ descriptor: CInt, connectedTo remote: Endpoint?, isDualStack: Bool, on loop: KernelLoop) {
+    connectedTo = remote.map { Peer($0) }
+    self.isDualStack = isDualStack
+    super.init(descriptor, on: loop)
+    remoteEndpoint = remote
+    localEndpoint = KernelSocket.localEndpoint(of: descriptor)
+  }
+
+  // MARK: Out
+
+  override var unsent: Int { queued }
+
+  override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
+    guard descriptor >= 0, let peer else { return NetError(.closed, "send", cause: "the pipe is closed") }
+    guard body.count <= Self.longest else {
+      return NetError(
+        .tooLong, "send to \(peer)", cause: "a datagram carries at most \(Self.longest) bytes, this has \(body.count)")
+    }
+    if !queue.isEmpty { return enqueue(body, to: peer) }
+    let number = write(body, to: peer)
+    switch number {
+    case 0: return nil
+    case EAGAIN, EINTR: return enqueue(body, to: peer)
+    default: return NetError(errno: number, "send to \(peer)")
+    }
+  }
+
+  /// 0 or the error number.
+  @inline(__always)
+  private func write(_ body: UnsafeRawBufferPointer, to peer: Peer) -> CInt {
+    if writeOnce(body, to: peer) >= 0 { return 0 }
+    // A connected socket reports an earlier datagram's ICMP error here; this one was not sent yet.
+    if errno == ECONNREFUSED, writeOnce(body, to: peer) >= 0 { return 0 }
+    return errno
+  }
+
+  @inline(__always)
+  private func writeOnce(_ body: UnsafeRawBufferPointer, to peer: Peer) -> Int {
+    if connectedTo != nil { return Glibc.send(descriptor, body.baseAddress, body.count, Self.flags) }
+    let fd = descriptor
+    return withUnsafePointer(to: peer.storage) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        sendto(fd, body.baseAddress, body.count, Self.flags, $0, peer.storageLength)
+      }
+    }
+  }
+
+  private func enqueue(_ body: UnsafeRawBufferPointer, to peer: Peer) -> NetError? {
+    guard queued &+ body.count <= Self.queueLimit, queue.count < Self.queueRoom else {
+      return NetError(.limit, "send to \(peer)", cause: "\(queued) bytes wait for the network already")
+    }
+    queue.append((ByteBuffer(bytes: body), peer))
+    queued &+= body.count
+    updateInterest()
+    return nil
+  }
+
+  private func writeQueue() {
+    for _ in 0..<Self.sendsPerWake {
+      guard let (bytes, peer) = queue.first else { break }
+      // What cannot be sent at all was taken with a promise of no more than an attempt.
+      let number = bytes.withUnsafeReadableBytes { write($0, to: peer) }
+      if number == EAGAIN || number == EINTR { break }
+      queue.removeFirst()
+      queued &-= bytes.readableBytes
+    }
+    updateInterest()
+    owner?.drained()
+  }
+
+  override func peer(for endpoint: Endpoint) -> Peer {
+    if let known = senders[endpoint] { return known }
+    if senders.count >= Self.knownSenders { senders.removeAll(keepingCapacity: true) }
+    let peer = Peer(endpoint, mapped: isDualStack)
+    senders[endpoint] = peer
+    return peer
+  }
+
+  // MARK: In
+
+  override func setReading(_ on: Bool) {
+    isReading = on
+    updateInterest()
+  }
+
+  private func updateInterest() {
+    guard descriptor >= 0 else { return }
+    let flags = (isReading ? Ready.input : 0) | (queue.isEmpty ? 0 : Ready.output)
+    if flags == 0, !isWatched { return }
+    if !watch(flags) { end(.error(NetError(errno: ENOMEM, "pipe"))) }
+  }
+
+  override func ready(_ flags: UInt32) {
+    if isReading, flags & (Ready.input | Ready.failed) != 0 {
+      read()
+    } else if flags & Ready.failed != 0 {
+      // An ICMP answer while nobody reads; asking for it clears it.
+      _ = takeError()
+    }
+    if flags & Ready.output != 0, descriptor >= 0 { writeQueue() }
+  }
+
+  private func read() {
+    guard let batch = loop.datagrams else { return end(.error(NetError(errno: ENOMEM, "receive"))) }
+    for _ in 0..<Self.batchesPerWake {
+      guard descriptor >= 0, isReading, let owner else { return }
+      let count = batch.receive(descriptor)
+      guard count > 0 else {
+        let number = count < 0 ? errno : EAGAIN
+        // ICMP told that nobody listens: a fact about one datagram, not the end of the pipe.
+        if number == ECONNREFUSED || number == EINTR { continue }
+        if number != EAGAIN { end(.error(NetError(errno: number, "receive"))) }
+        return
+      }
+      for index in 0..<count {
+        let (bytes, address) = batch[index]
+        guard let sender = connectedTo ?? Endpoint(address).map(known) else { continue }
+        // One that closes the pipe leaves the rest unread.
+        guard descriptor >= 0 else { return }
+        owner.received(datagram: bytes, from: sender)
+      }
+      if count < DatagramBatch.room { return }
+    }
+  }
+
+  private func known(_ endpoint: Endpoint) -> Peer {
+    if let recent, recent.endpoint == endpoint { return recent }
+    let peer = peer(for: endpoint)
+    recent = peer
+    return peer
+  }
+
+  // MARK: The end
+
+  override func close(linger: Bool) { end(nil) }
+  override func loopEnds() { end(.local) }
+
+  private func end(_ reason: EndReason?) {
+    guard descriptor >= 0 else { return }
+    releaseDescriptor()
+    let owner = owner
+    self.owner = nil
+    if let owner {
+      loop.keep(owner)
+      if let reason { owner.transportEnded(reason) }
+    }
+    queue.removeAll()
+    queued = 0
+    senders = [:]
+    recent = nil
+    becomeGone()
+  }
+
+  private static let flags = CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL)
+  /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
+  static let longest = 65507
+  /// Batches read before other sockets get their turn.
+  private static let batchesPerWake = 4
+  private static let sendsPerWake = 64
+  /// Bytes, and datagrams, that may wait for the network before `send` refuses more.
+  private static let queueLimit = 4 << 20
+  private static let queueRoom = 16 << 10
+  /// Senders remembered with their objects; over it all are forgotten, since any can be made anew.
+  private static let knownSenders = 4096
+}
