@@ -93,7 +93,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-signal-node",
       dependencies: [
-        "P2PDSignaling", "P2PDNet", .product(name: "NIOPosix", package: "swift-nio"),
+        "P2PDSignaling", "P2PDNet", .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "scripts/dev/benchmarks/signal-node", swiftSettings: strict),

@@ -104,7 +104,9 @@ private func answerText(_ text: String, _ call: UnsafeMutablePointer<clua_call>,
   return kind == CLUA_OK ? code : CLUA_NO_MEMORY
 }
 
-private func answerValues(_ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge, _ code: Int32)
+private func answerValues(
+  _ values: [LuaValue], _ call: UnsafeMutablePointer<clua_call>, _ bridge: LuaBridge, _ code: Int32
+)
   -> Int32
 {
   var encoder = LuaEncoder(bridge.vm)

@@ -39,7 +39,7 @@ public final class Node: @unchecked Sendable {
   private var claim: StateFolder.Claim?
   let interfaceSource: any InterfaceSource
   /// The machine's interfaces as last read.
-  var interfaces: [NetworkInterface]
+  public internal(set) var interfaces: [NetworkInterface]
   var routes: [IPAddress: Route] = [:]
 
   struct Entry {
@@ -91,6 +91,9 @@ public final class Node: @unchecked Sendable {
     loop.assertInEventLoop()
     if hosted.removeValue(forKey: name) != nil { try renewServerContext() }
   }
+
+  /// Where it listens.
+  public var listening: [Endpoint] { acceptors.map(\.endpoint) }
 
   /// The names hosted, in order; "" is the default protocol.
   public var protocols: [String] { hosted.keys.sorted() }

@@ -157,14 +157,15 @@ import Testing
       guard let sentinel else { return nil }
       let task = try b.vm.findHolder(of: sentinel, tag: 9)
       b.settle()
-      let end = try #require(b.ends.last { $0.task == task })
+      let end = try #require(b.ends.last(where: { $0.task == task }))
       return try end.result.get().first?.text
     }
     do {
       let made = Sentinel()
       sentinel = made
       try b.vm.setSentinel(made, on: e!)
-      let f = try b.vm.load("x = 1 local thing = ... thing.data = {cb = function() return x end}", name: "g", environment: e)
+      let f = try b.vm.load(
+        "x = 1 local thing = ... thing.data = {cb = function() return x end}", name: "g", environment: e)
       b.vm.start(f, arguments: [.ref(kept)])
       b.vm.release(f)
     }

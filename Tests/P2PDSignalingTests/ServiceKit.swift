@@ -1,11 +1,15 @@
 import Crypto
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import Testing
 
 @testable import P2PDSignaling
+
+/// One loop for all tests of this target; it lives as long as the process.
+let sharedLoop: KernelLoop = {
+  do { return try KernelLoop.start(name: "signalling") } catch { preconditionFailure("\(error)") }
+}()
 
 /// A node's signalling on a loop, and the few verbs that keep a test's text short.
 final class Signaller: @unchecked Sendable {
@@ -20,7 +24,7 @@ final class Signaller: @unchecked Sendable {
   var key: SignalKey { service.key }
 
   init(_ brokers: [Broker], conf: SignalingConf = SignalingConf(), seed: [UInt8]? = nil) async throws {
-    let loop = MultiThreadedEventLoopGroup.singleton.next()
+    let loop = sharedLoop
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     let identity = try #require(
@@ -108,7 +112,7 @@ final class ScriptedBroker: PipeSink, @unchecked Sendable {
   init(_ answer: @escaping (MQTTPacket) -> [MQTTPacket]) { self.answer = answer }
 
   func start() async throws -> Broker {
-    let loop = MultiThreadedEventLoopGroup.singleton.next()
+    let loop = sharedLoop
     let server = try await PipeOpener.open(.tcp, bind: Endpoint(ip: .loopback(.v4), port: 0), sink: self, on: loop)
       .get()
     self.server = server

@@ -180,7 +180,7 @@ class Runaways(ProgramTest):
 
     def test_a_blocking_call_ends_the_program_with_the_test_named(self):
         self.write("block_test.lua", """
-            it("blocks", function() os.execute("sleep 60 >/dev/null 2>&1") end)""")
+            it("blocks", function() os.execute("exec sleep 60 >/dev/null 2>&1") end)""")
         done = self.run_program("test", "--real-timeout", "0.5", timeout=30)
         self.assertEqual(done.status, 1, done)
         self.assertIn("FAIL blocks", done.out)

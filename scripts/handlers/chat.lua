@@ -208,8 +208,8 @@ local function adopt(pipe)
     box = outbox.new(pipe, { max = M.limits.queue, missed = missed }),
     nick = pipe.data.nick,
     room = pipe.data.room,
-    tokens = M.limits.burst,
-    refilled = p2pd.now(),
+    tokens = pipe.data.tokens or M.limits.burst,
+    refilled = pipe.data.refilled or p2pd.now(),
   }
   members[pipe.id] = member
   if member.room then put_in(member, member.room) end
@@ -235,11 +235,10 @@ end
 -- A token bucket: `burst` lines at once, then `rate` a second.
 local function too_fast(member)
   local now = p2pd.now()
-  member.tokens = math.min(M.limits.burst, member.tokens + (now - member.refilled) * M.limits.rate)
-  member.refilled = now
-  if member.tokens < 1 then return true end
-  member.tokens = member.tokens - 1
-  return false
+  local tokens = math.min(M.limits.burst, member.tokens + (now - member.refilled) * M.limits.rate)
+  set(member, "refilled", now)
+  set(member, "tokens", tokens < 1 and tokens or tokens - 1)
+  return tokens < 1
 end
 
 local function arrive(pipe)

@@ -7,6 +7,9 @@
 ---   local outbox = require "p2pd_outbox"
 ---   local box = outbox.new(pipe, { max = 200, missed = function(n) return ("(%d lines missed)"):format(n) end })
 ---   box:put("hello")      -- true, or false when it was dropped
+---
+--- Where pipe.data is a table the outbox lies in its field `outbox`, so that one made after a reload goes on with what
+--- the one before had queued.
 
 local p2pd = require "p2pd"
 
@@ -21,25 +24,13 @@ outbox.max_bytes = 256 * 1024
 
 local FLUSH <const> = 2    -- seconds the pipe gets for what the kernel has not taken yet
 
---- options: max (messages), max_bytes, missed (f(count) -> the message that tells the peer what was dropped, or nil).
-function outbox.new(pipe, options)
-  options = options or {}
-  return setmetatable({
-    pipe = pipe,
-    max = options.max or outbox.max_messages,
-    max_bytes = options.max_bytes or outbox.max_bytes,
-    missed_text = options.missed,
-    first = 1, last = 0, bytes = 0,    -- the queue: self[first .. last]
-    missed = 0,                        -- dropped since the peer was last told
-    dropped = 0,                       -- dropped in all
-    sending = false,
-    finishing = false,
-    closed = false,
-  }, Outbox)
-end
-
 -- The sending task: lives while there is something to send, so an idle pipe costs no coroutine.
 local function drain(self)
+  -- However the task ends: whoever comes after it may send.
+  local _ <close> = setmetatable({}, { __close = function()
+    self.sending = false
+    if self.heir then self.heir:release() end
+  end })
   while not self.closed do
     local message
     if self.first <= self.last then
@@ -56,7 +47,6 @@ local function drain(self)
       self:close()    -- the pipe is gone; its end_cb tells the handler
     end
   end
-  self.sending = false
   if self.finishing and not self.closed then
     self:close()
     self.pipe:close { flush = FLUSH }
@@ -64,9 +54,51 @@ local function drain(self)
 end
 
 local function start(self)
-  if self.sending then return end
+  if self.sending or self.waiting or self.closed then return end
   self.sending = true
   p2pd.spawn(drain, self)
+end
+
+-- What an outbox of the code before a reload still has goes on in the new one.
+local function take_over(self, old)
+  table.move(old, old.first, old.last, 1, self)
+  self.last, self.bytes = old.last - old.first + 1, old.bytes
+  self.missed, self.dropped, self.finishing = old.missed, old.dropped, old.finishing
+  self.waiting = old.sending or old.waiting
+  old.closed, old.heir = true, self
+  if not self.waiting and (#self > 0 or self.missed > 0) then start(self) end
+end
+
+--- options: max (messages), max_bytes, missed (f(count) -> the message that tells the peer what was dropped, or nil).
+function outbox.new(pipe, options)
+  options = options or {}
+  local self = setmetatable({
+    pipe = pipe,
+    max = options.max or outbox.max_messages,
+    max_bytes = options.max_bytes or outbox.max_bytes,
+    missed_text = options.missed,
+    first = 1, last = 0, bytes = 0,    -- the queue: self[first .. last]
+    missed = 0,                        -- dropped since the peer was last told
+    dropped = 0,                       -- dropped in all
+    sending = false,
+    finishing = false,
+    closed = false,
+    waiting = false,                   -- one before it has a message under way
+    release = outbox.release,          -- of the code that made it
+  }, Outbox)
+  local data = pipe.data
+  if type(data) == "table" then
+    if data.outbox and not data.outbox.closed then take_over(self, data.outbox) end
+    data.outbox = self
+  end
+  return self
+end
+
+--- The message that an earlier outbox had under way is through: the latest one goes on.
+function outbox.release(self)
+  self.waiting = false
+  if self.heir then return self.heir:release() end
+  start(self)
 end
 
 --- Queues one message. false when it had to be dropped, or the outbox is closed.

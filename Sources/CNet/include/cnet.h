@@ -5,3 +5,4 @@
 #include "cnet_netlink.h"
 #include "cnet_poller.h"
 #include "cnet_process.h"
+#include "cnet_unix.h"

@@ -37,3 +37,6 @@ void cnet_terminal_restore(void);
 
 /// Columns of the terminal `fd`, or 0 where it is none.
 int cnet_terminal_columns(int fd);
+
+/// Rows of the terminal `fd`, or 0 where it is none.
+int cnet_terminal_rows(int fd);

@@ -122,6 +122,7 @@ extension Pipe {
   @inline(__always)
   func deliver(_ bytes: UnsafeRawBufferPointer, from peer: Peer) {
     counters.messagesIn &+= 1
+    if let tap { tap.pipe(self, received: bytes, from: peer) }
     if let intercept, intercept(bytes, self) { return }
     guard fastPath, let sink else { return deliverSlowly(bytes, from: peer) }
     if !sink.pipe(self, message: bytes, from: peer) { keepForSink(bytes, from: peer) }

@@ -29,6 +29,7 @@ extension Pipe {
     if let error { return .failed(error) }
     counters.messagesOut &+= 1
     counters.bytesOut &+= UInt64(bytes.count)
+    if let tap { tap.pipe(self, sent: bytes, to: receiver ?? peer ?? lastSender) }
     return transport.unsent > conf.sendHighWater ? .full : .sent
   }
 

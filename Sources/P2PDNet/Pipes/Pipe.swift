@@ -35,6 +35,9 @@ public final class Pipe: @unchecked Sendable {
   /// Sees every message first; true means it has dealt with it and nobody else gets it.
   public var intercept: ((UnsafeRawBufferPointer, Pipe) -> Bool)?
 
+  /// Looks on while somebody wants to see the pipe's messages; nil costs a message one branch.
+  public var tap: (any PipeTap)?
+
   /// The receiver of messages and events. Strong: it goes when the pipe ends.
   public var sink: (any PipeSink)? {
     didSet { updateFastPath() }

@@ -22,6 +22,16 @@ public protocol PipeSink: AnyObject {
   func pipeAcceptFailed(from peer: Peer, error: NetError, by server: Pipe)
 }
 
+/// Sees the messages of a pipe go by and changes nothing. Calls come on the pipe's event loop, in the middle of sending
+/// and receiving: what it does with a message is a copy at most.
+public protocol PipeTap: AnyObject {
+  /// A message arrived and is about to be handed out. The bytes are valid during the call only.
+  func pipe(_ pipe: Pipe, received bytes: UnsafeRawBufferPointer, from peer: Peer)
+
+  /// A message was taken for sending. `peer` is nil where nobody can be named.
+  func pipe(_ pipe: Pipe, sent bytes: UnsafeRawBufferPointer, to peer: Peer?)
+}
+
 extension PipeSink {
   public func pipeOpened(_ pipe: Pipe) {}
   public func pipeEnded(_ pipe: Pipe, reason: EndReason) {}

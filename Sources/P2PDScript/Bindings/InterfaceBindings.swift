@@ -134,16 +134,28 @@ final class RouteObject {
 extension ScriptHost {
   func listInterfaces(_ call: borrowing LuaCall) throws -> LuaReturn {
     do throws(NetError) {
-      return .values([.list(try NetworkInterface.list().map { .object(InterfaceObject($0, host: self)) })])
+      let found =
+        if let simulated = try simulatedInterfaces() { simulated.interfaces } else { try NetworkInterface.list() }
+      return .values([.list(found.map { .object(InterfaceObject($0, host: self)) })])
     } catch {
       return failure(error)
     }
   }
 
+  /// What a simulated host has; nil on a real one.
+  private func simulatedInterfaces() throws(NetError) -> NetworkSnapshot? {
+    try (loop as? VirtualLoop)?.network.interfaces()
+  }
+
   func interface(_ call: borrowing LuaCall) throws -> LuaReturn {
     let name = call.isNone(0) ? nil : try call.string(0, 1, "interface")
     do throws(NetError) {
-      let found = if let name { try NetworkInterface.named(name) } else { try NetworkInterface.preferred() }
+      let found =
+        if let simulated = try simulatedInterfaces() {
+          if let name { try simulated.interface(named: name) } else { try simulated.preferredInterface() }
+        } else {
+          if let name { try NetworkInterface.named(name) } else { try NetworkInterface.preferred() }
+        }
       return .object(InterfaceObject(found, host: self))
     } catch {
       return failure(error)
@@ -164,7 +176,10 @@ extension ScriptHost {
     }
     guard call.canWait else { return .wait }
     let waiter = wait(call.wait)
-    Resolver.resolve(name, families: families, timeout: timeout, on: loop).assumeIsolated().whenComplete { result in
+    let asked =
+      (loop as? any NetworkLoop)?.network.resolve(name, families: families, timeout: timeout)
+      ?? Resolver.resolve(name, families: families, timeout: timeout, on: loop)
+    asked.assumeIsolated().whenComplete { result in
       switch result {
       case .success(let addresses): waiter.finish([.list(addresses.map { .string($0.description) })])
       case .failure(let error): self.finish(waiter, failing: NetError(error, "resolve \(name)"))

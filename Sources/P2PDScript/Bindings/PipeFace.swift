@@ -197,6 +197,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     // A TCP server has no messages to move with.
     if !(pipe.isServer && pipe.proto == .tcp) { slot.add(self) }
     if generation.hosted?.slot !== slot { generation.add(self) }
+    if !host.observation.tracers.isEmpty { host.observation.opened(self) }
     guard generation.phase == .loading else { return announce() }
     // A server of the top level, bound before its script is live: what comes waits.
     waitsForScript = true
@@ -227,6 +228,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
 
   func pipeEnded(_ pipe: Pipe, reason: EndReason) {
     endReason = reason
+    host.observation.ended(pipe)
     if waitsForScript {
       waitsForScript = false
       running -= 1

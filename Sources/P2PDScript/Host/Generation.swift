@@ -156,6 +156,7 @@ final class Generation {
   var isEnding = false
   var takesPipes: Bool { phase != .retired && !isEnding }
   var openPipes: [PipeFace] { Array(pipes.values) }
+  var pipeCount: Int { pipes.count }
   var openNodes: [NodeFace] { Array(nodes.values) }
 
   /// Called when its last task ends while it leaves.

@@ -53,6 +53,9 @@ public final class ScriptHost: @unchecked Sendable {
   var onFailure: ((Generation, LuaFailure, String) -> Void)?
   /// Puts something between a node's pipe and the script: the tests' reload before each message.
   var wrapSink: ((PipeFace) -> any PipeSink)?
+  // What looks on from outside (Inspect).
+  var observation = Observation()
+
   /// Bytes on loan to Lua until the next call: the answer of a `recv` that did not wait.
   var loan: ByteBuffer?
 
@@ -100,7 +103,7 @@ public final class ScriptHost: @unchecked Sendable {
   // MARK: Generations
 
   /// Counters of generations that are gone.
-  private var past = Generation.Counters()
+  private(set) var past = Generation.Counters()
 
   func makeGeneration(name: String, path: String, sources: SourceReader = SourceReader()) -> Generation {
     lastGeneration += 1

@@ -54,7 +54,8 @@ extension ScriptHost {
     let limit = loop.assumeIsolated().scheduleTask(in: deadline) { finish() }
     var nodesClosed = nodes.isEmpty
     let check = {
-      guard nodesClosed, ending.allSatisfy({ $0.runs.isEmpty }), ending.allSatisfy({ self.faces(of: $0).isEmpty }) else {
+      guard nodesClosed, ending.allSatisfy({ $0.runs.isEmpty }), ending.allSatisfy({ self.faces(of: $0).isEmpty })
+      else {
         return false
       }
       limit.cancel()

@@ -293,8 +293,11 @@ extension LuaValue {
 }
 
 extension ScriptHost {
-  /// Tasks and timers of all its scripts.
+  /// Tasks of all generations of its scripts, and timers of those in service: one that stands by holds its timers.
   var holdings: (tasks: Int, timers: Int) {
-    generations.values.reduce((0, 0)) { ($0.0 + $1.tasks.count, $0.1 + $1.timers.count) }
+    (
+      generations.values.reduce(0) { $0 + $1.tasks.count },
+      hosted.reduce(0) { $0 + $1.current.timers.count }
+    )
   }
 }

@@ -2,7 +2,7 @@ import P2PDNet
 
 /// Stands between a pipe and the script that serves it, and has the script reloaded before each message: whatever a
 /// handler keeps outside of `p2pd.state` and `pipe.data` shows as a difference.
-final class ReloadingSink: PipeSink {
+final class ReloadingSink: PipeSink, @unchecked Sendable {
   private let face: PipeFace
   private unowned let host: ScriptHost
   private var isReloading = false
@@ -37,7 +37,8 @@ final class ReloadingSink: PipeSink {
 
   private func reloaded(_ pipe: Pipe) {
     (isReloading, isFresh) = (false, true)
-    host.whenIdle { if pipe.isOpen { pipe.ready() } }
+    // Never before this message was kept: a reload may be over at once.
+    host.loop.execute { self.host.whenIdle { if pipe.isOpen { pipe.ready() } } }
   }
 
   func pipeOpened(_ pipe: Pipe) { face.pipeOpened(pipe) }

@@ -33,13 +33,12 @@ public final class ReloadTriggers: @unchecked Sendable {  // confined to the hos
     self.folders = folders
   }
 
-  /// Nothing is reloaded by itself after this.
+  /// Nothing is reloaded by itself after this. It does not wait for a look at files on a server that does not answer.
   public func close() async {
-    let closed = try? await host.loop.submit {
+    _ = try? await host.loop.submit {
       self.isClosed = true
-      return self.watch?.close()
+      self.watch?.close()
     }.get()
-    try? await closed?.get()
   }
 
   private func changed(_ new: SourceChanges) {

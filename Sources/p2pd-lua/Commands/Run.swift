@@ -18,7 +18,9 @@ struct Run: AsyncParsableCommand {
       A script, or anything it requires, that is saved is loaded anew while the
       pipes stay open; what cannot be loaded leaves the old code in service and is
       told with its line. Files that come into a hosted folder or go from it are
-      protocols that come and go. SIGHUP loads all scripts anew.
+      protocols that come and go. SIGHUP loads all scripts anew. Another
+      terminal sees and steers the node: `status`, `pipes`, `reload`, `rollback`,
+      `generations`, `logs`, `trace`, `attach`, `stop`.
 
       SIGINT (Control-C) and SIGTERM end it in order: no new pipes, what is queued
       is sent, the scripts' end_cbs run, and the exit status is 0. A second signal
@@ -33,14 +35,32 @@ struct Run: AsyncParsableCommand {
   @Argument(help: "The scripts, or folders of scripts.", completion: .file(extensions: ["lua"]))
   var scripts: [String]
 
+  @Option(
+    help: ArgumentHelp(
+      "What `status`, `stop` and the like call the node.", discussion: "Default: the name of the first protocol",
+      valueName: "name"))
+  var name: String?
+
+  @Flag(help: "Make no control socket: nobody sees or steers the node from outside.")
+  var noControl = false
+
   @OptionGroup(title: "Node options") var node: NodeOptions
   @OptionGroup(title: "State options") var state: StateOptions
   @OptionGroup(title: "Script options") var limits: ScriptLimitOptions
   @OptionGroup(title: "Reload options") var reloading: ReloadFlags
   @OptionGroup(title: "Log options") var log: LogOptions
 
+  func validate() throws {
+    guard let name else { return }
+    let isGood = name.utf8.allSatisfy { Self.nameLetters.contains($0) }
+    guard isGood, (1...64).contains(name.utf8.count), !name.hasPrefix("-") else {
+      throw ValidationError("A node's name has 1 to 64 of the characters A-Z a-z 0-9 . _ -, and begins with no '-'.")
+    }
+  }
+
   func run() async throws {
-    let logger = try log.logger()
+    let ring = LogRing()
+    let logger = try log.logger(ring: ring)
     let paths = try ScriptFiles.expand(scripts)
     let configuration = try node.configuration(state)
     var options = try limits.scriptOptions()
@@ -58,6 +78,7 @@ struct Run: AsyncParsableCommand {
     let stop = StopSignal()
     let signals = try Signals(hangup: { Task { _ = await host.reload(trigger: "signal") } }) { stop.signalled($0) }
     let triggers = try reloading.watches() ? await triggers(host, logger) : nil
+    let control = noControl ? nil : control(host, node, protocols, ring, stop, logger)
     announce(node, protocols, isWatching: triggers != nil)
 
     let signal = await stop.wait()
@@ -67,6 +88,7 @@ struct Run: AsyncParsableCommand {
     await triggers?.close()
     await node.close(flush: Self.flushTime)
     await host.shutdown(deadline: Self.endTime)
+    await control?.close()
     withExtendedLifetime(signals) {}
   }
 
@@ -76,6 +98,28 @@ struct Run: AsyncParsableCommand {
       return try await ReloadTriggers.start(host, folders: scripts.filter(Files.isDirectory), logger: logger)
     } catch {
       logger.error("saved scripts are not noticed (\(error)); SIGHUP reloads them")
+      return nil
+    }
+  }
+
+  /// Begins to serve at the control socket. A node without one still does its work, so a failure is an error in the log.
+  private func control(
+    _ host: ScriptHost, _ node: Node, _ protocols: [HostedProtocol], _ ring: LogRing, _ stop: StopSignal,
+    _ logger: Logger
+  ) -> ControlService? {
+    do {
+      let listening = try ControlFolder.open(stateFolder: state.folder).listen(key: node.id)
+      let identity = ControlReports.Identity(
+        name: name ?? protocols.first?.name ?? "node", program: Program.version, pid: Int(getpid()), started: .now,
+        socket: listening.path, stateFolder: state.ephemeral ? nil : state.folder)
+      let service = ControlService(host, node, ring: ring, identity: identity) {
+        Signals.endSoon()
+        stop.signalled(Signals.commanded)
+      }
+      try service.start(listening)
+      return service
+    } catch {
+      logger.error("no control socket, so status, stop and the like cannot find this node: \(error)")
       return nil
     }
   }
@@ -95,6 +139,9 @@ struct Run: AsyncParsableCommand {
     }
     console.note("\(isWatching ? "A script that is saved is reloaded. " : "")Stop with Control-C.\n")
   }
+
+  private static let nameLetters = Set(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-".utf8)
 
   /// Together they stay below the 5 s in which an asked-for end must be over.
   private static let flushTime = TimeAmount.seconds(2)

@@ -8,6 +8,8 @@ struct ConsoleLog: LogHandler {
   let format: LogFormat
   let colours: Bool
   let withDate: Bool
+  /// Keeps the lines for those who ask later.
+  var ring: LogRing?
   let write: @Sendable (String) -> Void
 
   func log(event: LogEvent) {
@@ -15,6 +17,7 @@ struct ConsoleLog: LogHandler {
     if let more = event.metadata { all.merge(more) { $1 } }
     if let error = event.error, all["error"] == nil { all["error"] = "\(error)" }
     let line = LogLine(time: .now, level: event.level, label: label, message: event.message.description, metadata: all)
+    ring?.add(line)
     write(format == .json ? line.json : line.text(colours: colours, withDate: withDate))
   }
 

@@ -24,6 +24,20 @@ struct LogTime: Sendable {
     return LogTime(seconds: time.tv_sec, milliseconds: time.tv_nsec / 1_000_000)
   }
 
+  /// Reads what ``utc`` writes.
+  init?(utc text: String) {
+    let parts = text.split { "-T:.Z".contains($0) }.compactMap { Int($0) }
+    guard parts.count == 7, text.hasSuffix("Z"), parts.allSatisfy({ (0...9999).contains($0) }) else { return nil }
+    var date = tm()
+    date.tm_year = Int32(parts[0] - 1900)
+    date.tm_mon = Int32(parts[1] - 1)
+    date.tm_mday = Int32(parts[2])
+    date.tm_hour = Int32(parts[3])
+    date.tm_min = Int32(parts[4])
+    date.tm_sec = Int32(parts[5])
+    self.init(seconds: timegm(&date), milliseconds: parts[6])
+  }
+
   /// RFC 3339, UTC: `2026-03-01T12:00:00.123Z`.
   var utc: String {
     var seconds = time_t(self.seconds)
@@ -82,14 +96,17 @@ struct LogLine: Sendable {
     return out + "\n"
   }
 
+  /// ``object`` on a line.
+  var json: String { object.text + "\n" }
+
   /// One JSON object: `time`, `level`, `label`, `message`, and `metadata` where there is any.
-  var json: String {
+  var object: JSONText {
     var members: [(String, JSONText)] = [
       ("time", .string(time.utc)), ("level", .string(level.rawValue)), ("label", .string(label)),
       ("message", .string(message)),
     ]
     if !metadata.isEmpty { members.append(("metadata", Self.json(.dictionary(metadata)))) }
-    return JSONText.object(members).text + "\n"
+    return .object(members)
   }
 
   private static func json(_ value: Logger.MetadataValue) -> JSONText {
@@ -127,6 +144,28 @@ struct LogLine: Sendable {
     case .warning: "33"
     case .error: "31"
     case .critical: "1;31"
+    }
+  }
+}
+
+extension LogLine {
+  /// Reads what ``object`` writes; nil where it is something else.
+  init?(_ object: JSONText) {
+    guard let time = object["time"]?.string.flatMap({ LogTime(utc: $0) }),
+      let level = object["level"]?.string.flatMap({ Logger.Level(rawValue: $0) }),
+      let label = object["label"]?.string, let message = object["message"]?.string
+    else { return nil }
+    (self.time, self.level, self.label, self.message) = (time, level, label, message)
+    metadata = [:]
+    for (key, value) in object["metadata"]?.members ?? [] { metadata[key] = Self.metadata(value) }
+  }
+
+  private static func metadata(_ value: JSONText) -> Logger.MetadataValue {
+    switch value {
+    case .string(let text): .string(text)
+    case .array(let items): .array(items.map(metadata))
+    case .object(let members): .dictionary(Dictionary(members.map { ($0.0, metadata($0.1)) }) { $1 })
+    default: .string(value.text)
     }
   }
 }

@@ -33,14 +33,16 @@ struct LogOptions: ParsableArguments {
   }
 
   /// The logger of this run.
-  /// - Parameter defaultLevel: what is logged where nobody said.
-  func logger(_ label: String = "p2pd", defaultLevel: Logger.Level = .info) throws -> Logger {
+  /// - Parameters:
+  ///   - defaultLevel: what is logged where nobody said.
+  ///   - ring: gets every line too.
+  func logger(_ label: String = "p2pd", defaultLevel: Logger.Level = .info, ring: LogRing? = nil) throws -> Logger {
     let (level, format) = try settings(defaultLevel: defaultLevel)
     let console = Console.shared
     return Logger(label: label) { label in
       ConsoleLog(
         label: label, logLevel: level, format: format, colours: format == .text && console.colours,
-        withDate: !console.errorIsTerminal, write: { console.note($0) })
+        withDate: !console.errorIsTerminal, ring: ring, write: { console.note($0) })
     }
   }
 }

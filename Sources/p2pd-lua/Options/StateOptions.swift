@@ -20,12 +20,16 @@ struct StateOptions: ParsableArguments {
   }
 
   /// The folder the user named; nil leaves it to the node (``StateFolder/defaultPath``).
-  var given: String? {
-    if let stateDir { return stateDir }
+  var given: String? { Self.given(stateDir) }
+
+  /// The folder in force; nil where nothing says where the user's home is.
+  var folder: String? { Self.folder(stateDir) }
+
+  static func given(_ option: String?) -> String? {
+    if let option { return option }
     let fromEnvironment = Environment.value("P2PD_STATE_DIR") ?? ""
     return fromEnvironment.isEmpty ? nil : fromEnvironment
   }
 
-  /// The folder in force; nil where nothing says where the user's home is.
-  var folder: String? { given ?? StateFolder.defaultPath }
+  static func folder(_ option: String?) -> String? { given(option) ?? StateFolder.defaultPath }
 }

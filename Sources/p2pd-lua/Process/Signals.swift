@@ -22,21 +22,28 @@ final class Signals: @unchecked Sendable {
       guard read(pipe, &byte, 1) == 1 else { return }
       // A terminal that is gone is no `kill -HUP`: its window was closed, and nobody could stop what went on.
       if let hangup, Int32(byte) == SIGHUP, !hadTerminal || cnet_has_terminal() != 0 { return hangup() }
-      cnet_end_within(Self.deadline)
+      Self.endSoon()
       first(Int32(byte))
     }
     source.resume()
     self.source = source
   }
 
+  /// The end was asked for: from now on it comes, whatever hangs.
+  static func endSoon() { cnet_end_within(deadline) }
+
   static func name(_ number: Int32) -> String {
     switch number {
+    case commanded: "asked to stop"
     case SIGINT: "SIGINT"
     case SIGTERM: "SIGTERM"
     case SIGHUP: "SIGHUP"
     default: "signal \(number)"
     }
   }
+
+  /// No signal, but `p2pd-lua stop`.
+  static let commanded: Int32 = 0
 
   /// Seconds after which a process that cannot come to its end is ended; below the 5 s it promises.
   private static let deadline: UInt32 = 5

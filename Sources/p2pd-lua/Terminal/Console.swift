@@ -19,8 +19,13 @@ final class Console: Sendable {
   private let live = Mutex(Live())
 
   /// Colours only on a terminal that can show them, and never where NO_COLOR is set (https://no-color.org).
-  var colours: Bool {
-    guard errorIsTerminal, (Environment.value("NO_COLOR") ?? "").isEmpty else { return false }
+  var colours: Bool { errorIsTerminal && Self.coloursAreWanted }
+
+  /// The same for standard output.
+  var outputColours: Bool { outputIsTerminal && Self.coloursAreWanted }
+
+  private static var coloursAreWanted: Bool {
+    guard (Environment.value("NO_COLOR") ?? "").isEmpty else { return false }
     return Environment.value("TERM") != "dumb"
   }
 

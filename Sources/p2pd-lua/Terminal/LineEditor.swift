@@ -14,9 +14,13 @@ struct LineEditor: Sendable {
     case clearScreen
     /// Control-Z.
     case suspend
+    /// Tab, where the editor ``completes``: the text before the cursor. ``complete(with:typed:)`` goes on.
+    case complete(String)
   }
 
   var prompt: String
+  /// Tab asks for the rest of a name; else it is a tab.
+  var completes = false
   var history: History
   private var text: [Character] = []
   private var cursor = 0
@@ -40,7 +44,13 @@ struct LineEditor: Sendable {
     // A line break in pasted text would send half of what was meant.
     case .paste(let pasted):
       insert(pasted.replacing("\r\n", with: " ").replacing("\n", with: " ").replacing("\r", with: " "))
-    case .tab: insert("\t")
+    case .tab:
+      let before = String(text[..<cursor])
+      guard completes, before.contains(where: { !$0.isWhitespace }) else {
+        insert("\t")
+        break
+      }
+      return .complete(before)
     case .enter: return .line(finish())
     case .backspace: if cursor > 0 { remove(cursor - 1..<cursor, keep: false) }
     case .delete: if cursor < text.count { remove(cursor..<cursor + 1, keep: false) }
@@ -125,6 +135,17 @@ struct LineEditor: Sendable {
     cursor = 0
     place = nil
     return line
+  }
+
+  /// Takes the names that fit after ``Action/complete(_:)`` and puts in as much as they have in common.
+  /// - Parameter typed: how many letters of them stand before the cursor already.
+  /// - Returns: the names, where nothing more can be put in and a person has to choose.
+  mutating func complete(with names: [String], typed: Int) -> [String] {
+    guard var common = names.first else { return [] }
+    for name in names.dropFirst() { common = String(zip(common, name).prefix { $0 == $1 }.map(\.0)) }
+    let rest = String(common.dropFirst(typed))
+    if !rest.isEmpty { insert(rest) }
+    return rest.isEmpty && names.count > 1 ? names : []
   }
 
   // MARK: History

@@ -1,7 +1,6 @@
 import Glibc
 import LuaVM
 import NIOCore
-import NIOPosix
 import P2PDNet
 import Synchronization
 import Testing
@@ -24,7 +23,8 @@ import Testing
   }
 
   private static let broken = [
-    "function M.msg_cb( end", "error('no')", "M.msg_cb = 1", "function M.check() return false end function M.msg_cb() end",
+    "function M.msg_cb( end", "error('no')", "M.msg_cb = 1",
+    "function M.check() return false end function M.msg_cb() end",
     "M.version = 2 function M.migrate() error('no') end function M.msg_cb() end",
   ]
 
@@ -35,7 +35,7 @@ import Testing
     let reloads = max(20, pipes / 5)
     try await withHandler(handler("g0"), { $0.autoRollback = false }) { bench, control in
       let places = try await control.ask("where").split(separator: " ").map(String.init)
-      let loop = MultiThreadedEventLoopGroup.singleton.next()
+      let loop = sharedLoop
       var talkers: [Talker] = []
       for index in 0..<(pipes + senders) {
         let isStream = index < pipes

@@ -2,7 +2,6 @@ import Foundation
 import Logging
 import LuaVM
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Testing
@@ -29,7 +28,7 @@ final class ReloadBench: Sendable {
     node = try await Node.start(Bench.loopbackNode, on: bench.host.loop, logger: quiet)
     try await bench.host.attach(node)
     client = try await Node.start(
-      Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(), logger: quiet)
+      Bench.loopbackNode, on: sharedLoop, logger: quiet)
   }
 
   /// A handler's text is its body; what is a library, or whole already, stays as it is.
@@ -146,6 +145,6 @@ func plainClient(_ place: String) async throws -> P2PDNet.Pipe {
   let parts = place.split(separator: ":")
   let endpoint = Endpoint(ip: try #require(IPAddress(String(parts[0]))), port: try #require(UInt16(parts[1])))
   return try await PipeOpener.open(
-    .tcp, to: .endpoint(endpoint), conf: conf, sink: nil, on: MultiThreadedEventLoopGroup.singleton.next()
+    .tcp, to: .endpoint(endpoint), conf: conf, sink: nil, on: sharedLoop
   ).get()
 }

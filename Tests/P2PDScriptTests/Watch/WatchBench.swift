@@ -2,7 +2,6 @@ import Foundation
 import Glibc
 import Logging
 import NIOCore
-import NIOPosix
 import Testing
 
 @testable import P2PDScript
@@ -42,7 +41,7 @@ struct Folder: Sendable {
 final class WatchBench: @unchecked Sendable {
   let folder: Folder
   let logged = Bench.Lines()
-  private let loop = MultiThreadedEventLoopGroup.singleton.next()
+  private let loop: any EventLoop = sharedLoop
   private var watch: SourceWatch?
   private var told: AsyncStream<SourceChanges>.Iterator
   private let tell: AsyncStream<SourceChanges>.Continuation

@@ -91,6 +91,7 @@ describe("the network", function()
     while socket:recv(1) do came = came + 1 end
     socket:close()
     assert.is_true(came > 60 and came < 140, came .. " of 200 came back")    -- half of them, more or less
+    lab.loss(0.1)
     local pipe = assert(client:connect(server, { timeout = 60 }))
     for i = 1, 20 do pipe:send("message " .. i) end
     for i = 1, 20 do assert.equal("message " .. i, pipe:recv(600)) end
@@ -98,6 +99,8 @@ describe("the network", function()
 
   it("is parted and healed", function()
     local pipe = assert(client:connect(server))
+    pipe:send("before")
+    assert.equal("before", pipe:recv(5))
     lab.partition(server, client)
     pipe:send("into the dark")
     assert.is_nil(pipe:recv(10))

@@ -143,4 +143,21 @@ describe("outbox", function()
     assert.is_false(box:put("2"))
     assert.equal(0, #box)
   end)
+
+  it("goes on where the one of the code before a reload stopped", function()
+    local pipe = gated()
+    pipe.data = {}
+    local before = outbox.new(pipe)
+    for i = 1, 3 do before:put(tostring(i)) end
+    lab.sleep(0.005)    -- the first is with the pipe now
+    local between = outbox.new(pipe)
+    local after = outbox.new(pipe)
+    assert.is_false(before:put("lost"))
+    assert.is_false(between:put("lost"))
+    after:put("4")
+    lab.sleep(0.1)
+    assert.same({}, pipe.sent)
+    pipe.open = true
+    assert.same({ "1", "2", "3", "4" }, sent(pipe, 4))
+  end)
 end)

@@ -9,7 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+<<<<<<< HEAD
 from . import echo, instructions, memory, nodes, report, signalling
+=======
+from . import echo, instructions, memory, nodes, reload, report
+>>>>>>> main
 from .children import Children, end_on_signals
 from .peers import P2PD
 from .tools import HERE, ROOT, Absent, CannotRun, Tools, need, say
@@ -34,6 +38,8 @@ def measurements(with_extra):
   names["memory/plain"] = f"memory of {memory.PIPES[False]} idle plain pipes"
   names |= {f"signal-flood/{f.name}": f"a node's signalling: {f.title}" for f in signalling.FLOODS}
   names["memory/encrypted"] = f"memory of {memory.PIPES[False]} idle encrypted pipes"
+  names["reload/swap"] = f"reloads of a large script with {reload.PIPES[False]} live pipes"
+  names["reload/cost"] = "a message's cost with files watched and not"
   return names
 
 
@@ -119,6 +125,7 @@ def measure(bench, chosen):
     ("start", "start" in chosen, lambda: nodes.measure_start(bench)),
     ("signal-flood", part("signal-flood"), lambda: signalling.measure(bench, part("signal-flood"))),
     ("memory", part("memory"), lambda: memory.measure(bench, part("memory"))),
+    ("reload", part("reload"), lambda: reload.measure(bench, part("reload"))),
   ]
   results = {}
   for group, asked, run in groups:

@@ -20,9 +20,14 @@ def text(results):
     parts.append(_instructions(results["instructions"]))
   if results.get("node-pipes"):
     parts.append(_flows(results["node-pipes"]))
+<<<<<<< HEAD
   if results.get("signal-flood"):
     parts.append(_signalling(results["signal-flood"]))
   parts += [part for part in (_single(results), _memory(results.get("memory", {})), _targets(results)) if part]
+=======
+  parts += [part for part in (_single(results), _memory(results.get("memory", {})), _reload(results.get("reload", {})),
+                              _targets(results)) if part]
+>>>>>>> main
   parts += [f"{heading}\n" + "\n".join(f"  {what}: {why}" for what, why in results[key])
             for key, heading in (("skipped", "Left out"), ("failures", "COULD NOT RUN")) if results[key]]
   return "\n\n".join(parts)
@@ -136,6 +141,21 @@ def _memory(measured):
            number(figures["kib_per_pipe"])] for kind, figures in measured.items()]
   return table("Idle pipes in one server process", ["pipes", "opened", "echoed", "opened in s", "MiB before",
                                                     "MiB after", "KiB a pipe"], rows)
+
+
+def _reload(measured):
+  lines = []
+  swap, cost = measured.get("swap"), measured.get("cost")
+  if swap:
+    lines.append(
+      f"Reload of a 100 KB script, {swap['reloads']} times, {swap['pipes']} live pipes: swap {swap['swap_us']:.1f} µs "
+      f"(longest {swap['swap_max_us']:.1f}), staging {swap['stage_ms']:.1f} ms, loop busy {swap['pause_ms']:.1f} ms, longest "
+      f"wait of any peer {swap['wait_ms']:.1f} ms (worst {swap['wait_max_ms']:.1f}), without a reload "
+      f"{swap['quiet_ms']:.1f} (worst {swap['quiet_max_ms']:.1f})")
+  if cost:
+    lines.append(f"CPU per message with the script watched {cost['on']:.2f} µs, not watched {cost['off']:.2f} µs: "
+                 f"ratio {cost['ratio']:.3f}")
+  return "\n".join(lines)
 
 
 def _targets(results):

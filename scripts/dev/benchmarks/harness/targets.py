@@ -17,9 +17,15 @@ NODE_PIPE_OF_PLAIN_64K = 0.4
 CONNECT_MS = 4
 START_MS = 150
 ENCRYPTED_PIPE_KIB = 48
+<<<<<<< HEAD
 # Of one CPU, and MiB: what a flood on a node's topic may cost it.
 FLOOD_CPU_PERCENT = 10
 FLOOD_MIB = 8
+=======
+SWAP_US = 1000
+RELOAD_WAIT_MS = 20
+WATCHED_COST = 1.02
+>>>>>>> main
 
 
 @dataclass
@@ -38,8 +44,13 @@ class Target:
 
 def reached(results):
   """A Target for each promise this run has measured."""
+<<<<<<< HEAD
   return [*_echo(results.get("echo", {})), *_nodes(results), *_signalling(results.get("signal-flood", {})),
           *_memory(results.get("memory", {}))]
+=======
+  return [*_echo(results.get("echo", {})), *_nodes(results), *_memory(results.get("memory", {})),
+          *_reload(results.get("reload", {}))]
+>>>>>>> main
 
 
 def _echo(echo):
@@ -90,3 +101,12 @@ def _memory(memory):
     wanted = figures["pipes"]
     remark = "" if wanted == PIPES[False] else "a short run opens fewer"
     yield Target(f"{kind} pipes served in one process", figures["echoed"], ">=", wanted, "", remark)
+
+
+def _reload(reload):
+  if "swap" in reload:
+    yield Target("reload: swap, longest", reload["swap"]["swap_max_us"], "<=", SWAP_US, "µs")
+    yield Target("reload: longest wait of any peer", reload["swap"]["wait_max_ms"], "<=", RELOAD_WAIT_MS, "ms",
+                 f"without a reload: {reload['swap']['quiet_max_ms']:.1f}")
+  if "cost" in reload:
+    yield Target("CPU per message, watched ÷ not", reload["cost"]["ratio"], "<=", WATCHED_COST)

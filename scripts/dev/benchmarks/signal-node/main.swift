@@ -6,7 +6,6 @@
 import Glibc
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDSignaling
 
@@ -33,7 +32,7 @@ func say(_ text: String) {
   fflush(nil)
 }
 
-let loop = MultiThreadedEventLoopGroup.singleton.next()
+let loop = try KernelLoop.start(name: "signals")
 let logger = Logger(label: "signal") { StreamLogHandler.standardError(label: $0) }
 
 func service(_ brokers: [Broker]) async throws -> SignalingService {

@@ -1,7 +1,10 @@
-/// JSON (RFC 8259) written by hand: the command line prints a few objects and needs no library for it.
+/// JSON (RFC 8259) written by hand: the command line prints a few objects and needs no library for it. What it reads
+/// comes from ``JSONReader``.
 enum JSONText: Sendable {
   case string(String)
   case int(Int)
+  /// Infinities and NaN, which JSON has not, are written as null.
+  case number(Double)
   case bool(Bool)
   case null
   case array([JSONText])
@@ -26,6 +29,7 @@ enum JSONText: Sendable {
     switch self {
     case .string(let value): Self.quote(value, to: &out)
     case .int(let value): out += String(value)
+    case .number(let value): out += value.isFinite ? "\(value)" : "null"
     case .bool(let value): out += value ? "true" : "false"
     case .null: out += "null"
     case .array(let items):
