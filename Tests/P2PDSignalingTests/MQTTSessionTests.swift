@@ -194,15 +194,15 @@ private struct Stepper {
     #expect(smoothed > .milliseconds(40) && smoothed < .milliseconds(50))
   }
 
-  @Test("queue and window are bounded: the oldest of 64 waiting gives way, 16 go without PUBACK")
+  @Test("queue and window are bounded: the oldest of 256 waiting gives way, 16 go without PUBACK")
   func bounds() {
     var stepper = Stepper()
-    for token in 1...70 { stepper.on(stepper.message(UInt64(token))) }
+    for token in 1...262 { stepper.on(stepper.message(UInt64(token))) }
     #expect(stepper.log == (1...6).map { "failed \($0) limit" })
     stepper.on(.start)
     let sent = stepper.on(.opened)
     #expect(sent.count == 2 + MQTTSession.window)
-    #expect(stepper.session.pending == 64)
+    #expect(stepper.session.pending == 256)
     stepper.on(.packet(.connack(sessionPresent: false, code: 0)))
     #expect(stepper.on(.packet(.puback(id: 2))) == ["done 7", "PUBLISH 18"])
   }

@@ -71,8 +71,8 @@ extension MQTTSession {
     return nextID
   }
 
-  /// Messages that wait for a connection.
-  static let longestQueue = 64
+  /// Messages that wait for a connection or a place in the window: a hundred connects at once, and their answers.
+  static let longestQueue = 256
   /// Messages without PUBACK; brokers have such a window too, mosquitto's is 20.
   static let window = 16
 }
