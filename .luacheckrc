@@ -20,6 +20,7 @@ stds.p2pd = {
         error = {},
         every = {},
         gather = {},
+        generation = {},
         interface = {},
         join = {},
         json = { fields = { encode = {}, decode = {}, null = {}, empty_array = {} } },
@@ -28,11 +29,14 @@ stds.p2pd = {
         node = {},
         now = {},
         pipe_open = {},
+        pipes = {},
         queue = {},
+        reload = {},
         resolve = {},
         sleep = {},
         spawn = {},
         state = { read_only = false, other_fields = true },
+        watch = {},
         with_timeout = {},
       },
     },
@@ -40,3 +44,4 @@ stds.p2pd = {
 }
 files["scripts/types/"] = { ignore = { "111", "112", "113", "121", "122", "131", "211", "212", "221", "241", "311", "331", "431", "532", "631" } }
 files["**/*_test.lua"] = { std = "+busted" }
+files["**/*_spec.lua"] = { std = "+busted" }

@@ -3,7 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum { LONGEST = 65536 };
 
@@ -33,7 +35,8 @@ void cnet_datagrams_free(cnet_datagrams *batch) { free(batch); }
 
 int cnet_datagrams_receive(cnet_datagrams *batch, int socket) {
   for (int i = 0; i < cnet_datagrams_room; i++) batch->headers[i].msg_hdr.msg_namelen = sizeof batch->senders[i];
-  return recvmmsg(socket, batch->headers, cnet_datagrams_room, MSG_DONTWAIT, NULL);
+  // Bare, as cnet_receive is.
+  return (int)syscall(SYS_recvmmsg, socket, batch->headers, cnet_datagrams_room, MSG_DONTWAIT, NULL);
 }
 
 const void *cnet_datagrams_bytes(const cnet_datagrams *batch, int index, size_t *length) {

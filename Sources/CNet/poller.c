@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 int cnet_poll_open(void) {
   int fd = epoll_create1(EPOLL_CLOEXEC);
@@ -34,7 +36,8 @@ int cnet_poll_wait(int poller, struct epoll_event *events, int room, int64_t nan
     if (errno != ENOSYS && errno != EPERM) return 0;
     __atomic_store_n(&has_pwait2, 0, __ATOMIC_RELAXED);
   }
-  count = epoll_wait(poller, events, room, milliseconds(nanoseconds));
+  // Bare, as cnet_receive is.
+  count = (int)syscall(SYS_epoll_pwait, poller, events, room, milliseconds(nanoseconds), NULL, 0);
   return count < 0 ? 0 : count;
 }
 

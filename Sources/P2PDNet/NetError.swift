@@ -1,5 +1,4 @@
 import Glibc
-import NIOCore
 
 /// Why something on the network could not be done: a code for programs, a sentence for people, and, where several
 /// things were tried, what each of them met.
@@ -61,21 +60,8 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
     self.init(code, what, cause: String(cString: strerror(number)))
   }
 
-  /// Any error of the layers below, with the code that fits it best.
+  /// Any error of the layers below: a ``NetError`` stays what it is.
   public init(_ error: any Error, _ what: String) {
-    switch error {
-    case let error as NetError: self = error
-    case let error as IOError: self.init(errno: error.errnoCode, what)
-    case let error as ChannelError:
-      switch error {
-      case .connectTimeout(let amount):
-        self.init(.timeout, what, cause: "no answer in \(Double(amount.nanoseconds) / 1e9) s")
-      case .ioOnClosedChannel, .alreadyClosed, .outputClosed, .inputClosed:
-        self.init(.closed, what, cause: "the pipe is closed")
-      case .writeMessageTooLarge: self.init(.tooLong, what, cause: "the datagram is too long")
-      default: self.init(.io, what, cause: "\(error)")
-      }
-    default: self.init(.io, what, cause: "\(error)")
-    }
+    self = (error as? NetError) ?? NetError(.io, what, cause: "\(error)")
   }
 }

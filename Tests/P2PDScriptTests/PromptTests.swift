@@ -1,7 +1,6 @@
 import LuaVM
 import Logging
 import NIOCore
-import NIOPosix
 import P2PDNet
 import P2PDNode
 import Testing
@@ -268,7 +267,7 @@ import Testing
     try await withPrompt { bench, _ in
       let host = bench.host
       let client = try await Node.start(
-        Bench.loopbackNode, on: MultiThreadedEventLoopGroup.singleton.next(),
+        Bench.loopbackNode, on: sharedLoop,
         logger: Logger(label: "n") { _ in SwiftLogNoOpLogHandler() })
       let address = try await host.loop.submit { host.node?.address }
         .get()

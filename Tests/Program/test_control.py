@@ -501,8 +501,7 @@ class Reloading(Control):
 
     def unwatched(self, *scripts, text=ECHO):
         """A node that reloads when told to, and not when a file is saved."""
-        options = ["--no-watch"] if "--no-watch" in self.ok("run", "--help") else []
-        return self.start_node(*options, *(scripts or [self.write("echo.lua", text)]))
+        return self.start_node("--no-watch", *(scripts or [self.write("echo.lua", text)]))
 
     def test_reload_generations_and_rollback(self):
         _, address = self.unwatched()
@@ -543,7 +542,7 @@ class Reloading(Control):
         self.say(client, "still there, too")
         self.write("echo.lua", ECHO)
         self.ok("reload")
-        self.assertNotIn("refused", self.ok("status"))
+        self.assertNotIn("\nat ", self.ok("status"))
 
     def test_one_protocol_of_several(self):
         first, second = self.write("a.lua", ECHO), self.write("b.lua", ECHO)

@@ -13,6 +13,10 @@ class Handlers(ProgramTest):
         self.share, self.inbox = os.path.join(self.folder, "share"), os.path.join(self.folder, "inbox")
         for folder in (self.share, self.inbox):
             os.mkdir(folder)
+        # Before the node starts: it looks at the folder once a second.
+        self.noise = os.urandom(1_000_003)
+        with open(os.path.join(self.share, "noise.bin"), "wb") as file:
+            file.write(self.noise)
         _, self.address = self.start_node(HANDLERS, env={"P2PD_SHARE": self.share, "P2PD_INBOX": self.inbox})
 
     def talk(self, protocol, text):
@@ -34,15 +38,12 @@ class Handlers(ProgramTest):
             ["* you are guest1 in #lobby; /help lists the commands", "* guest1 is now ana", "<ana> hello", "* bye"])
 
     def test_files_come_and_go(self):
-        data = os.urandom(1_000_003)
-        with open(os.path.join(self.share, "noise.bin"), "wb") as file:
-            file.write(data)
         client = os.path.join(HANDLERS, "clients/file.lua")
         got = self.run_program("exec", "--ephemeral", client, "get", self.address, "noise.bin", timeout=60)
         self.assertEqual(got.status, 0, got)
         with open(os.path.join(self.folder, "noise.bin"), "rb") as file:
-            self.assertTrue(file.read() == data, "the bytes differ")
+            self.assertTrue(file.read() == self.noise, "the bytes differ")
         put = self.run_program("exec", "--ephemeral", client, "put", self.address, "noise.bin", "back.bin", timeout=60)
         self.assertEqual(put.status, 0, put)
         with open(os.path.join(self.inbox, "back.bin"), "rb") as file:
-            self.assertTrue(file.read() == data, "the bytes differ")
+            self.assertTrue(file.read() == self.noise, "the bytes differ")

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,12 @@ def can_unshare():
 def resident(pid):
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Network(ProgramTest):
@@ -88,6 +95,37 @@ class Network(ProgramTest):
         sent = int(read_line(process.stdout))
         self.assertLess(sent, 100, "the pusher was not stopped")
         self.assertLess(resident(process.pid) - before, 16 << 20)
+
+    def test_out_of_descriptors(self):
+        """The kernel's backlog holds the callers meanwhile, the loop does not spin, and who leaves makes room."""
+        script = self.write("few.lua", """
+          local p2pd = require "p2pd"
+          local server = assert(p2pd.pipe_open("tcp", { bind = { "127.0.0.1", 0 },
+            msg_cb = function(msg, tup, pipe) pipe:send(msg) end }))
+          local _, port = table.unpack(server:getsockname())
+          io.write(port, "\\n") io.flush()
+          p2pd.sleep(60)
+        """)
+        room = 40
+        process = self.start_program(
+            "exec", script, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (room, room)))
+        port = int(read_line(process.stdout))
+        callers = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in range(2 * room)]
+        for caller in callers:
+            self.addCleanup(caller.close)
+            caller.sendall(b"x")
+        self.assertEqual(callers[0].recv(1), b"x")
+        before, start = cpu_seconds(process.pid), time.monotonic()
+        time.sleep(0.5)
+        spent = (cpu_seconds(process.pid) - before) / (time.monotonic() - start)
+        self.assertLess(spent, 0.5, "it waits for descriptors without spinning")
+        waiting = [caller for caller in callers if not select.select([caller], [], [], 0)[0]][1:]
+        self.assertGreater(len(waiting), room // 2, "there was no room for them")
+        for caller in callers:
+            if caller not in waiting:
+                caller.close()
+        for caller in waiting[:room // 2]:
+            self.assertEqual(caller.recv(1), b"x")
 
     def test_a_killed_peer_is_told_to_the_script(self):
         script = self.write("watch.lua", """

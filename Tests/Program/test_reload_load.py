@@ -5,9 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import unittest
 
-from program import PATIENCE, ROOT, ProgramTest, end, left, read_line
+from program import PATIENCE, ROOT, Left, ProgramTest, end, read_line
 
 RELOADS = 200
 TCP_PIPES = 1000
@@ -62,11 +63,13 @@ class ReloadUnderLoad(ProgramTest):
         port = free_port()
         path = self.write("load.lua", self.script(port, 1))
         node, _ = self.start_node("--no-watch", path)
+        # Nobody looks at the log, but a full pipe would stop the node.
+        threading.Thread(target=node.stderr.read, daemon=True).start()
         process = subprocess.Popen(
             [self.load, "-p", str(port), "-c", str(TCP_PIPES), "-u", str(UDP_SOCKETS), "-q", "2"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(end, process)
-        self.assertEqual(read_line(process.stdout, 4 * PATIENCE), "READY\n", left(process))
+        self.assertEqual(read_line(process.stdout, 4 * PATIENCE), "READY\n", Left(process))
 
         generation, kinds = 1, list(BROKEN)
         for number in range(RELOADS):
@@ -79,6 +82,7 @@ class ReloadUnderLoad(ProgramTest):
             self.assertEqual(report["result"], "rejected" if broken else "active", (broken, report))
 
         out, err = process.communicate(timeout=4 * PATIENCE)
+        self.assertTrue(out, (process.returncode, err))
         found = json.loads(out.splitlines()[-1])
         self.assertEqual(process.returncode, 0, (found, err))
         self.assertEqual(found["generation"], generation, found)

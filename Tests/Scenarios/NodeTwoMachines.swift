@@ -41,6 +41,8 @@ final class TwoMachines: @unchecked Sendable {
       }
       try await near.ask { try furnish("cable0", left) }
       try await far.ask { try furnish("cable1", right) }
+      try await near.ask { try waitForCarrier("cable0") }
+      try await far.ask { try waitForCarrier("cable1") }
       let machines = (try await near.machine(), try await far.machine())
       do {
         try await body(machines.0, machines.1)
@@ -74,6 +76,12 @@ final class TwoMachines: @unchecked Sendable {
       try InterfaceNamespace.ip("addr add \(address) dev \(link)\(address.contains(":") ? " nodad" : "")")
     }
     try InterfaceNamespace.ip("link set \(link) up")
+  }
+
+  /// The kernel tells of a carrier a moment after both ends are up, and a node offers no address of a link without one.
+  private static func waitForCarrier(_ link: String) throws {
+    let patience = ContinuousClock.now + .seconds(10)
+    while try !NetworkInterface.named(link).isUp, ContinuousClock.now < patience { usleep(1000) }
   }
 
   /// A thread that stays in its namespace and does there what it is asked to.

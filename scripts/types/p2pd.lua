@@ -102,16 +102,27 @@ local p2pd = {}
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 ---@field timeout? number seconds
 
+--- What `lab.node` takes.
+---@class (exact) p2pd.test.node_options
+---@field name? string the host's name, for logs and `p2pd.resolve`
+---@field port? integer the port it listens on
+---@field protocol? string with a handler's table: the name it is hosted under
+
 --- What a handler file returns.
 ---@class p2pd.handler
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe.
 ---@field up_cb? (fun(pipe: p2pd.pipe)) A pipe of the protocol opened.
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which.
 ---@field error_cb? (fun(err: any, pipe?: p2pd.pipe)) A callback or task of the script failed. It was logged already; the pipe stays open unless this closes it.
----@field start? (fun()) The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops).
----@field stop? (fun()) The protocol ends.
----@field protocol? string The name peers choose the protocol by.
+---@field session? (fun(pipe: p2pd.pipe, data: table)) In place of `msg_cb`: a task for each pipe, in straight lines: `for msg in pipe:messages() do ... end`. `data` is `pipe.data`, an empty table at first. The pipe is closed when it returns. At a reload a session that waits in `recv` on its pipe is unwound (`<close>` variables are closed) and begins anew on the new code with the same `data`; no message is lost.
+---@field start? (fun()) The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops). At a reload it is called after the swap, when the old generation's `stop` has ended.
+---@field stop? (fun()) The protocol ends, or another generation serves from now on. At a reload it runs first, then the new generation's `start`; it has 2 seconds. After a rollback `start` is called again.
+---@field check? (fun(): boolean?, string?) Called before the generation serves, without waiting and without `p2pd.state`; `false`, `nil, message` or an error refuses it.
 ---@field version? integer The version of what the script keeps in `p2pd.state`.
+---@field migrate? (fun(state: table, old_version: integer): table) Called when `version` differs from that of the generation in service: gets a copy of its state, returns the new state. It cannot wait. The old state stays as it is, for handlers in flight and for a rollback.
+---@field adopt? (fun(pipe: p2pd.pipe, old_version: integer)) Called before this code hears anything of a pipe that another generation served.
+---@field drain? boolean true: pipes that are open when this generation comes finish on the one they have; new ones get this one.
+---@field protocol? string The name peers choose the protocol by.
 
 --- A connection, a server or a UDP socket. `local pipe <close> = ...` closes it at the end of the block.
 ---@class p2pd.pipe
@@ -245,7 +256,7 @@ local client_tup = {}
 
 --- Why something did not work. Prints as a sentence.
 ---@class p2pd.error
----@field code string For programs: `timeout`, `closed`, `reset`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`.
+---@field code string For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`.
 ---@field message string For people: what was tried and what it met. `tostring(err)` is the same.
 ---@field attempts p2pd.error[] What each attempt met, where several were made; else empty.
 local err = {}
@@ -262,7 +273,7 @@ function node:address() end
 
 --- Connects to a node. `err.attempts` says what each attempt met. The pipe has the callbacks given here and no others.
 ---@async
----@param address string an address token
+---@param address (string|p2pd.node) an address token, or a node of this script
 ---@param options? p2pd.connect_options protocol, callbacks, deadline
 ---@return p2pd.pipe? pipe # an encrypted pipe to the node with that key
 ---@return p2pd.error? err # why it is nil
@@ -557,7 +568,7 @@ function p2pd.gather(f, ...) end
 ---@return p2pd.queue queue
 function p2pd.queue(size) end
 
---- A table of the protocol's own, for plain data. Not available at the top level of a handler file.
+--- A table of the protocol's own, for plain data: no functions, coroutines or metatables; cycles and pipes are allowed. It lives through reloads, with another `version` as `migrate` says. Not available at the top level of a handler file.
 ---@type table
 p2pd.state = nil
 
@@ -596,6 +607,26 @@ p2pd.json.null = nil
 --- Encodes as `[]`.
 ---@type any
 p2pd.json.empty_array = nil
+
+--- Reads a protocol's files again and waits for the outcome. `report.result` is `active`, `unchanged` or `rejected`; `report.error` says why, `report.text` all of it. Where a script cannot wait it returns true at once.
+---@async
+---@param name? string the protocol
+---@return table? report # what became of it
+---@return p2pd.error? err # why it is nil
+function p2pd.reload(name) end
+
+--- Makes a file a part of the script: when its content changes the script is reloaded. Lua files that are required are parts already.
+---@param path string a data file; relative paths begin at the script's folder
+---@return string path # its absolute path
+function p2pd.watch(path) end
+
+--- The open pipes that this generation of the protocol serves, or will with their next message. In an `exec` script: the pipes it opened.
+---@return p2pd.pipe[] pipes # a new table, oldest first
+function p2pd.pipes() end
+
+--- The number of this loading of the script: another one after each reload.
+---@type integer
+p2pd.generation = nil
 
 --- `"tcp"`
 ---@type string

@@ -27,20 +27,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     self.init(ip: ip, port: port)
   }
 
-  /// The endpoint in the kernel's form. An IPv4-mapped source of a dual-stack socket reads as IPv4.
-  public init?(_ address: SocketAddress) {
-    switch address {
-    case .v4(let v4):
-      self.init(ip: IPAddress(v4.address.sin_addr), port: UInt16(bigEndian: v4.address.sin_port))
-    case .v6(let v6):
-      let ip = IPAddress(v6.address.sin6_addr, scopeID: v6.address.sin6_scope_id)
-      self.init(ip: ip.unmapped, port: UInt16(bigEndian: v6.address.sin6_port))
-    case .unixDomainSocket:
-      return nil
-    }
-  }
-
-  /// What recvfrom(2) filled in; nil for other families.
+  /// What recvfrom(2) filled in; nil for other families. An IPv4-mapped source of a dual-stack socket reads as IPv4.
   init?(_ storage: sockaddr_storage) {
     switch CInt(storage.ss_family) {
     case AF_INET:

@@ -31,12 +31,9 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   /// Where every socket's datagrams arrive; made at first use.
   private(set) lazy var datagrams = DatagramBatch()
 
-  private enum Phase {
-    case running, over
-    case stopping([@Sendable () -> Void])
-  }
-
-  private var isStopping: Bool { if case .stopping = phase { true } else { false } }
+  private enum Phase { case running, stopping, over }
+  /// Who is to be told of the end.
+  private var stopWaiters: [@Sendable () -> Void] = []
 
   public var network: any Network { self }
 
@@ -71,7 +68,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
       forget()
       poller.wait(nanoseconds: patience)
       forget()
-      if case .stopping(let callbacks) = phase { return end(callbacks) }
+      if phase == .stopping { return end() }
     }
   }
 
@@ -88,7 +85,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
 
   /// How long the loop may sleep.
   private var patience: Int64 {
-    if !local.isEmpty || remote.hasWork || isStopping { return 0 }
+    if !local.isEmpty || remote.hasWork || phase == .stopping { return 0 }
     guard let first = timers.first else { return -1 }
     let left = first - now
     return max(0, left.nanoseconds)
@@ -135,7 +132,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   /// False after the loop's end.
   private func push(_ work: LoopWork) -> Bool {
     if inEventLoop {
-      if case .over = phase { return false }
+      if phase == .over { return false }
       local.append(work)
       return true
     }
@@ -197,7 +194,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   }
 
   private func set(_ timer: LoopTimer) -> Bool {
-    if case .over = phase {
+    if phase == .over {
       timer.fire?(EventLoopError.shutdown)
       timer.fire = nil
       return true
@@ -249,23 +246,25 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
     transport.isWatched = false
   }
 
+  /// What the loop holds at this moment.
+  var transportCount: Int { transports.count }
+  var timerCount: Int { timers.count }
+
   // MARK: The end
 
+  /// Ends the loop after its present turn: open transports end with `local`, timers fail, queued tasks run. Nothing runs on it
+  /// afterwards, the callbacks of its futures included.
   public func shutdownGracefully(queue: DispatchQueue, _ callback: @escaping @Sendable ((any Error)?) -> Void) {
     let isTaken = push(
       .task {
-        let done: @Sendable () -> Void = { queue.async { callback(nil) } }
-        if case .stopping(let others) = self.phase {
-          self.phase = .stopping(others + [done])
-        } else {
-          self.phase = .stopping([done])
-        }
+        self.stopWaiters.append { queue.async { callback(nil) } }
+        if self.phase == .running { self.phase = .stopping }
       })
     if !isTaken { queue.async { callback(nil) } }
   }
 
   /// Ends what is left: open transports, timers, tasks.
-  private func end(_ callbacks: [@Sendable () -> Void]) {
+  private func end() {
     for transport in Array(transports) { transport.loopEnds() }
     while let timer = timers.popFirst() {
       let fire = timer.fire
@@ -283,7 +282,8 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
     while let work = local.popFirst() { run(work) }
     while let timer = timers.popFirst() { timer.fire?(EventLoopError.shutdown) }
     forget()
-    for callback in callbacks { callback() }
+    for waiter in stopWaiters { waiter() }
+    stopWaiters = []
   }
 
   /// Bytes one read takes at most: enough to make the system call cheap, small enough for the processor's cache.

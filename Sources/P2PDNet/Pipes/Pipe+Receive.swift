@@ -26,8 +26,8 @@ extension Pipe {
     counters.bytesIn &+= UInt64(bytes.count)
     heard = true
     guard phase == .open else { return }
-    if fastPath, isRaw, let peer {
-      deliver(bytes, from: peer)
+    if fastPath, isRaw, let streamPeer {
+      streamPeer._withUnsafeGuaranteedRef { deliver(bytes, from: $0) }
       if fastPath { return }
       return updateReading()
     }

@@ -17,7 +17,11 @@ public final class Pipe: @unchecked Sendable {
   public internal(set) var family: AddressFamily?
   public internal(set) var localEndpoint: Endpoint?
   /// The other side of a connected pipe; nil for servers.
-  public internal(set) var peer: Peer?
+  public internal(set) var peer: Peer? {
+    didSet { streamPeer = peer.map { Unmanaged.passUnretained($0) } }
+  }
+  /// ``peer``, to be handed out with each message without counting references: it is set before the first and stays.
+  var streamPeer: Unmanaged<Peer>?
   /// How the pipe is held to its interface; nil where it is not.
   public internal(set) var heldBy: InterfaceBinding.Hold?
   /// What TLS agreed on with ALPN.

@@ -20,9 +20,14 @@ final class DatagramBatch {
   func receive(_ fd: CInt) -> Int { Int(cnet_datagrams_receive(raw, fd)) }
 
   /// A datagram of the last ``receive(_:)``, valid until the next.
-  subscript(index: Int) -> (bytes: UnsafeRawBufferPointer, sender: sockaddr_storage) {
+  @inline(__always)
+  func bytes(_ index: Int) -> UnsafeRawBufferPointer {
     var length = 0
     let bytes = cnet_datagrams_bytes(raw, CInt(index), &length)
-    return (UnsafeRawBufferPointer(start: bytes, count: length), cnet_datagrams_sender(raw, CInt(index)).pointee)
+    return UnsafeRawBufferPointer(start: bytes, count: length)
   }
+
+  /// Who sent it.
+  @inline(__always)
+  func sender(_ index: Int) -> UnsafePointer<sockaddr_storage> { cnet_datagrams_sender(raw, CInt(index)) }
 }

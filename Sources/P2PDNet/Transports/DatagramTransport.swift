@@ -6,17 +6,14 @@ import NIOCore
 final class DatagramTransport: KernelTransport, @unchecked Sendable {
   /// A connected socket takes no address with a datagram.
   private let connectedTo: Peer?
-  /// An IPv6 socket that takes IPv4 too.
-  private let isDualStack: Bool
+  private var senders: SenderTable
   private var isReading = false
-  private var senders: [Endpoint: Peer] = [:]
-  private var recent: Peer?
   private var queue = CircularBuffer<(bytes: ByteBuffer, peer: Peer)>()
   private var queued = 0
 
   init(_ descriptor: CInt, connectedTo remote: Endpoint?, isDualStack: Bool, on loop: KernelLoop) {
     connectedTo = remote.map { Peer($0) }
-    self.isDualStack = isDualStack
+    senders = SenderTable(isDualStack: isDualStack)
     super.init(descriptor, on: loop)
     remoteEndpoint = remote
     localEndpoint = KernelSocket.localEndpoint(of: descriptor)
@@ -52,11 +49,11 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
 
   @inline(__always)
   private func writeOnce(_ body: UnsafeRawBufferPointer, to peer: Peer) -> Int {
-    if connectedTo != nil { return Glibc.send(descriptor, body.baseAddress, body.count, Self.flags) }
+    if connectedTo != nil { return cnet_send(descriptor, body.baseAddress, body.count) }
     let fd = descriptor
     return withUnsafePointer(to: peer.storage) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        sendto(fd, body.baseAddress, body.count, Self.flags, $0, peer.storageLength)
+        cnet_send_to(fd, body.baseAddress, body.count, $0, peer.storageLength)
       }
     }
   }
@@ -85,11 +82,8 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
   }
 
   override func peer(for endpoint: Endpoint) -> Peer {
-    if let known = senders[endpoint] { return known }
-    if senders.count >= Self.knownSenders { senders.removeAll(keepingCapacity: true) }
-    let peer = Peer(endpoint, mapped: isDualStack)
-    senders[endpoint] = peer
-    return peer
+    if let connectedTo, connectedTo.endpoint == endpoint { return connectedTo }
+    return senders.peer(for: endpoint)
   }
 
   // MARK: In
@@ -129,21 +123,13 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
         return
       }
       for index in 0..<count {
-        let (bytes, address) = batch[index]
-        guard let sender = connectedTo ?? Endpoint(address).map(known) else { continue }
+        guard let sender = connectedTo ?? senders.sender(batch.sender(index)) else { continue }
         // One that closes the pipe leaves the rest unread.
         guard descriptor >= 0 else { return }
-        owner.received(datagram: bytes, from: sender)
+        owner.received(datagram: batch.bytes(index), from: sender)
       }
       if count < DatagramBatch.room { return }
     }
-  }
-
-  private func known(_ endpoint: Endpoint) -> Peer {
-    if let recent, recent.endpoint == endpoint { return recent }
-    let peer = peer(for: endpoint)
-    recent = peer
-    return peer
   }
 
   // MARK: The end
@@ -162,12 +148,10 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
     }
     queue.removeAll()
     queued = 0
-    senders = [:]
-    recent = nil
+    senders.removeAll()
     becomeGone()
   }
 
-  private static let flags = CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL)
   /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
   static let longest = 65507
   /// Batches read before other sockets get their turn.
@@ -176,6 +160,4 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
   /// Bytes, and datagrams, that may wait for the network before `send` refuses more.
   private static let queueLimit = 4 << 20
   private static let queueRoom = 16 << 10
-  /// Senders remembered with their objects; over it all are forgotten, since any can be made anew.
-  private static let knownSenders = 4096
 }

@@ -39,9 +39,7 @@ final class ListenerTransport: KernelTransport, @unchecked Sendable {
       let remote = Endpoint(peer)
       if let words = acceptor.refusal(of: remote) {
         if !words.isEmpty {
-          _ = words.withUnsafeBytes {
-            Glibc.send(accepted, $0.baseAddress, $0.count, CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL))
-          }
+          _ = words.withUnsafeBytes { cnet_send(accepted, $0.baseAddress, $0.count) }
         }
         Glibc.close(accepted)
         continue

@@ -87,7 +87,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   override func ready(_ flags: UInt32) {
     if flags & Self.inputFlags != 0 {
       if connecting != nil { return connected(takeError()) }
-      if isReading { read() } else { troubled(flags) }
+      if isReading, !inputEnded { read() } else { troubled(flags) }
     }
     if flags & Ready.output != 0, descriptor >= 0 {
       if connecting != nil { return connected(takeError()) }
@@ -99,7 +99,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   @inline(__always)
   private func read() {
     let buffer = loop.readBuffer
-    let count = recv(descriptor, buffer.baseAddress, buffer.count, 0)
+    let count = cnet_receive(descriptor, buffer.baseAddress, buffer.count)
     if count > 0 {
       let bytes = UnsafeRawBufferPointer(start: buffer.baseAddress, count: count)
       if let pipe {
@@ -123,7 +123,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     owner?.inputEnded(.closed)
   }
 
-  /// Something happened while nobody reads.
+  /// Something happened while nobody reads, or nothing is left to read.
   private func troubled(_ flags: UInt32) {
     if flags & Ready.failed != 0 {
       let number = takeError()
@@ -176,7 +176,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
 
   @inline(__always)
   private func writeDirectly(_ header: FrameHeader, _ body: UnsafeRawBufferPointer) -> Int {
-    if header.total == 0 { return Glibc.send(descriptor, body.baseAddress, body.count, Self.flags) }
+    if header.total == 0 { return cnet_send(descriptor, body.baseAddress, body.count) }
     var word = header.word
     var newline: UInt8 = 0x0a
     let fd = descriptor
@@ -191,7 +191,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
           var message = msghdr()
           message.msg_iov = raw.baseAddress?.assumingMemoryBound(to: iovec.self)
           message.msg_iovlen = 3
-          return sendmsg(fd, &message, Self.flags)
+          return cnet_send_message(fd, &message)
         }
       }
     }
@@ -201,7 +201,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   private func writeQueue() {
     if !queue.isEmpty, failure == nil {
       let fd = descriptor
-      let written = queue.withBytes { Glibc.send(fd, $0.baseAddress, $0.count, Self.flags) }
+      let written = queue.withBytes { cnet_send(fd, $0.baseAddress, $0.count) }
       if written < 0 {
         let number = errno
         if number != EAGAIN, number != EINTR { _ = failed(number) }
@@ -287,7 +287,6 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   }
 
   private static let inputFlags = Ready.input | Ready.peerEnded | Ready.failed | Ready.hungUp
-  private static let flags = CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL)
   /// Above this size one write of its own costs less than the copy that joins it with others.
   private static let corkLimit = 16 << 10
   /// How long a closed stream may take to see the peer's end before the descriptor goes.

@@ -109,6 +109,7 @@ extension APIDocument {
     }
     files["scripts/types/"] = { ignore = { "111", "112", "113", "121", "122", "131", "211", "212", "221", "241", "311", "331", "431", "532", "631" } }
     files["**/*_test.lua"] = { std = "+busted" }
+    files["**/*_spec.lua"] = { std = "+busted" }
 
     """
   }

@@ -35,6 +35,9 @@ extension TestLab {
   }
 
   private func options(_ call: borrowing LuaCall, _ index: Int) throws -> NodeOptions {
+    guard isOpen else {
+      throw Misuse("every test begins with an empty network: make nodes in the test or in before_each, not in setup")
+    }
     let given = try call.options(index, index + 1, "node", API.labNodeOptions)
     var options = NodeOptions(name: given.string("name"))
     if let port = try given.integer("port", in: 0...65_535) { options.port = UInt16(port) }

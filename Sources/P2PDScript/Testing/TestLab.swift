@@ -27,6 +27,8 @@ final class TestLab: @unchecked Sendable {
   private(set) var lastCancel: String?
   /// What was there before the test.
   private var base = Holdings()
+  /// A test runs: nodes may be made.
+  private(set) var isOpen = false
 
   /// A handler that a test hosts, or a bare node.
   struct LabNode: @unchecked Sendable {
@@ -96,6 +98,7 @@ final class TestLab: @unchecked Sendable {
   /// A fresh world.
   func begin(seed: UInt64, test: String) {
     base = Holdings(generation)
+    isOpen = true
     started = network.time.now
     log.start(network.time.now)
     // The luck of a test depends on its name, not on which tests ran before.
@@ -106,6 +109,7 @@ final class TestLab: @unchecked Sendable {
 
   /// Closes what the test made, and tells what it left behind.
   func finish() async -> [String] {
+    isOpen = false
     var leaks = leakedPipes()
     let mine = nodes
     nodes = []

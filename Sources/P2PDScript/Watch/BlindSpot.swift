@@ -1,5 +1,5 @@
-import CNet
 import Glibc
+import P2PDNet
 
 /// Why the kernel does not tell of every change, so that the files must be looked at now and then.
 enum BlindSpot: Hashable, Sendable {
@@ -31,7 +31,7 @@ enum BlindSpot: Hashable, Sendable {
   ///
   /// Looking at the type once spares a node with local files from waking up every two seconds for ever.
   static func remote(_ folder: String) -> BlindSpot? {
-    remoteKinds[cnet_filesystem_type(folder)].map { .remote(folder, kind: $0) }
+    FileSystemType.of(folder).flatMap { remoteKinds[$0] }.map { .remote(folder, kind: $0) }
   }
 
   /// statfs(2)'s f_type, from linux/magic.h and the file systems' own sources. FUSE is sshfs, and the shared folders of

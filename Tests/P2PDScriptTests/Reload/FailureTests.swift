@@ -63,7 +63,7 @@ import Testing
       #expect(report.result == .rejected && report.from == 1 && report.to == nil)
       #expect(report.error?.contains(why) == true, "\(report.error ?? "no error")")
       #expect(report.error?.contains("h.lua") == true)
-      #expect(bench.bench.logged.all.filter { $0.contains("reload refused") }.count == 1)
+      #expect(bench.bench.logged.all.filter { $0.contains("not reloaded") }.count == 1)
       #expect(try await pipe.ask("x") == "good 2")
       #expect(await bench.host.generationList().count == 1)
       #expect(await bench.host.onLoop { $0.generations[1]?.timers.count } == before)

@@ -16,7 +16,8 @@ import Testing
   @Test func whatServesNowAndWhatItTook() {
     #expect(
       report(.active) { $0.pipes = 2 }
-        == "ping: generation 2 serves: ping.lua changed (saved, loaded in 12.0 ms, swapped in 0.5 ms, 2 open pipes moved)")
+        == "ping: generation 2 serves: ping.lua changed (saved, loaded in 12.0 ms, swapped in 0.5 ms, 2 open pipes moved)"
+    )
     #expect(report(.active) { $0.toVersion = 3 }.contains("generation 2 serves, version 1 -> 3: "))
     let new = report(.active) { ($0.from, $0.fromVersion, $0.times.swap) = (nil, nil, 0) }
     #expect(new == "ping: generation 2 serves: ping.lua changed (saved, loaded in 12.5 ms)")

@@ -114,6 +114,14 @@ describe("the order of things", function()
   end)
 end)
 
+describe("setup", function()
+  local _, refusal
+  setup(function() _, refusal = pcall(lab.node) end)
+  it("has no network, which every test gets for itself", function()
+    assert.matches("before_each", refusal)
+  end)
+end)
+
 describe("a test's time", function()
   it("begins at zero and passes while all wait", function()
     assert.equal(0, lab.now())
