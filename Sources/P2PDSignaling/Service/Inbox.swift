@@ -126,7 +126,8 @@ struct Inbox {
   private func age(of message: SealedMessage, _ clock: UInt32) -> SignalStats.Refusal? {
     let age = Int64(clock) - Int64(message.issued)
     if age < -Int64(conf.clockTolerance) { return .early }
-    return age > min(Int64(message.lifetime), SignalingConf.longestLifetime) + Int64(conf.clockTolerance) ? .expired : nil
+    return age > min(Int64(message.lifetime), SignalingConf.longestLifetime) + Int64(conf.clockTolerance)
+      ? .expired : nil
   }
 
   /// The node that was asked has no reason to send more than copies of one.

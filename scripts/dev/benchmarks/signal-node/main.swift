@@ -80,7 +80,9 @@ func ask(_ receiver: SignalKey, _ total: Int, _ brokers: [Broker]) async throws 
   }
   times.sort()
   let median = times.isEmpty ? "null" : String(times[times.count / 2])
-  say("{\"asked\":\(total),\"answered\":\(times.count),\"p50_ms\":\(median),\"max_ms\":\(times.last.map { String($0) } ?? "null")}")
+  say(
+    "{\"asked\":\(total),\"answered\":\(times.count),\"p50_ms\":\(median),\"max_ms\":\(times.last.map { String($0) } ?? "null")}"
+  )
 }
 
 func insider(_ receiver: SignalKey, _ seconds: Int, _ brokers: [Broker]) async throws {
