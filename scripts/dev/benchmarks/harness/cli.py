@@ -9,11 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-<<<<<<< HEAD
-from . import echo, instructions, memory, nodes, report, signalling
-=======
-from . import echo, instructions, memory, nodes, reload, report
->>>>>>> main
+from . import echo, instructions, memory, nodes, reload, report, signalling
 from .children import Children, end_on_signals
 from .peers import P2PD
 from .tools import HERE, ROOT, Absent, CannotRun, Tools, need, say
@@ -21,7 +17,8 @@ from .tools import HERE, ROOT, Absent, CannotRun, Tools, need, say
 DESCRIPTION = """Measures p2pd-lua against a bare C epoll echo, lua-luv, bare swift-nio and Python P2PD, all in one
 run and interleaved: messages/s, server CPU per message and latency of an echo through a Lua msg_cb; user
 instructions per message; encrypted pipes between nodes; connect and start time; signalling under a flood; memory of
-idle pipes. Prints one table with ratios and the project's targets, and writes everything as JSON. Linux only; opens nothing but 127.0.0.1."""
+idle pipes. Prints one table with ratios and the project's targets, and writes everything as JSON. Linux only; opens
+nothing but 127.0.0.1."""
 
 EPILOG = """Ratios are medians of the ratios within a round. Trust CPU ÷C and the instruction counts first: bare C
 keeps the load generator itself at its limit, and only instructions are free of noise. Exit status: 0 when everything

@@ -20,14 +20,10 @@ def text(results):
     parts.append(_instructions(results["instructions"]))
   if results.get("node-pipes"):
     parts.append(_flows(results["node-pipes"]))
-<<<<<<< HEAD
   if results.get("signal-flood"):
     parts.append(_signalling(results["signal-flood"]))
-  parts += [part for part in (_single(results), _memory(results.get("memory", {})), _targets(results)) if part]
-=======
   parts += [part for part in (_single(results), _memory(results.get("memory", {})), _reload(results.get("reload", {})),
                               _targets(results)) if part]
->>>>>>> main
   parts += [f"{heading}\n" + "\n".join(f"  {what}: {why}" for what, why in results[key])
             for key, heading in (("skipped", "Left out"), ("failures", "COULD NOT RUN")) if results[key]]
   return "\n\n".join(parts)

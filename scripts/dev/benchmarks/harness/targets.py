@@ -17,15 +17,12 @@ NODE_PIPE_OF_PLAIN_64K = 0.4
 CONNECT_MS = 4
 START_MS = 150
 ENCRYPTED_PIPE_KIB = 48
-<<<<<<< HEAD
 # Of one CPU, and MiB: what a flood on a node's topic may cost it.
 FLOOD_CPU_PERCENT = 10
 FLOOD_MIB = 8
-=======
 SWAP_US = 1000
 RELOAD_WAIT_MS = 20
 WATCHED_COST = 1.02
->>>>>>> main
 
 
 @dataclass
@@ -44,13 +41,8 @@ class Target:
 
 def reached(results):
   """A Target for each promise this run has measured."""
-<<<<<<< HEAD
   return [*_echo(results.get("echo", {})), *_nodes(results), *_signalling(results.get("signal-flood", {})),
-          *_memory(results.get("memory", {}))]
-=======
-  return [*_echo(results.get("echo", {})), *_nodes(results), *_memory(results.get("memory", {})),
-          *_reload(results.get("reload", {}))]
->>>>>>> main
+          *_memory(results.get("memory", {})), *_reload(results.get("reload", {}))]
 
 
 def _echo(echo):
