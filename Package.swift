@@ -65,6 +65,14 @@ let package = Package(
         .product(name: "X509", package: "swift-certificates"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
+    .target(
+      name: "P2PDSignaling",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
     .target(name: "LuaVM", dependencies: ["CLua"], swiftSettings: strict),
     .target(
       name: "P2PDScript",
@@ -89,6 +97,13 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Example", swiftSettings: strict),
+    .executableTarget(
+      name: "p2pd-signal-node",
+      dependencies: [
+        "P2PDSignaling", "P2PDNet", .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "scripts/dev/benchmarks/signal-node", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet", "CNet"] + nioTests, swiftSettings: strict),
     .testTarget(
@@ -96,6 +111,10 @@ let package = Package(
     .testTarget(
       name: "P2PDNodeTests",
       dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "P2PDSignalingTests",
+      dependencies: ["P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
       swiftSettings: strict),
     .testTarget(
       name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests,
