@@ -124,8 +124,8 @@ import Testing
     let template = HandlerTemplate(name: "guess", program: "scripts/run", path: "games/guess.lua")
     #expect(template.handler.contains("M.protocol = \"guess\""))
     #expect(template.handler.contains("$ scripts/run run games/guess.lua"))
-    #expect(template.test.contains("$ scripts/run exec games/guess_test.lua"))
-    #expect(template.test.contains("require \"guess\""))
+    #expect(template.test.contains("$ scripts/run test games/guess_test.lua"))
+    #expect(template.test.contains("lab.node(\"guess.lua\")"))
   }
 }
 

@@ -157,6 +157,11 @@ import Testing
       bench, prompt in
       #expect(try await prompt.ask("protocols.demo.state.count") == "7")
       #expect(try await prompt.ask("protocols.demo.globals.shared") == "3")
+      // Without what every script has.
+      #expect(try await prompt.ask("protocols.demo.globals") == "{ shared = 3 }")
+      #expect(try await prompt.ask("protocols.demo.globals.shared = 4") == "")
+      #expect(
+        try await prompt.ask("protocols.demo.globals.shared, type(protocols.demo.globals.print)") == "4\t\"function\"")
       #expect(try await prompt.ask("protocols.nobody") == "nil")
       #expect(try await prompt.ask("#protocols, #pipes") == "1\t0")
       #expect(try await prompt.ask("node:address():sub(1, 5)") == "\"p2pd1\"")

@@ -531,7 +531,7 @@ class Reloading(Control):
         _, address = self.unwatched()
         client = self.client(address)
         path = self.write("echo.lua", "local M = {}\nfunction M.msg_cb(\nreturn M\n")
-        done = self.fails("reload", words=["reload refused", f"{path}:3:"])
+        done = self.fails("reload", words=["not reloaded", f"{path}:3:"])
         self.assertEqual(done.out, "")
         self.say(client, "still there")
         self.assertIn(f"{path}:3:", self.ok("status"))

@@ -18,12 +18,29 @@ enum PromptLua {
     local utf8_len, math_type = utf8.len, math.type
 
     -- Helpers that look like tables and ask the node each time.
-    local helpers = {}
+    local helpers = setmetatable({}, { __mode = "k" })
     local function helper(fields)
       fields.__metatable = false
       local value = setmetatable({}, fields)
       helpers[value] = true
       return value
+    end
+
+    -- A script's globals; those that every script has are there, but not listed.
+    local standard = {}
+    for name in next, own do standard[name] = true end
+    local function globals_of(environment)
+      return helper {
+        __index = function(_, name) return rawget(environment, name) end,
+        __newindex = function(_, name, value) rawset(environment, name, value) end,
+        __pairs = function()
+          return function(_, name)
+            local value
+            repeat name, value = next(environment, name) until name == nil or not standard[name]
+            return name, value
+          end
+        end,
+      }
     end
 
     -- What is known of a hosted protocol; its state and globals are the script's own.
@@ -34,6 +51,7 @@ enum PromptLua {
       facts.module = nil
       local good, state = pcall(function() return module.state end)
       facts.state = good and state or nil
+      facts.globals = globals_of(facts.globals)
       return facts
     end
 

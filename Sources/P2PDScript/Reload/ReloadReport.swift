@@ -108,12 +108,16 @@ extension ReloadReport: CustomStringConvertible {
   /// What asked for it.
   private var cause: String {
     switch trigger {
-    case "watch": result == .removed ? "its file is gone" : "saved"
+    case "watch": isAboutMissingFiles ? "gone" : "saved"
     case "signal": "SIGHUP"
     case "command": "by command"
     case "lua": "p2pd.reload"
     default: trigger
     }
+  }
+
+  private var isAboutMissingFiles: Bool {
+    result == .removed || (!files.isEmpty && files.allSatisfy { $0.change == .removed })
   }
 
   private var costs: [String] {

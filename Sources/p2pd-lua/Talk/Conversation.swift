@@ -76,6 +76,8 @@ final class Conversation: PipeSink, @unchecked Sendable {
   func start(_ pipe: Pipe) {
     self.pipe = pipe
     guard pipe.isOpen else { return }
+    // Messages come from the moment it is open, and whoever reads them may have gone already.
+    if lastWord != nil { return _ = pipe.close() }
     editor?.show()
     reader.start { [weak self] in self?.input($0) }
   }

@@ -40,7 +40,7 @@ import Testing
       report.files = (1...7).map { FileChange(path: "\($0)", change: .added, hash: "00") }
     }
     #expect(many.contains(": 1 added, 2 added, 3 added, 4 added, 5 added and 2 more ("))
-    #expect(report(.removed) { $0.files = [] } == "ping: not hosted any more (its file is gone)")
+    #expect(report(.removed) { $0.files = [] } == "ping: not hosted any more (gone)")
     #expect(report(.unchanged) == "ping: the files are unchanged (saved)")
   }
 }
