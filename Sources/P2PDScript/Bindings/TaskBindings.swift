@@ -66,7 +66,7 @@ final class TaskHandle: TaskOwner {
     cancelled = (code, reason)
     if task != 0 {
       host.vm.cancel(task, code: code, reason: reason)
-    } else if case .loading = generation.phase {
+    } else if function != nil {
       // It never began, and its generation may never be live.
       end(.failed(.cancelled(reason)))
     }
