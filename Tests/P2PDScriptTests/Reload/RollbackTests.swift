@@ -56,7 +56,8 @@ import Testing
   }
 
   @Test func aFailingStartRollsBackAndTheOldOneStartsAgain() async throws {
-    try await withHandler(good + "function M.start() print('started', p2pd.generation) end") { bench, pipe async throws in
+    try await withHandler(good + "function M.start() print('started', p2pd.generation) end") {
+      bench, pipe async throws in
       let reports = Reports(bench.host)
       await bench.bench.logged.contains("started\t1")
       try await bench.reload("function M.start() error('no') end")

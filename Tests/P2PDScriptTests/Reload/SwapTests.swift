@@ -37,7 +37,8 @@ import Testing
   }
 
   @Test func adoptComesBeforeThePipesFirstMessageAndWhileItWaitsTheMessageDoes() async throws {
-    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old ' .. msg) end") { bench, pipe async throws in
+    try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send('old ' .. msg) end") {
+      bench, pipe async throws in
       #expect(try await pipe.ask("1") == "old 1")
       try await bench.reload(
         """
@@ -207,7 +208,8 @@ import Testing
 
   /// The end of a pipe that never spoke again is told to the code that serves.
   @Test func endCbIsTheNewCodes() async throws {
-    try await withHandler("function M.msg_cb() end function M.end_cb() print('old end') end") { bench, pipe async throws in
+    try await withHandler("function M.msg_cb() end function M.end_cb() print('old end') end") {
+      bench, pipe async throws in
       try await bench.reload(
         "function M.adopt() print('adopt') end function M.end_cb(pipe, reason) print('new end ' .. reason) end")
       _ = try await pipe.loop.flatSubmit { pipe.close() }.get()
