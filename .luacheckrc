@@ -36,6 +36,7 @@ stds.p2pd = {
         sleep = {},
         spawn = {},
         state = { read_only = false, other_fields = true },
+        stun_client = {},
         watch = {},
         with_timeout = {},
       },

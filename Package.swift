@@ -47,6 +47,13 @@ let package = Package(
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ], swiftSettings: strict),
     .target(
+      name: "P2PDTraversal",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ], swiftSettings: strict),
+    .target(
       name: "P2PDNode",
       dependencies: [
         "P2PDNet",
@@ -58,11 +65,19 @@ let package = Package(
         .product(name: "X509", package: "swift-certificates"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
+    .target(
+      name: "P2PDSignaling",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
     .target(name: "LuaVM", dependencies: ["CLua"], swiftSettings: strict),
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDNet",
+        "LuaVM", "P2PDNode", "P2PDTraversal", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -70,7 +85,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDNet", "CNet",
+        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -82,11 +97,24 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Example", swiftSettings: strict),
+    .executableTarget(
+      name: "p2pd-signal-node",
+      dependencies: [
+        "P2PDSignaling", "P2PDNet", .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "scripts/dev/benchmarks/signal-node", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet", "CNet"] + nioTests, swiftSettings: strict),
     .testTarget(
+      name: "P2PDTraversalTests", dependencies: ["P2PDTraversal", "P2PDNet"] + nioTests, swiftSettings: strict),
+    .testTarget(
       name: "P2PDNodeTests",
       dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "P2PDSignalingTests",
+      dependencies: ["P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
       swiftSettings: strict),
     .testTarget(
       name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests,

@@ -102,6 +102,40 @@ local p2pd = {}
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 ---@field timeout? number seconds
 
+--- What `p2pd.stun_client` takes.
+---@class (exact) p2pd.stun_options
+---@field servers? string[] `"host"` or `"host:port"`, port 3478 by default
+---@field interface? (string|p2pd.interface) where to ask from
+---@field af? integer `p2pd.IP4` or `p2pd.IP6`
+
+--- What `get_mapping` gives.
+---@class (exact) p2pd.stun_mapping
+---@field ip string the outside address
+---@field port integer the outside port
+---@field local_ip string the inside address
+---@field local_port integer the inside port
+
+--- What is known of the router before a path. A field that is nil is unknown, which is not no.
+---@class (exact) p2pd.nat
+---@field type integer P2PD's NAT type: 0 unknown, 1 open, 2 firewall, 3 full cone, 4 restricted, 5 port restricted, 6 symmetric, 7 UDP blocked
+---@field delta_type integer P2PD's delta type: 0 unknown, 1 none, 2 equal, 3 preserved, 4 independent, 6 random
+---@field delta_value integer what the delta counts, in ports
+---@field udp p2pd.nat_behaviour how UDP is treated
+---@field tcp p2pd.nat_behaviour how TCP is treated
+---@field hairpin? ("no"|"external"|"internal") whether the outside address works from inside
+---@field carrier_nat? boolean whether the provider translates too
+---@field round_trip? number seconds to the nearest server and back
+---@field external string[] the outside addresses
+---@field words string[] the same in sentences
+
+--- How one transport is treated.
+---@class (exact) p2pd.nat_behaviour
+---@field reach? ("answered"|"blocked"|"silent") whether servers answered
+---@field mapping? ("none"|"endpoint_independent"|"address_dependent"|"address_and_port_dependent"|"endpoint_dependent") which outside port a peer sees
+---@field filtering? ("none"|"endpoint_independent"|"address_dependent"|"address_and_port_dependent") who may send in
+---@field allocation? string how outside ports are chosen: `preserve`, `offset+7000`, `seq+1`, `random`
+---@field mapped string[] the outside addresses and ports seen
+
 --- What `lab.node` takes.
 ---@class (exact) p2pd.test.node_options
 ---@field name? string the host's name, for logs and `p2pd.resolve`
@@ -381,6 +415,7 @@ function daemon:close() end
 ---@field is_loopback boolean Whether it leads nowhere but here.
 ---@field addresses string[] All its addresses.
 ---@field rp table<integer, p2pd.route[]> Route pools: `nic.rp[p2pd.IP4][1]`.
+---@field nat (p2pd.nat|nil) What `load_nat` found out about the router before it; nil until then.
 local nic = {}
 
 --- The families it has usable addresses of.
@@ -397,6 +432,12 @@ function nic:is_default(af) end
 ---@return p2pd.route? route # its first route of that family
 ---@return p2pd.error? err # why it is nil
 function nic:route(af) end
+
+--- Measures how the router before the interface maps and filters, with the STUN servers of the command line or well-known ones. Takes some seconds. From then on `nic.nat` has it, and the interface's routes have their `ext_ips`.
+---@async
+---@return p2pd.nat? nat # what is known of the router
+---@return p2pd.error? err # why it is nil
+function nic:load_nat() end
 
 --- The addresses one family has on an interface: where a pipe may start from.
 ---@class p2pd.route
@@ -415,6 +456,29 @@ local route = {}
 ---@return p2pd.route? route # a route bound to that address
 ---@return p2pd.error? err # why it is nil
 function route:bind(port, ip) end
+
+--- Asks STUN servers: `p2pd.stun_client`.
+---@class p2pd.stun_client
+local client = {}
+
+--- The address that others see; over TCP where UDP is blocked.
+---@async
+---@return string? ip # the outside address
+---@return p2pd.error? err # why it is nil
+function client:get_wan_ip() end
+
+--- How a fresh port of this host is seen from outside.
+---@async
+---@param proto? ("tcp"|"udp") `p2pd.UDP` or `p2pd.TCP`
+---@return p2pd.stun_mapping? mapping # inside and outside address and port
+---@return p2pd.error? err # why it is nil
+function client:get_mapping(proto) end
+
+--- Measures how the router before this host maps and filters. Takes some seconds.
+---@async
+---@return p2pd.nat? nat # what is known of the router
+---@return p2pd.error? err # why it is nil
+function client:get_nat() end
 
 --- A function that runs on its own: `p2pd.spawn`.
 ---@class p2pd.task
@@ -513,6 +577,11 @@ function p2pd.interface(name) end
 ---@return string[]? addresses # in the order to try them
 ---@return p2pd.error? err # why it is nil
 function p2pd.resolve(host, options) end
+
+--- A client of STUN servers (RFC 8489). Nothing is sent yet.
+---@param options? p2pd.stun_options whom to ask, and from where
+---@return p2pd.stun_client client # asks when its methods are called
+function p2pd.stun_client(options) end
 
 --- Runs `f(...)` as a task of its own. It starts when the caller next waits or ends.
 ---@param f (fun(...): ...) the function

@@ -11,6 +11,7 @@ public enum API {
     ("Nodes", nodesText, nodeEntries),
     ("Servers on several addresses: the daemon", daemonText, daemonEntries),
     ("Interfaces and routes", interfacesText, interfaceEntries),
+    ("How the Internet sees this host: STUN", stunText, stunEntries),
     ("Time and tasks", tasksText, taskEntries),
     ("State, log, JSON", plainText, plainEntries),
     ("Hot reload", reloadText, reloadEntries),

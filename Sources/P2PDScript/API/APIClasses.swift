@@ -23,6 +23,8 @@ extension API {
       name: "p2pd.route", variable: "route",
       text: "The addresses one family has on an interface: where a pipe may start from.", annotations: []),
     APIClass(
+      name: "p2pd.stun_client", variable: "client", text: "Asks STUN servers: `p2pd.stun_client`.", annotations: []),
+    APIClass(
       name: "p2pd.task", variable: "task", text: "A function that runs on its own: `p2pd.spawn`.", annotations: []),
     APIClass(name: "p2pd.timer", variable: "timer", text: "A timer: `p2pd.after`, `p2pd.every`.", annotations: []),
     APIClass(

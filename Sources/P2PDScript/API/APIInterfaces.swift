@@ -39,6 +39,15 @@ extension API {
       "p2pd.interface", "route", [opt("af", .integer, "the first supported", "`p2pd.IP4` or `p2pd.IP6`")],
       returns: [opt("route", .object("p2pd.route"), "nil", "its first route of that family"), err],
       errors: ["unsupported"], "A route to open pipes on."),
+    field(
+      "p2pd.interface", "nat", .either([.options("p2pd.nat"), .nil]),
+      "What `load_nat` found out about the router before it; nil until then."),
+    method(
+      "p2pd.interface", "load_nat",
+      returns: [opt("nat", .options("p2pd.nat"), "nil", "what is known of the router"), err],
+      errors: ["timeout", "dns", "unreachable"], waits: true,
+      "Measures how the router before the interface maps and filters, with the STUN servers of the command line or well-known ones. Takes some seconds. From then on `nic.nat` has it, and the interface's routes have their `ext_ips`."
+    ),
     field("p2pd.route", "af", .integer, "`p2pd.IP4` or `p2pd.IP6`."),
     field("p2pd.route", "interface", .string, "The interface's name."),
     field("p2pd.route", "nic_ips", .table("string[]"), "The interface's own addresses."),

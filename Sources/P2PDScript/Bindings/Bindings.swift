@@ -38,6 +38,7 @@ struct ScriptClasses {
         name: "p2pd.route", type: RouteObject.self, methods: RouteObject.methods,
         getter: Self.fields(RouteObject.self) { try $0.field($1) },
         toString: Self.string(RouteObject.self) { $0.bound?.description ?? $0.route.description }))
+    _ = try vm.defineClass(LuaClass(name: "p2pd.stun_client", type: StunObject.self, methods: StunObject.methods))
     _ = try vm.defineClass(LuaClass(name: "p2pd.timer", type: TimerObject.self, methods: TimerObject.methods))
     _ = try vm.defineClass(LuaClass(name: "p2pd.subscription", type: SubscriptionObject.self))
     _ = try vm.defineClass(LuaClass(name: "p2pd.handle", type: TaskHandle.self))
@@ -54,6 +55,7 @@ struct ScriptClasses {
     ObjectIdentifier(DaemonObject.self): "p2pd.daemon", ObjectIdentifier(InterfaceObject.self): "p2pd.interface",
     ObjectIdentifier(RouteObject.self): "p2pd.route", ObjectIdentifier(TimerObject.self): "p2pd.timer",
     ObjectIdentifier(SubscriptionObject.self): "p2pd.subscription",
+    ObjectIdentifier(StunObject.self): "p2pd.stun_client",
   ]
 
   /// Reads a field by its name; what is none is nil.

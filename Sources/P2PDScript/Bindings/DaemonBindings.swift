@@ -175,6 +175,12 @@ enum DaemonMethods {
     }
     guard call.canWait else { return .wait }
     let waiter = host.wait(call.wait)
+    let isService = host.isService(call)
+    let requests = requests.map { request in
+      var request = request
+      request.isService = isService
+      return request
+    }
     daemon.listen(proto, requests) { result in
       switch result {
       case .failure(let error): host.finish(waiter, failing: error)

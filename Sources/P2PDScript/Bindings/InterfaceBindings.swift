@@ -38,7 +38,14 @@ final class InterfaceObject {
             return nic.host.failure(
               .unsupported, "route", cause: "\(nic.interface.name) has no \(wanted?.description ?? "usable") address")
           }
-          return .object(RouteObject(route, host: nic.host))
+          return .object(RouteObject(nic.host.completed(route), host: nic.host))
+        }
+      ),
+      (
+        "load_nat",
+        bound { call in
+          let nic = try object(call, "load_nat")
+          return try nic.host.loadNAT(call, nic)
         }
       ),
     ]
@@ -62,10 +69,11 @@ final class InterfaceObject {
     case "addresses": return .values([.list(interface.addresses.map { .string($0.ip.description) })])
     case "rp":
       let pools = AddressFamily.allCases.map { family -> (key: LuaValue, value: LuaValue) in
-        let routes = interface.rp[family].map { LuaValue.object(RouteObject($0, host: host)) }
+        let routes = interface.rp[family].map { LuaValue.object(RouteObject(host.completed($0), host: host)) }
         return (.int(Int64(family.rawValue)), .list(routes))
       }
       return .values([.table(pools)])
+    case "nat": return .values([host.nat(of: interface)?.lua ?? .nil])
     default: return nil
     }
   }

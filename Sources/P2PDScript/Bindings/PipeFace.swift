@@ -240,6 +240,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     onEnd?(self)
     onEnd = nil
     accepting?.close()
+    if pipe.isServer { slot.current.generation.listeners.removeAll { $0.face === self } }
     // Nothing of this may end the face before all of it was begun.
     endCallbacks += 1
     // The end too is told to the code that serves now.

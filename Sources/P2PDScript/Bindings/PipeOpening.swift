@@ -28,6 +28,7 @@ extension ScriptHost {
     }
     if let name = request.route?.route.interface?.name, request.conf.interface == nil { request.conf.interface = name }
     request.options = options.fingerprint
+    request.isService = isService(call)
     return open(request, HandlerSet(generation, options), generation, call.wait)
   }
 
@@ -160,6 +161,8 @@ struct PipeRequest {
   var route: RouteObject?
   /// The options as the script gave them: two servers with the same are alike.
   var options = ""
+  /// The top level or `start` asks, and not a handler.
+  var isService = true
 
   init(proto: PipeProto) { self.proto = proto }
 }

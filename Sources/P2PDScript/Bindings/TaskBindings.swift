@@ -167,7 +167,7 @@ extension ScriptHost {
   }
 
   /// Whether who calls belongs to the protocol's service.
-  private func isService(_ call: borrowing LuaCall) -> Bool {
+  func isService(_ call: borrowing LuaCall) -> Bool {
     switch owner(of: call.tag) {
     case is StagedCall: true
     case let handle as TaskHandle: handle.isService

@@ -3,6 +3,7 @@ import LuaVM
 import NIOCore
 import P2PDNet
 import P2PDNode
+import P2PDTraversal
 
 /// One Lua VM with the scripts it runs, on one event loop, with every pipe they serve.
 ///
@@ -32,6 +33,8 @@ public final class ScriptHost: @unchecked Sendable {
   /// Generations that have ended and whose Lua side has not been collected yet.
   var uncollected: [Int64: GenerationInfo] = [:]
   var isCollecting = false
+  /// What `load_nat` found out.
+  var natReports: [NATKey: NATReport] = [:]
   /// Set by a check: what a script does at its top level beyond registering.
   var isChecking = false
   private var lastGeneration: Int64 = 0

@@ -1,6 +1,7 @@
 import LuaVM
 import NIOCore
 import P2PDNode
+import P2PDTraversal
 
 /// What a ``ScriptHost`` is made with.
 public struct ScriptOptions: Sendable {
@@ -12,6 +13,8 @@ public struct ScriptOptions: Sendable {
   public var moduleDirectories: [String] = []
   /// What `p2pd.node { ... }` starts from; the script's options win.
   public var nodeDefaults = NodeConfiguration()
+  /// Whom `p2pd.stun_client` and `nic:load_nat` ask where the script names nobody.
+  public var stunServers = STUNServer.wellKnown
   /// Errors written out per script and second; the rest are counted.
   public var errorsPerSecond = 5
   /// How reloads go.

@@ -6,7 +6,7 @@ extension Prelude {
 
     -- Functions that take the generation as a first argument; tail calls, so that errors point at the script.
     local owned = { "pipe_open", "daemon", "node", "after", "every", "reload", "watch", "pipes" }
-    local plain = { "list_interfaces", "interface", "resolve", "sleep", "now", "error" }
+    local plain = { "list_interfaces", "interface", "resolve", "stun_client", "sleep", "now", "error" }
 
     local function words(...)
       local parts = {}
@@ -15,13 +15,6 @@ extension Prelude {
     end
 
     local at_top_level = "p2pd.state is not available at the top level of a file: use it in a callback, or in 'function M.start()'"
-
-    local function must_be_plain(value, name, level)
-      local ok, path, what = host.check_state(value, name)
-      if not ok then
-        error(("%s %s: p2pd.state holds plain data (and pipes)"):format(path, what), level > 0 and level + 1 or 0)
-      end
-    end
 
     -- p2pd: the environment's own table of the module. holder: its field `cell`, once the script may have it, is the table
     -- with the protocol's state in its field `root`. Cells outlive generations.
@@ -58,7 +51,8 @@ extension Prelude {
           local cell = holder.cell
           if not cell then error(at_top_level, 2) end
           if type(value) ~= "table" then error("p2pd.state must be a table", 2) end
-          must_be_plain(value, "p2pd.state", 2)
+          local ok, path, what = host.check_state(value, "p2pd.state")
+          if not ok then error(("%s %s: p2pd.state holds plain data (and pipes)"):format(path, what), 2) end
           cell.root = value
         end,
       })
@@ -109,13 +103,17 @@ extension Prelude {
 
     function doors.is_empty(cell) return next(cell.root) == nil end
 
-    -- `M.migrate(copy, old_version)`: a cell with the new state.
+    -- `M.migrate(copy, old_version)`: a cell with the new state; nil and why there is none.
     function doors.migrate(f, cell, old_version)
       local copy, path, what = host.copy_state(cell.root, "p2pd.state")
-      if copy == nil then error(("%s %s: it cannot be migrated; p2pd.state holds plain data (and pipes)"):format(path, what), 0) end
+      if copy == nil then return nil, ("%s %s: it cannot be migrated; p2pd.state holds plain data (and pipes)"):format(path, what) end
       local root = f(copy, old_version)
-      if type(root) ~= "table" then error("M.migrate must return the new state, a table (got " .. engine.type_name(root) .. ")", 0) end
-      must_be_plain(root, "the state M.migrate returned:", 0)
+      if type(root) ~= "table" then
+        return nil, "M.migrate must return the new state, a table (got " .. engine.type_name(root) .. ")"
+      end
+      local ok
+      ok, path, what = host.check_state(root, "the state M.migrate returned")
+      if not ok then return nil, ("%s %s: p2pd.state holds plain data (and pipes)"):format(path, what) end
       return { root = root }
     end
 

@@ -5,19 +5,29 @@ import P2PDNet
 /// A server a generation keeps open, known by what it was asked for, so that the next generation can take it over: the
 /// socket stays, and its clients.
 final class Listener {
-  /// Protocol, address and port as asked for.
-  let place: String
+  /// Protocol, address and port: as asked for, and as they came to be.
+  private(set) var places: Set<String>
   /// The options it was made with.
   let options: String
   let face: PipeFace
+  /// The top level or `start` opened it, and not a handler for itself.
+  let isService: Bool
 
   init(_ request: PipeRequest, _ face: PipeFace) {
-    place = request.place
+    var real = request
+    real.bind = face.pipe.localEndpoint ?? request.bind
+    places = [request.place, real.place]
     options = request.options
+    isService = request.isService
     self.face = face
   }
 
-  func suits(_ request: PipeRequest) -> Bool { place == request.place && options == request.options }
+  func suits(_ request: PipeRequest) -> Bool { listens(where: request) && options == request.options }
+
+  func listens(where request: PipeRequest) -> Bool { places.contains(request.place) }
+
+  /// Asked for in other words: port 0 by its number.
+  func taken(as request: PipeRequest) { places.insert(request.place) }
 }
 
 /// What the top level asked a daemon for.
@@ -38,8 +48,10 @@ extension ScriptHost {
   /// Opens those servers of a staged generation that are new; their clients wait until it serves. What the generation
   /// before has open already is taken over later, in ``openRecorded(_:then:)``.
   func prepareListeners(of generation: Generation, after old: Generation?, then: @escaping (NetError?) -> Void) {
-    let held = Set(old?.listeners.map(\.place) ?? [])
-    open(generation.listenRequests[...], of: generation, where: { !held.contains($0.place) }, then: then)
+    let held = old?.listeners ?? []
+    open(
+      generation.listenRequests[...], of: generation,
+      where: { request in !held.contains { $0.listens(where: request) } }, then: then)
   }
 
   /// Opens the servers of the top level that are not open: takes over those of the generation before, opens others anew.
@@ -74,13 +86,14 @@ extension ScriptHost {
     face.onEnd?(face)
     face.onEnd = nil
     face.serverTaken(by: handlers)
+    listener.taken(as: request)
     generation.listeners.append(listener)
     return face
   }
 
   /// Closes the server of an earlier generation that listens where this one is to, with other options.
   func endListener(inTheWayOf request: PipeRequest, of generation: Generation) -> EventLoopFuture<Void>? {
-    guard let (owner, index) = listener(of: generation, where: { $0.place == request.place }) else { return nil }
+    guard let (owner, index) = listener(of: generation, where: { $0.listens(where: request) }) else { return nil }
     let listener = owner.listeners.remove(at: index)
     return listener.face.pipe.close(flush: .zero).map { _ in }
   }

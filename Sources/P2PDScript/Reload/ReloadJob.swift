@@ -175,8 +175,9 @@ final class ReloadJob: @unchecked Sendable {
 
   private func take(_ migrated: Result<[LuaValue], LuaFailure>, for new: Generation) -> ScriptError? {
     do {
-      guard let cell = try migrated.get().first?.ref, let holder = new.stateHolder else {
-        return ScriptError.ending(new.path)
+      let values = try migrated.get()
+      guard let cell = values.first?.ref, let holder = new.stateHolder else {
+        return ScriptError(file: new.path, message: "\(new.path): \(values.last?.text ?? "M.migrate gave no state")")
       }
       new.cell = cell
       try host.vm.setField(holder, "cell", .ref(cell))

@@ -6,8 +6,9 @@ import P2PDNet
 extension HostedProtocol {
   /// Closes the servers that nobody took over, and takes names away that only it hosted. Their pipes go with them.
   func giveUpServers(of old: Generation) {
-    for listener in old.listeners { listener.face.pipe.close(flush: Generation.flush) }
-    old.listeners = []
+    // What a handler in flight opened is its until it ends.
+    for listener in old.listeners where listener.isService { listener.face.pipe.close(flush: Generation.flush) }
+    old.listeners.removeAll(where: \.isService)
     handOver(old)
     for (name, hosting) in book.hostings where hosting.slot.current.generation === old {
       old.hostingNode?.unhost(name, because: "the protocol is not hosted any more")

@@ -105,9 +105,8 @@ extension HostedProtocol {
     let (left, kept) = (current.sources.snapshot, history[history.count - 2])
     let job = ReloadJob(self, trigger: trigger, dryRun: false, kept: kept) { report in
       if report.result == .rolledBack {
-        // What was left, and the old entry of what serves again, are not to go back to.
-        self.history.removeAll { $0.isSame(in: left) || $0.isSame(in: kept) }
-        self.history.append(self.current.sources.snapshot)
+        // What was left is not to go back to.
+        self.history.removeLast()
         self.barred.append(Barred(sources: left, reason: reason, automaticOnly: true))
       }
       done(report)

@@ -14,12 +14,15 @@ extension HostedProtocol {
   }
 
   /// What follows a swap, in the turns of the loop after it.
-  /// - Parameter onProbation: the old one stands by for a while, in case the new one fails.
+  /// - Parameter onProbation: the new one is new, and not an earlier one that comes back: it is remembered, and the old
+  ///   one stands by for a while, in case it fails.
   func succeed(_ old: Generation, _ new: Generation, onProbation: Bool) {
     endProbation()
-    history.append(new.sources.snapshot)
-    if history.count > max(1, host.options.reload.kept) { history.removeFirst() }
-    barred = []
+    if onProbation {
+      history.append(new.sources.snapshot)
+      if history.count > max(1, host.options.reload.kept) { history.removeFirst() }
+      barred = []
+    }
     endStandby()
     if host.options.autoRollback, onProbation {
       standby = old

@@ -26,6 +26,7 @@ struct P2PDLua: AsyncParsableCommand {
         P2PD_STATE_DIR, P2PD_PORT, P2PD_LISTEN, P2PD_OFFLINE, P2PD_MEMORY,
         P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_NO_WATCH, P2PD_LOG_LEVEL,
         P2PD_LOG_FORMAT   stand in for the options of these names; those win
+        P2PD_STUN         STUN servers to ask, separated by commas
         P2PD_NODE         the running node that status, stop and the like mean
         P2PD_LUA_LIB      folders of Lua modules, separated by colons
         NO_COLOR          no colours, whatever the terminal
@@ -40,7 +41,7 @@ struct P2PDLua: AsyncParsableCommand {
     subcommands: [
       Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self, Logs.self,
       Trace.self, Attach.self, Reload.self, Rollback.self, Generations.self, Stop.self, Id.self, Addr.self, Ifs.self,
-      Version.self, Api.self,
+      Netcheck.self, Version.self, Api.self,
     ])
 }
 

@@ -48,6 +48,7 @@ struct ScriptLimitOptions: ParsableArguments {
     if let runTime = try runTime() { options.limits.runTime = runTime }
     options.sandbox = try sandbox || Environment.flag("P2PD_SANDBOX")
     options.moduleDirectories = ModuleFolder.all
+    options.stunServers = try StunServers.fromEnvironment() ?? options.stunServers
     return options
   }
 }

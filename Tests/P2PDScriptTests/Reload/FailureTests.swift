@@ -19,7 +19,7 @@ import Testing
   @Test(arguments: [
     ("function M.msg_cb( end", "h.lua:3:"),
     ("local t = nil\nt.x = 1", "h.lua:4: attempt to index a nil value"),
-    ("function M.msg_cbs() end", "h.lua: unknown callback 'msg_cbs' (did you mean 'msg_cb'?)"),
+    ("function M.mesage_cb() end", "unknown callback 'mesage_cb'"),
     ("M.msg_cb = 5", "'msg_cb' must be a function"),
     ("M.session = {}", "'session' must be a function"),
     ("function M.msg_cb() end M.drain = 1", "'drain' must be a boolean"),
@@ -28,7 +28,7 @@ import Testing
     ("function M.msg_cb() end function M.check() return false end", "M.check() returned false"),
     ("function M.msg_cb() end function M.check() return nil, 'no key' end", "the check failed: no key"),
     ("function M.msg_cb() end function M.check() error('broken') end", "h.lua:3: broken"),
-    ("function M.msg_cb() end function M.check() p2pd.sleep(1) end", "cannot wait"),
+    ("function M.msg_cb() end function M.check() p2pd.sleep(1) end", "'sleep' waits"),
     ("function M.msg_cb() end function M.check() return p2pd.state end", "p2pd.state is not available"),
     ("function M.msg_cb() end M.version = 2", "without M.migrate"),
     ("function M.msg_cb() end M.version = 2 function M.migrate(s) s.n = 99 error('lost') end", "h.lua:3: lost"),

@@ -73,7 +73,7 @@ import Testing
     try await withHandler(
       """
       function M.msg_cb(msg, tup, pipe)
-        pipe.data = function() return M end
+        pipe.data = function() return p2pd, M end
         pipe:send("held")
       end
       """, { $0.autoRollback = false }

@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test func aFailingStartRollsBackAndTheOldOneStartsAgain() async throws {
-    try await withHandler(good + "function M.start() print('started', p2pd.generation) end") {
+    try await withHandler(good + "\nfunction M.start() print('started', p2pd.generation) end") {
       bench, pipe async throws in
       let reports = Reports(bench.host)
       await bench.bench.logged.contains("started\t1")

@@ -20,10 +20,10 @@ import Testing
   @Test func chatMembersStayInTheirRooms() async throws {
     try await with("chat") { bench, text async throws in
       let ann = try await bench.connect("chat")
-      _ = try await [ann.hear(), ann.hear()]
+      _ = try await ann.hear()
       #expect(try await ann.ask("/nick ann") == "* guest1 is now ann")
       let bob = try await bench.connect("chat")
-      _ = try await [bob.hear(), bob.hear(), ann.hear()]
+      _ = try await [bob.hear(), ann.hear()]
       #expect(try await bench.reload(text + "-- saved", "chat").result == .active)
       // Bob has not said a word since.
       #expect(try await ann.ask("hello") == "<ann> hello")

@@ -54,7 +54,7 @@ import Testing
         function M.migrate(state) state.names = nil state.self.pipe = nil error("cannot") end
         function M.msg_cb() end
         """)
-      #expect(report.error == "\(bench.path("h.lua")):4: cannot" && !report.traceback.isEmpty)
+      #expect(report.error?.hasSuffix("h.lua:4: cannot") == true && !report.traceback.isEmpty)
       #expect(try await pipe.ask("bob") == "ann bob")
     }
   }
@@ -82,7 +82,7 @@ import Testing
         """
         M.version = 2
         function M.migrate(state)
-          for round = 1, 20 do for i = 1, #state do state[i] = { state[i] } end end
+          for round = 1, 3 do for i = 1, #state do state[i] = { state[i] } end end
           return state
         end
         function M.msg_cb(msg, tup, pipe) p2pd.state.n = p2pd.state.n + 1 pipe:send("two " .. p2pd.state.n) end
@@ -96,14 +96,15 @@ import Testing
       }
       // Every message is counted once, whichever generation counted it.
       #expect(counts == Array(1...300))
-      #expect(try await report.result == .active)
+      let made = try await report
+      #expect(made.result == .active, "\(made)")
     }
   }
 
   @Test(arguments: [
     ("p2pd.state = { rooms = { {}, {}, { cb = print } } }", "p2pd.state.rooms[3].cb is a function"),
     ("p2pd.state = { co = coroutine.create(print) }", "p2pd.state.co is a coroutine"),
-    ("p2pd.state = { t = setmetatable({}, { __index = string }) }", "p2pd.state.t is a table with a metatable"),
+    ("p2pd.state = { t = setmetatable({}, { __index = string }) }", "p2pd.state.t has a metatable"),
     ("p2pd.state = { task = p2pd.spawn(print) }", "p2pd.state.task"),
     ("p2pd.state = { timer = p2pd.after(60, print) }", "p2pd.state.timer"),
     ("p2pd.state = 5", "p2pd.state must be a table"),

@@ -17,12 +17,12 @@ import Testing
 
   @Test func theSamePipeSpeaksToTheNewCodeWithTheSameState() async throws {
     try await withHandler(counting.replacing("VERSION", with: "one")) { bench, pipe async throws in
-      #expect(try await pipe.ask("a") == "one1a")
+      #expect(try await pipe.ask("a") == "one 1a")
       let report = try await bench.reload(counting.replacing("VERSION", with: "two"))
       #expect(report.result == .active && report.from == 1 && report.to == 2 && report.pipes == 1)
       #expect(report.files.map(\.change) == [.changed] && report.files.first?.path == bench.path("h.lua"))
-      #expect(try await pipe.ask("b") == "two2ab")
-      #expect(try await bench.connect().ask("c") == "two3c")
+      #expect(try await pipe.ask("b") == "two 2ab")
+      #expect(try await bench.connect().ask("c") == "two 3c")
       #expect(bench.bench.logged.all.filter { $0.contains("generation 2 serves") }.count == 1)
     }
   }

@@ -9,15 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-from . import echo, instructions, memory, nodes, reload, report
+from . import echo, instructions, memory, nodes, reload, report, signalling
 from .children import Children, end_on_signals
 from .peers import P2PD
 from .tools import HERE, ROOT, Absent, CannotRun, Tools, need, say
 
 DESCRIPTION = """Measures p2pd-lua against a bare C epoll echo, lua-luv, bare swift-nio and Python P2PD, all in one
 run and interleaved: messages/s, server CPU per message and latency of an echo through a Lua msg_cb; user
-instructions per message; encrypted pipes between nodes; connect and start time; memory of idle pipes. Prints one
-table with ratios and the project's targets, and writes everything as JSON. Linux only; opens nothing but 127.0.0.1."""
+instructions per message; encrypted pipes between nodes; connect and start time; signalling under a flood; memory of
+idle pipes. Prints one table with ratios and the project's targets, and writes everything as JSON. Linux only; opens
+nothing but 127.0.0.1."""
 
 EPILOG = """Ratios are medians of the ratios within a round. Trust CPU ÷C and the instruction counts first: bare C
 keeps the load generator itself at its limit, and only instructions are free of noise. Exit status: 0 when everything
@@ -32,6 +33,7 @@ def measurements(with_extra):
   names["connect"] = "connect to a known address, first echo back"
   names["start"] = "start of a node to its printed address"
   names["memory/plain"] = f"memory of {memory.PIPES[False]} idle plain pipes"
+  names |= {f"signal-flood/{f.name}": f"a node's signalling: {f.title}" for f in signalling.FLOODS}
   names["memory/encrypted"] = f"memory of {memory.PIPES[False]} idle encrypted pipes"
   names["reload/swap"] = f"reloads of a large script with {reload.PIPES[False]} live pipes"
   names["reload/cost"] = "a message's cost with files watched and not"
@@ -118,6 +120,7 @@ def measure(bench, chosen):
     ("node-pipes", flows, lambda: nodes.measure_flows(bench, flows)),
     ("connect", "connect" in chosen, lambda: nodes.measure_connect(bench)),
     ("start", "start" in chosen, lambda: nodes.measure_start(bench)),
+    ("signal-flood", part("signal-flood"), lambda: signalling.measure(bench, part("signal-flood"))),
     ("memory", part("memory"), lambda: memory.measure(bench, part("memory"))),
     ("reload", part("reload"), lambda: reload.measure(bench, part("reload"))),
   ]

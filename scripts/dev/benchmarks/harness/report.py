@@ -4,6 +4,7 @@ import json
 from .echo import SCENARIOS
 from .nodes import FLOWS, FRAMED, NODE, RAW
 from .peers import C, LUV, P2PD, PEERS
+from .signalling import FLOODS
 from .targets import reached
 
 TITLES = {peer.key: peer.title for peer in PEERS}
@@ -19,6 +20,8 @@ def text(results):
     parts.append(_instructions(results["instructions"]))
   if results.get("node-pipes"):
     parts.append(_flows(results["node-pipes"]))
+  if results.get("signal-flood"):
+    parts.append(_signalling(results["signal-flood"]))
   parts += [part for part in (_single(results), _memory(results.get("memory", {})), _reload(results.get("reload", {})),
                               _targets(results)) if part]
   parts += [f"{heading}\n" + "\n".join(f"  {what}: {why}" for what, why in results[key])
@@ -97,6 +100,19 @@ def _flows(measured):
                    number(figures["p50"]), number(figures["p99"])])
   return table("Pipe to pipe: p2pd-lua at both ends, a process and a CPU each",
                ["messages in flight, pipe", "msgs/s", "MB/s", *(mark for _, mark in bases), "p50 µs", "p99 µs"], rows)
+
+
+def _signalling(measured):
+  titles = {flood.name: flood.title for flood in FLOODS}
+  rows = [[titles[name], number(figures["sent_per_s"], 0), number(figures["received_per_s"], 0),
+           number(100 * figures["cpu"], 1), number(figures["mib"], 1), number(figures["grown_mib"], 1),
+           number(100 * figures["answered"], 0), number(figures["p50_ms"], 1),
+           number(100 * figures["answered_flooded"], 0), number(figures["p50_flooded_ms"], 1)]
+          for name, figures in measured.items()]
+  return table("A node's signalling while its topic at one of its two brokers is flooded; answered: requests of a node that "
+               "is not the flood",
+               ["flood", "sent/s", "arrived/s", "CPU %", "MiB", "grown MiB", "answered %", "p50 ms",
+                "by that broker alone %", "p50 ms"], rows)
 
 
 def _single(results):

@@ -17,6 +17,9 @@ NODE_PIPE_OF_PLAIN_64K = 0.4
 CONNECT_MS = 4
 START_MS = 150
 ENCRYPTED_PIPE_KIB = 48
+# Of one CPU, and MiB: what a flood on a node's topic may cost it.
+FLOOD_CPU_PERCENT = 10
+FLOOD_MIB = 8
 SWAP_US = 1000
 RELOAD_WAIT_MS = 20
 WATCHED_COST = 1.02
@@ -38,8 +41,8 @@ class Target:
 
 def reached(results):
   """A Target for each promise this run has measured."""
-  return [*_echo(results.get("echo", {})), *_nodes(results), *_memory(results.get("memory", {})),
-          *_reload(results.get("reload", {}))]
+  return [*_echo(results.get("echo", {})), *_nodes(results), *_signalling(results.get("signal-flood", {})),
+          *_memory(results.get("memory", {})), *_reload(results.get("reload", {}))]
 
 
 def _echo(echo):
@@ -72,6 +75,15 @@ def _nodes(results):
     yield Target("connect to the first echo back, p50", results["connect"]["p50"], "<=", CONNECT_MS, "ms")
   if results.get("start"):
     yield Target("node start to printed address, p50", results["start"]["p50"], "<=", START_MS, "ms")
+
+
+def _signalling(floods):
+  for name, figures in floods.items():
+    yield Target(f"signal-flood {name}: CPU", 100 * figures["cpu"], "<=", FLOOD_CPU_PERCENT, "%")
+    yield Target(f"signal-flood {name}: memory grown by", figures["grown_mib"], "<=", FLOOD_MIB, "MiB")
+    # Who knows the node's id competes with other strangers for the same budget: that flood has no such promise.
+    if name != "insider":
+      yield Target(f"signal-flood {name}: requests answered", 100 * figures["answered"], ">=", 100, "%")
 
 
 def _memory(memory):

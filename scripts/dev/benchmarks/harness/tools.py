@@ -51,11 +51,14 @@ def _has_header(name):
   return lambda: bool(list(Path("/usr/include").glob(name)))
 
 
+SERVER_FOLDERS = ":/usr/sbin:/usr/local/sbin"
+
 # Debian's package, and how to see that it (or its like) is there.
 PRESENT = {
   "lua5.4": lambda: bool(shutil.which("lua5.4")),
   "lua-luv": _has_luv,
   "valgrind": lambda: bool(shutil.which("valgrind")),
+  "mosquitto": lambda: bool(shutil.which("mosquitto", path=os.environ.get("PATH", "") + SERVER_FOLDERS)),
   "util-linux": lambda: all(shutil.which(name) for name in ("taskset", "setpriv", "prlimit")),
   "gcc": lambda: bool(shutil.which("cc")),
   "libc6-dev": _has_header("stdio.h"),
@@ -139,6 +142,17 @@ class Tools:
     say("building p2pd-lua (release), if anything changed")
     printed = run(["bash", "-c", steps], 3000, env=dict(os.environ, root=str(ROOT)))
     return Path(printed.strip().splitlines()[-1])
+
+  @once
+  def signal_node(self):
+    """A node's signalling alone (scripts/dev/benchmarks/signal-node), built as p2pd-lua is."""
+    say("building p2pd-signal-node (release), if anything changed")
+    flags = ["-c", "release", "--package-path", ROOT, *RELEASE_FLAGS]
+    run(["swift", "build", *flags, "--product", "p2pd-signal-node"], 3000)
+    return Path(run(["swift", "build", *flags, "--show-bin-path"], 60).strip().splitlines()[-1]) / "p2pd-signal-node"
+
+  def mosquitto(self):
+    return shutil.which("mosquitto", path=os.environ.get("PATH", "") + SERVER_FOLDERS)
 
   @once
   def nio_echo(self):

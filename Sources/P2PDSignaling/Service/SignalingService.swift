@@ -1,0 +1,266 @@
+import Logging
+import NIOCore
+import P2PDNet
+
+/// Sealed messages between nodes that need no path to each other yet, over MQTT brokers. A message goes out through
+/// several brokers at once, the first copy that arrives counts, and all that makes it trusted is in the message: brokers
+/// only carry it.
+///
+/// Confined to its event loop: make it anywhere, call everything else there.
+public final class SignalingService: @unchecked Sendable {
+  public let key: SignalKey
+  public let loop: any EventLoop
+  /// Gets each message once. Requests can be answered, see ``IncomingSignal/answer(_:)``.
+  public var onMessage: ((IncomingSignal) -> Void)?
+  /// Gets the brokers this node can be reached at, each time they change: what its address should name.
+  public var onBrokersChanged: (([Broker]) -> Void)?
+
+  let pool: BrokerPool
+  private let identity: SignalIdentity
+  private let conf: SignalingConf
+  private let logger: Logger
+  private var inbox: Inbox
+  private var requests: [Gate.Label: OutgoingRequest] = [:]
+
+  /// - Parameters:
+  ///   - brokers: the node's own, in any order; may be empty, and then it can send but not be reached.
+  /// - Throws: ``NetError`` (`tls`) where the certificates of the roots cannot be read. Reads them from the disk: not for
+  ///   an event loop's thread.
+  public init(
+    _ identity: SignalIdentity, brokers: [Broker], conf: SignalingConf = SignalingConf(), logger: Logger,
+    on loop: any EventLoop
+  ) throws {
+    key = identity.key
+    self.identity = identity
+    self.conf = conf
+    self.logger = logger
+    self.loop = loop
+    inbox = Inbox(identity, conf, at: loop.now)
+    pool = BrokerPool(
+      brokers, key: identity.key, conf: conf, tls: try TLSSetup.client(caFile: conf.caFile), logger: logger, on: loop)
+  }
+
+  /// Begins to listen. Does not wait for a broker.
+  public func start() {
+    loop.assertInEventLoop()
+    pool.received = { [weak self] in self?.received($0, $1) }
+    pool.advertisedChanged = { [weak self] in self?.onBrokersChanged?($0) }
+    pool.start()
+  }
+
+  /// Ends every connection and every request that waits. Call it before letting go: connections keep themselves alive.
+  @discardableResult
+  public func stop() -> EventLoopFuture<Void> {
+    loop.assertInEventLoop()
+    let error = NetError(.cancelled, "signal", cause: "signalling was stopped")
+    for label in Array(requests.keys) { finish(label, .failure(error)) }
+    onMessage = nil
+    onBrokersChanged = nil
+    return pool.stop()
+  }
+
+  /// The machine's network is another one: tries at once what was waiting for its next try.
+  public func networkChanged() { pool.networkChanged() }
+
+  /// The brokers this node can be reached at.
+  public var brokers: [Broker] { pool.advertised }
+  public var status: [BrokerStatus] { pool.status }
+  public var stats: SignalStats { inbox.stats }
+  /// To a broker and back; nil while it is not known.
+  public func roundTrip(of broker: Broker) -> RoundTrip? { pool.roundTrip(of: broker) }
+
+  /// The topic on which a node listens at a broker: for whoever runs a broker, and for measurements.
+  public static func topic(of node: SignalKey, at broker: Broker) -> String { Gate.topic(of: node, at: broker) }
+
+  // MARK: Sending
+
+  /// Sends a message that wants no answer.
+  /// - Parameter brokers: those of the receiver's address.
+  /// - Returns: the first broker that took it; fails with ``NetError`` and every broker's failure in `attempts`. That a
+  ///   broker took it does not mean that the receiver got it.
+  public func send(_ bytes: [UInt8], to receiver: SignalKey, brokers: [Broker]) -> EventLoopFuture<Broker> {
+    loop.assertInEventLoop()
+    return publish(SignalContent(kind: .message, payload: bytes), to: receiver, brokers, gate: Gate(of: receiver))
+  }
+
+  /// Sends a message and waits for its answer.
+  /// - Parameter timeout: for the answer; the request itself is good for the conf's lifetime at most.
+  /// - Returns: the answer with the time it took; fails with ``NetError``: `timeout`, or why no broker took it.
+  public func request(_ bytes: [UInt8], to receiver: SignalKey, brokers: [Broker], timeout: TimeAmount)
+    -> EventLoopFuture<SignalAnswer>
+  {
+    loop.assertInEventLoop()
+    var generator = SystemRandomNumberGenerator()
+    let secret = (0..<SignalContent.secretLength).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    guard let label = inbox.expect(secret, from: receiver) else {
+      return loop.makeFailedFuture(
+        NetError(.limit, "signal to \(receiver)", cause: "\(conf.requests) requests wait for answers already"))
+    }
+    let request = OutgoingRequest(loop.makePromise(of: SignalAnswer.self), at: loop.now)
+    requests[label] = request
+    request.timer = loop.assumeIsolated().scheduleTask(in: timeout) {
+      let cause = "no answer in \(Double(timeout.nanoseconds) / 1e9) s"
+      self.finish(label, .failure(NetError(.timeout, "signal to \(receiver)", cause: cause)))
+    }
+    let content = SignalContent(kind: .request(secret: secret), payload: bytes)
+    publish(content, to: receiver, brokers, gate: Gate(of: receiver), timeout: timeout)
+      .assumeIsolated().whenFailure { self.finish(label, .failure(NetError($0, "signal to \(receiver)"))) }
+    return request.promise.futureResult
+  }
+
+  @discardableResult
+  fileprivate func publish(
+    _ content: SignalContent, to receiver: SignalKey, _ brokers: [Broker], gate: Gate, timeout: TimeAmount? = nil
+  ) -> EventLoopFuture<Broker> {
+    let what = "signal to \(receiver)"
+    guard !brokers.isEmpty else {
+      return loop.makeFailedFuture(NetError(.unsupported, what, cause: "its address names no broker"))
+    }
+    let message: [UInt8]
+    do throws(NetError) {
+      message = try SealedMessage.seal(
+        content, from: identity, to: receiver, issued: conf.clock(), lifetime: conf.lifetime, gate: gate)
+    } catch {
+      return loop.makeFailedFuture(error)
+    }
+    let lifetime = TimeAmount.seconds(Int64(conf.lifetime))
+    // A little before the request's own end, so that its failure can say what the brokers met.
+    let patience = timeout.map { TimeAmount.nanoseconds($0.nanoseconds / 20 * 19) } ?? lifetime
+    let expires = loop.now + min(patience, lifetime)
+    // Those that are up already are fastest, and an address with many brokers is no reason to call them all.
+    let chosen = (brokers.filter { pool.isUp($0) } + brokers.filter { !pool.isUp($0) }).prefix(Self.brokersAtOnce)
+    let delivery = Delivery(loop.makePromise(of: Broker.self), open: chosen.count, what)
+    for broker in chosen {
+      pool.publish(message, for: receiver, at: broker, expires: expires) { delivery.add(broker, $0) }
+    }
+    return delivery.promise.futureResult
+  }
+
+  // MARK: Receiving
+
+  private func received(_ publish: MQTTPublish, _ broker: Broker) {
+    // Nobody of ours asks a broker to keep a message: it would greet every new subscription for ever.
+    guard !publish.isRetained else { return inbox.refuse(.form) }
+    let door: Inbox.Door = pool.own.contains(broker) ? .own(broker) : .foreign
+    switch inbox.receive(publish.payload, by: door, now: loop.now, clock: conf.clock()) {
+    case .refused: break
+    case .message(let sender, let payload, let secret):
+      onMessage?(IncomingSignal(sender, payload, secret: secret, broker, at: loop.now, self))
+    case .answer(let label, let payload, let held):
+      guard let request = requests[label] else { return }
+      let total = loop.now - request.sent
+      let away = TimeAmount.nanoseconds(max(0, total.nanoseconds - Int64(held) * 1000))
+      finish(label, .success(SignalAnswer(bytes: payload, roundTrip: away, total: total, broker: broker)))
+    }
+  }
+
+  fileprivate func answer(_ signal: IncomingSignal, _ bytes: [UInt8], _ secret: [UInt8]) -> EventLoopFuture<Broker> {
+    let held = (loop.now - signal.arrived).nanoseconds / 1000
+    // The asker wrote to this node's brokers and listens there; which copy came first says little of the way back.
+    let others = pool.own.filter { $0 != signal.broker && pool.isUp($0) }
+    return publish(
+      SignalContent(kind: .answer(held: UInt32(clamping: held)), payload: bytes), to: signal.sender,
+      [signal.broker] + others, gate: Gate(answering: secret))
+  }
+
+  private func finish(_ label: Gate.Label, _ result: Result<SignalAnswer, NetError>) {
+    guard let request = requests.removeValue(forKey: label) else { return }
+    request.timer?.cancel()
+    // Copies of the answer through other brokers are still to come: known as such for a while.
+    loop.assumeIsolated().scheduleTask(in: Self.copies) { [weak self] in self?.inbox.forget(label) }
+    request.promise.completeWith(result.mapError { $0 as any Error })
+  }
+
+  /// Of an address; four independent services do not fail together.
+  private static let brokersAtOnce = 4
+  private static let copies = TimeAmount.seconds(5)
+}
+
+/// An answer, and how long it took.
+public struct SignalAnswer: Sendable {
+  public let bytes: [UInt8]
+  /// There and back through the brokers, without the time the other side took to answer.
+  public let roundTrip: TimeAmount
+  public let total: TimeAmount
+  /// The broker whose copy came first.
+  public let broker: Broker
+}
+
+/// A message that arrived. Confined to the service's loop.
+public final class IncomingSignal: @unchecked Sendable {
+  /// Who signed it.
+  public let sender: SignalKey
+  public let bytes: [UInt8]
+  /// The broker whose copy came first.
+  public let broker: Broker
+  /// By the loop's clock.
+  public let arrived: NIODeadline
+  private var secret: [UInt8]?
+  private weak var service: SignalingService?
+
+  fileprivate init(
+    _ sender: SignalKey, _ bytes: [UInt8], secret: [UInt8]?, _ broker: Broker, at now: NIODeadline,
+    _ service: SignalingService
+  ) {
+    self.sender = sender
+    self.bytes = bytes
+    self.secret = secret
+    self.broker = broker
+    self.service = service
+    arrived = now
+  }
+
+  /// Whether an answer is waited for and was not given yet.
+  public var wantsAnswer: Bool { secret != nil }
+
+  /// Answers it, once. Without ``wantsAnswer`` it does nothing and returns nil.
+  @discardableResult
+  public func answer(_ bytes: [UInt8]) -> EventLoopFuture<Broker>? {
+    guard let secret, let service else { return nil }
+    // A second answer would use the gate's nonce again.
+    self.secret = nil
+    return service.answer(self, bytes, secret)
+  }
+}
+
+/// A request that waits. Confined to the service's loop.
+private final class OutgoingRequest: @unchecked Sendable {
+  let promise: EventLoopPromise<SignalAnswer>
+  let sent: NIODeadline
+  var timer: Scheduled<Void>?
+
+  init(_ promise: EventLoopPromise<SignalAnswer>, at now: NIODeadline) {
+    self.promise = promise
+    sent = now
+  }
+}
+
+/// One message on its way through several brokers: the first that takes it settles it. Confined to the service's loop.
+private final class Delivery: @unchecked Sendable {
+  let promise: EventLoopPromise<Broker>
+  private let what: String
+  private var open: Int
+  private var failures: [NetError] = []
+  private var isSettled = false
+
+  init(_ promise: EventLoopPromise<Broker>, open: Int, _ what: String) {
+    self.promise = promise
+    self.open = open
+    self.what = what
+  }
+
+  func add(_ broker: Broker, _ result: Result<Void, NetError>) {
+    open -= 1
+    guard !isSettled else { return }
+    switch result {
+    case .success:
+      isSettled = true
+      promise.succeed(broker)
+    case .failure(let error):
+      failures.append(error)
+      guard open == 0 else { return }
+      isSettled = true
+      promise.fail(NetError(failures[0].code, what, cause: "no broker took it", attempts: failures))
+    }
+  }
+}

@@ -1,0 +1,228 @@
+import NIOCore
+import P2PDNet
+
+/// What a host knows of the networks it sits in: one ``NATReport`` for each distinct path, measured when the path appears
+/// and again when it changes. Whoever owns it hands it every new reading of the interfaces; nobody waits for it.
+///
+/// Confined to its loop.
+public final class NetworkKnowledge: @unchecked Sendable {
+  /// A way out that routers may treat in a way of its own.
+  public struct Path: Hashable, Sendable, CustomStringConvertible {
+    public let interface: String
+    public let index: UInt32
+    /// The address measured from.
+    public let local: IPAddress
+    /// The router; another one is another path.
+    public let gateway: IPAddress?
+
+    public var family: AddressFamily { local.family }
+    public var description: String { "\(interface) \(family) \(local)" }
+  }
+
+  private let loop: any EventLoop
+  private let servers: [STUNServer]
+  private let schedule: STUNTransaction.Schedule
+  private var tasks: [Path: Task] = [:]
+  private var isClosed = false
+
+  /// Called on the loop whenever a report got better or a path came or went.
+  public var changed: (() -> Void)?
+
+  private final class Task {
+    var report: NATReport
+    var probe: NATProbe?
+    var retry: Scheduled<Void>?
+    var tries = 0
+    var isDone = false
+    var waiters: [EventLoopPromise<Void>] = []
+
+    init(_ path: Path) { report = NATReport(interface: path.interface, family: path.family, local: path.local) }
+  }
+
+  /// - Parameter servers: none: nothing is asked and nothing is known.
+  public init(servers: [STUNServer], schedule: STUNTransaction.Schedule = .quick, on loop: any EventLoop) {
+    self.servers = servers
+    self.schedule = schedule
+    self.loop = loop
+  }
+
+  // MARK: What is known
+
+  /// The reports by path, in no order.
+  public var reports: [Path: NATReport] { tasks.mapValues(\.report) }
+
+  /// The report of the path that packets from this address take.
+  public func report(interface: String, local: IPAddress) -> NATReport? {
+    tasks.first { $0.key.interface == interface && $0.key.local == local }?.value.report
+  }
+
+  /// The report of the interface's first path of the family.
+  public func report(interface: String, _ family: AddressFamily) -> NATReport? {
+    let all = tasks.filter { $0.key.interface == interface && $0.key.family == family }
+    return (all.first { $0.value.report.hasAnswer } ?? all.first)?.value.report
+  }
+
+  /// The route with the addresses under which the Internet sees it, where they are known.
+  public func completed(_ route: Route) -> Route {
+    guard let interface = route.interface?.name else { return route }
+    var route = route
+    for ip in route.nicIPs {
+      guard let report = report(interface: interface, local: ip) else { continue }
+      route.extIPs = report.external
+      return route
+    }
+    // A further public address of an interface on which such addresses are not translated.
+    if let ip = route.nicIPs.first, !ip.isPrivate, route.nicIPs.count == 1,
+      tasks.contains(where: { path, task in
+        path.interface == interface && path.family == route.family && !path.local.isPrivate
+          && task.report.udp.mapping == NATBehaviour.Mapping.none
+      })
+    {
+      route.extIPs = [ip]
+    }
+    return route
+  }
+
+  /// The interface's routes of one family, with their external addresses.
+  public func routes(of interface: NetworkInterface, _ family: AddressFamily) -> RoutePool {
+    RoutePool(RoutePool(interface, family).map { completed($0) })
+  }
+
+  /// Completes when each path that there is now has been measured wholly, or in vain.
+  public func settled() -> EventLoopFuture<Void> {
+    let open = tasks.values.filter { !$0.isDone }.map { task in
+      let promise = loop.makePromise(of: Void.self)
+      task.waiters.append(promise)
+      return promise.futureResult
+    }
+    return EventLoopFuture.andAllComplete(open, on: loop)
+  }
+
+  // MARK: Measuring
+
+  /// Takes in the state of the interfaces: what is new or changed is measured, what is gone is forgotten.
+  /// - Parameter names: only these interfaces; nil for all.
+  public func update(_ snapshot: NetworkSnapshot, only names: [String]? = nil) {
+    guard !isClosed else { return }
+    let paths = Self.paths(snapshot, only: names)
+    for path in tasks.keys where !paths.contains(path) { forget(path) }
+    for path in paths where tasks[path] == nil {
+      tasks[path] = Task(path)
+      measure(path)
+    }
+    changed?()
+  }
+
+  /// Measures everything anew, as after a sign that the router changed.
+  public func refresh() {
+    for path in tasks.keys { measure(path) }
+  }
+
+  /// Ends all measuring. What is known stays readable.
+  public func close() {
+    isClosed = true
+    changed = nil
+    for task in tasks.values { stop(task) }
+  }
+
+  private func forget(_ path: Path) {
+    if let task = tasks.removeValue(forKey: path) { stop(task) }
+  }
+
+  private func stop(_ task: Task) {
+    task.retry?.cancel()
+    task.retry = nil
+    let probe = task.probe
+    task.probe = nil
+    probe?.cancel()
+    settle(task)
+  }
+
+  private func settle(_ task: Task) {
+    task.isDone = true
+    let waiters = task.waiters
+    task.waiters = []
+    for waiter in waiters { waiter.succeed() }
+  }
+
+  private func measure(_ path: Path) {
+    guard !isClosed, let task = tasks[path] else { return }
+    task.retry?.cancel()
+    task.retry = nil
+    // Taken out first: the end of a probe that was replaced is not the end of the measuring.
+    let replaced = task.probe
+    task.probe = nil
+    replaced?.cancel()
+    task.isDone = false
+    guard !servers.isEmpty else { return settle(task) }
+    endpoints(path.family).assumeIsolated().whenSuccess { found in
+      guard !self.isClosed, self.tasks[path] === task, task.probe == nil else { return }
+      let probe = NATProbe(
+        interface: path.interface, local: path.local, servers: found, schedule: self.schedule, on: self.loop
+      ) { [weak self] report in
+        task.report = report
+        self?.changed?()
+      }
+      task.probe = probe
+      probe.finished.assumeIsolated().whenSuccess { report in
+        guard self.tasks[path] === task, task.probe === probe else { return }
+        task.probe = nil
+        task.report = report
+        self.settle(task)
+        if !report.hasAnswer { self.retryLater(path, task) }
+        self.changed?()
+      }
+      probe.start()
+    }
+  }
+
+  /// Where nothing answered: a router that starts, or a way out that appears without a sign of it here.
+  private func retryLater(_ path: Path, _ task: Task) {
+    guard !isClosed else { return }
+    let wait = Self.firstRetry * (1 << min(task.tries, Self.mostDoublings))
+    task.tries += 1
+    task.retry = loop.assumeIsolated().scheduleTask(in: wait) { [weak self] in self?.measure(path) }
+  }
+
+  /// The servers' addresses; names that cannot be looked up in time are left out.
+  private func endpoints(_ family: AddressFamily) -> EventLoopFuture<[Endpoint]> {
+    guard let network = try? loop.requireNetwork("look up the STUN servers") else {
+      return loop.makeSucceededFuture([])
+    }
+    let lookups = servers.map { server in
+      network.resolve(server.host, families: [family], timeout: Self.lookupPatience)
+        .map { $0.prefix(1).map { Endpoint(ip: $0, port: server.port) } }
+        .recover { _ in [] }
+    }
+    return EventLoopFuture.whenAllSucceed(lookups, on: loop).map { found in
+      var seen: Set<IPAddress> = []
+      return found.flatMap { $0 }.filter { seen.insert($0.ip).inserted }
+    }
+  }
+
+  /// Private addresses of an interface share a path; of its public ones the first speaks for all.
+  static func paths(_ snapshot: NetworkSnapshot, only names: [String]? = nil) -> [Path] {
+    var paths: [Path] = []
+    for interface in snapshot.interfaces where interface.isUp && !interface.isLoopback {
+      if let names, !names.contains(interface.name) { continue }
+      for family in AddressFamily.allCases {
+        let route = snapshot.defaultRoutes[family]
+        let gateway = route?.interfaceIndex == interface.index ? route?.gateway : nil
+        let locals = RoutePool(interface, family).compactMap(\.nicIPs.first)
+        for local in [locals.first(where: \.isPrivate), locals.first { !$0.isPrivate }].compactMap({ $0 }) {
+          paths.append(Path(interface: interface.name, index: interface.index, local: local, gateway: gateway))
+        }
+      }
+    }
+    // Those with a default route first: they are the likely ways out.
+    let ranked = paths.filter { $0.gateway != nil } + paths.filter { $0.gateway == nil }
+    return Array(ranked.prefix(mostPaths))
+  }
+
+  /// A container host has dozens of bridges; measuring them all tells nothing.
+  static let mostPaths = 12
+  private static let lookupPatience: TimeAmount = .milliseconds(1_500)
+  private static let firstRetry: TimeAmount = .seconds(30)
+  /// Up to 16 minutes.
+  private static let mostDoublings = 5
+}

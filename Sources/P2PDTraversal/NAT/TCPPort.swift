@@ -1,0 +1,58 @@
+import NIOCore
+import P2PDNet
+
+/// One inside TCP port with connections from it to several STUN servers, all kept open: its mapping is measured and then
+/// held, as a punch from that port needs it (a FIN may shorten the mapping's life).
+///
+/// Confined to its loop.
+public final class TCPPort: @unchecked Sendable {
+  /// The inside address and port.
+  public let local: Endpoint
+  public let interface: String?
+  private let loop: any EventLoop
+  private var streams: [STUNStream] = []
+  private var isClosed = false
+
+  /// - Parameters:
+  ///   - ip: an address of this host.
+  ///   - port: to connect from; a random one otherwise.
+  public init(ip: IPAddress, port: UInt16? = nil, interface: String? = nil, on loop: any EventLoop) {
+    local = Endpoint(ip: ip, port: port ?? .random(in: Self.ports))
+    self.interface = interface
+    self.loop = loop
+  }
+
+  /// Connects to the server from this port and asks for the mapping. The connection stays.
+  public func ask(_ server: Endpoint, _ done: @escaping (Result<STUNAnswer, NetError>) -> Void) {
+    STUNStream.connect(server, bind: local, interface: interface, timeout: Self.patience, on: loop)
+      .assumeIsolated().whenComplete { result in
+        switch result {
+        case .failure(let error): done(.failure(NetError(error, "connect to \(server)")))
+        case .success(let stream):
+          guard !self.isClosed else {
+            stream.close()
+            return done(.failure(NetError(.cancelled, "ask \(server) over TCP")))
+          }
+          self.streams.append(stream)
+          stream.onEnd = { [weak self, weak stream] _ in self?.streams.removeAll { $0 === stream } }
+          stream.bind(done)
+        }
+      }
+  }
+
+  /// Connections that hold the mapping now.
+  public var connections: Int { streams.count }
+
+  /// Closes the connections; what is still being made is closed when it is.
+  public func close() {
+    isClosed = true
+    let streams = streams
+    self.streams = []
+    for stream in streams { stream.close() }
+  }
+
+  /// Below the kernel's own choices, so that no other program has it, and in the range most routers keep.
+  private static let ports: ClosedRange<UInt16> = 10_000...32_767
+  /// A SYN that is lost is sent again after 1 s; nobody waits longer for a server.
+  private static let patience: TimeAmount = .milliseconds(2_500)
+}

@@ -1,0 +1,159 @@
+"""Runs inside a laboratory (scripts/lab/natlab.py run ... -- this NAME BINARY): `netcheck` in each home must say what
+the home claims to be. Prints one line a home, and fails with the first that differs."""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+
+ROOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../..")
+sys.path.insert(0, os.path.join(ROOT, "scripts/lab"))
+sys.dont_write_bytecode = True
+
+from natlab.lab import Lab  # noqa: E402
+from natlab.measure import expected  # noqa: E402
+from natlab.model import SRV, SRV6  # noqa: E402
+
+MAPPING = {
+    "none": "none", "EIM": "endpoint_independent", "ADM": "address_dependent", "APDM": "address_and_port_dependent"}
+FILTERING = {"EIF": "endpoint_independent", "ADF": "address_dependent", "APDF": "address_and_port_dependent"}
+HAIRPIN = {"ext": "external", "no": "no", "-": None}
+
+# A server that says everybody is somewhere else, over UDP.
+LIAR = """
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 3478))
+print("ready", flush=True)
+while True:
+    data, peer = s.recvfrom(2048)
+    if len(data) >= 20:
+        lie = struct.pack(">HHBBHI", 0x0020, 8, 0, 1, 666 ^ 0x2112, 0xc6120001 ^ 0x2112A442)
+        s.sendto(struct.pack(">HH", 0x0101, len(lie)) + data[4:20] + lie, peer)
+"""
+
+
+def netcheck(lab, binary, host, servers):
+    command = ["ip", "netns", "exec", lab.ns(host), binary, "netcheck", "--json"]
+    for server in servers:
+        command += ["--stun", server]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise AssertionError(f"{host}: netcheck ended with {done.returncode}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def allocation(found):
+    if found is None:
+        return "-"
+    sign = "" if found.get("value", 0) < 0 else "+"
+    return {"preserve": "preserve", "random": "random", "offset": f"offset{sign}{found.get('value')}",
+            "sequential": f"seq{sign}{found.get('value')}"}[found["kind"]]
+
+
+def wanted(lab, home):
+    """(what netcheck must say of IPv4, of IPv6 or None)"""
+    claim = expected(lab, home)
+    blocked = claim["udp_map"] == "blocked"
+    mapping, filtering = MAPPING.get(claim["udp_map"]), FILTERING.get(claim["udp_filt"])
+    if mapping == "none" and filtering == "endpoint_independent":
+        filtering = "none"
+    number = {"none": 1 if filtering == "none" else 2}.get(mapping, 7 if blocked else 6)
+    if mapping == "endpoint_independent":
+        number = {"endpoint_independent": 3, "address_dependent": 4, "address_and_port_dependent": 5}[filtering]
+    v4 = {
+        "udp.reach": "blocked" if blocked else "answered", "udp.mapping": mapping, "udp.filtering": filtering,
+        "udp.allocation": claim["udp_alloc"], "hairpin": HAIRPIN[claim["hairpin"]], "nat_type": number,
+        "tcp.mapping": MAPPING.get(claim["tcp_map"]),
+        "tcp.allocation": "preserve" if blocked else claim["udp_alloc"],
+        # Nobody dials back: unknown, which is not "no".
+        "tcp.filtering": None,
+    }
+    if home.opt("only"):
+        v4.update({"udp.reach": "silent", "tcp.reach": "silent", "tcp.mapping": None, "tcp.allocation": "-", "nat_type": 0})
+    v6 = None
+    if home.has_v6():
+        is_open = home.opt("v6open")
+        v6 = {"udp.mapping": "none", "tcp.mapping": "none",
+              "udp.filtering": "none" if is_open else "address_and_port_dependent"}
+    return v4, v6
+
+
+def look(path, key):
+    part, _, name = key.partition(".")
+    if not name:
+        return path[part]
+    found = path[part][name]
+    return allocation(found) if name == "allocation" else found
+
+
+def differences(report, want, family):
+    paths = [path for path in report["paths"] if path["family"] == family]
+    if len(paths) != 1:
+        return [f"{len(paths)} {family} paths"]
+    return [f"{key} is {look(paths[0], key)}, not {value}" for key, value in want.items() if look(paths[0], key) != value]
+
+
+def check(lab, binary, home, servers, word=""):
+    report = netcheck(lab, binary, home["hosts"][0]["name"], servers)
+    v4, v6 = wanted(lab, home)
+    wrong = differences(report, v4, "ipv4") + (differences(report, v6, "ipv6") if v6 else [])
+    outside = next(path["external"] for path in report["paths"] if path["family"] == "ipv4")
+    if outside != ([] if home.opt("only") else [home["public"]]):
+        wrong.append(f"outside address {outside}, not {home['public']}")
+    name = home.name + word
+    print(f"{name}: " + ("; ".join(wrong) if wrong else "ok"), flush=True)
+    return wrong and [name + ": " + text for text in wrong]
+
+
+def script(lab, binary, home):
+    """The same as Lua sees it."""
+    claim, _ = wanted(lab, home)
+    arguments = [home["public"], str(claim["nat_type"]), claim["udp.mapping"]]
+    done = subprocess.run(
+        ["ip", "netns", "exec", lab.ns(home["hosts"][0]["name"]), binary, "exec",
+         os.path.join(ROOT, "Tests/Program/lua/stun.lua"), *arguments],
+        capture_output=True, text=True, timeout=60,
+        env={**os.environ, "P2PD_STUN": ",".join(f"{SRV[i]}:3478" for i in (1, 2, 3))})
+    held = (done.returncode, done.stdout) == (0, "all held\n")
+    print(f"{home.name} from Lua: " + ("ok" if held else done.stderr), flush=True)
+    return [] if held else [f"{home.name} from Lua: {done.stdout}{done.stderr}"]
+
+
+def main():
+    lab, binary = Lab(sys.argv[1]).load(), sys.argv[2]
+    servers = [f"{SRV[i]}:3478" for i in (1, 2, 3, 4)] + [f"[{SRV6[i]}]:3478" for i in (1, 2, 3)]
+    homes = [home for home in lab.nodes.values() if not home.carrier]
+    # Behind one sequential carrier the ports of two who measure at once would mix.
+    alone = [home for home in homes if home.opt("via")]
+    wrong = []
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda home: check(lab, binary, home, servers), [h for h in homes if h not in alone]):
+            wrong += found or []
+    for home in alone:
+        wrong += check(lab, binary, home, servers) or []
+    for name in ("pr", "sr", "fw"):
+        wrong += script(lab, binary, lab.nodes[name])
+    liar = subprocess.Popen(
+        ["ip", "netns", "exec", lab.ns("srv"), sys.executable, "-c", LIAR, SRV[10]], stdout=subprocess.PIPE, text=True)
+    try:
+        liar.stdout.readline()
+        # One that lies, one that is dead, and three that are right.
+        mixed = [f"{SRV[10]}:3478", "198.51.100.77:3478"] + servers[:3]
+        names = {"fw", "ar", "pr", "sr", "udpb"}
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            some = [home for home in homes if home.name in names]
+            for found in pool.map(lambda home: check(lab, binary, home, mixed, " with a liar and a dead server"), some):
+                wrong += found or []
+    finally:
+        liar.kill()
+        liar.wait()
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

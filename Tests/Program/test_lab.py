@@ -1,0 +1,55 @@
+"""What needs routers: the laboratory of scripts/lab, with real STUN servers."""
+
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+from program import BINARY, ROOT, ProgramTest
+
+LAB = os.path.join(ROOT, "scripts/lab/natlab.py")
+
+# Every preset, and mixtures that no preset has.
+HOMES = [
+    "public=public", "fw=firewall", "fc=fullcone", "ar=addrrestricted", "pr=portrestricted+hosts=2+hairpin",
+    "lx=linux+hosts=2", "prr=prrandom", "fcr=fcrandom", "off=offset", "sr=symrandom", "ss=symseq", "sa=symaddr",
+    "so=symopen", "srh=symrandom+hairpin", "sd=symseq+delta=-3", "prt=prrandom+ports=35000-36000",
+    "ada=nat:apdm/adf/random", "nas=nat:adm/adf/seq", "rst=portrestricted+rst", "op=portrestricted+open",
+    "icm=portrestricted+icmp", "udpb=portrestricted+udpblock", "web=linux+only=80,443", "same=portrestricted+samelan",
+    "v6=linux+v6", "v6o=linux+v6open",
+    "isp=cgn:portrestricted+hairpin", "cg1=linux+via=isp", "cg2=linux+via=isp", "isq=cgn:symseq", "cg3=fullcone+via=isq",
+]
+if os.access("/dev/net/tun", os.R_OK | os.W_OK):
+    HOMES.append("slow=portrestricted+delay=40")
+
+
+def why_not():
+    """What this machine lacks for a laboratory; None where nothing."""
+    for tool, package in (("ip", "iproute2"), ("nft", "nftables"), ("turnserver", "coturn")):
+        if not shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
+            return f"{tool} is not installed (Debian: {package})"
+    probe = subprocess.run([sys.executable, LAB, "-n", f"p{os.getpid()}", "run", "a=linux", "--no-servers", "--", "true"],
+                           capture_output=True, text=True)
+    if probe.returncode:
+        return "the kernel gives no namespaces or NAT here: " + (probe.stderr.strip().splitlines() or ["?"])[-1]
+    return None
+
+
+MISSING = why_not()
+
+
+@unittest.skipIf(MISSING, f"the NAT laboratory: {MISSING}")
+class Laboratory(ProgramTest):
+    def test_netcheck_says_what_every_router_is(self):
+        name = f"t{os.getpid()}"
+        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_netcheck.py")
+        done = subprocess.run(
+            [sys.executable, LAB, "-n", name, "run", *HOMES, "--", sys.executable, inside, name, BINARY],
+            capture_output=True, text=True, timeout=200)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

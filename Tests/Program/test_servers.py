@@ -1,0 +1,225 @@
+"""docs/servers: the real servers take the files as they are, and do what the guide says they do."""
+
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import time
+import unittest
+
+from program import PATIENCE, ROOT, ProgramTest
+
+GUIDE = os.path.join(ROOT, "docs/servers")
+CERTIFICATES = os.path.join(ROOT, "Tests/Fixtures/tls")
+MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+TURNSERVER = shutil.which("turnserver", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/bin")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ServerTest(ProgramTest):
+    def adapted(self, name, changes):
+        """The guide's file with other ports and paths; each change must be found in it."""
+        text = self.read_guide(name)
+        for pattern, with_what in changes:
+            text, count = re.subn(pattern, with_what, text, flags=re.M)
+            self.assertGreater(count, 0, f"{name} has no {pattern}")
+        return self.write(name, text) or os.path.join(self.folder, name)
+
+    def read_guide(self, name):
+        with open(os.path.join(GUIDE, name), encoding="utf-8") as file:
+            return file.read()
+
+    def start_server(self, *args):
+        """Starts it; its output goes to a file, which `output` reads."""
+        with open(os.path.join(self.folder, "output"), "wb") as output:
+            process = subprocess.Popen(args, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.folder)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        return process
+
+    def output(self):
+        with open(os.path.join(self.folder, "output"), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def connect(self, process, port):
+        """A connection to it, as soon as it listens."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and process.poll() is None:
+            try:
+                connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+                self.addCleanup(connection.close)
+                return connection
+            except ConnectionRefusedError:
+                select.select([], [], [], 0.02)
+        self.fail(f"it does not listen; it said:\n{self.output()}")
+
+
+def packet(kind, body):
+    """An MQTT packet."""
+    length, field = len(body), b""
+    while True:
+        low, length = length & 0x7F, length >> 7
+        field += bytes([low | 0x80 if length else low])
+        if not length:
+            return bytes([kind]) + field + body
+
+
+def text(value):
+    return len(value).to_bytes(2, "big") + value
+
+
+def publish(topic, payload):
+    return packet(0x30, text(topic) + payload)
+
+
+def ended(connection):
+    """The server hung up without a word."""
+    try:
+        return connection.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+class Receiver:
+    """What a broker says, packet by packet."""
+
+    def __init__(self, connection):
+        self.connection, self.kept = connection, b""
+
+    def take(self, count):
+        while len(self.kept) < count:
+            more = self.connection.recv(65536)
+            if not more:
+                raise EOFError
+            self.kept += more
+        taken, self.kept = self.kept[:count], self.kept[count:]
+        return taken
+
+    def packet(self):
+        kind, length, shift = self.take(1)[0], 0, 0
+        while True:
+            byte = self.take(1)[0]
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return kind, self.take(length)
+
+
+@unittest.skipIf(MOSQUITTO is None, "mosquitto is not installed")
+class Broker(ServerTest):
+    def setUp(self):
+        super().setUp()
+        self.port, tls = free_port(), free_port()
+        shutil.copy(os.path.join(GUIDE, "mosquitto.acl"), self.folder)
+        # It may run as root here, and would then become a user who cannot read this folder.
+        conf = self.adapted("mosquitto.conf", [
+            (r"^listener 1883$", f"user root\nlistener {self.port} 127.0.0.1"), (r"^listener 8883$", f"listener {tls} 127.0.0.1"),
+            (r"/etc/p2pd-servers/mosquitto", f"{self.folder}/mosquitto"), (r"/etc/p2pd-servers/server", f"{CERTIFICATES}/server")])
+        self.process = self.start_server(MOSQUITTO, "-c", conf)
+
+    def client(self, name, *topics):
+        connection = self.connect(self.process, self.port)
+        receiver = Receiver(connection)
+        connection.sendall(packet(0x10, text(b"MQTT") + b"\x04\x02\x00\x3c" + text(name)))
+        self.assertEqual(receiver.packet(), (0x20, b"\0\0"))
+        for topic in topics:
+            connection.sendall(packet(0x82, b"\0\x01" + text(topic) + b"\0"))
+            self.assertEqual(receiver.packet()[0], 0x90)
+        return connection, receiver
+
+    def test_nodes_topics_work_and_no_others(self):
+        _, listener = self.client(b"one", b"p2pd1/+", b"other", b"#")
+        speaker, _ = self.client(b"two")
+        speaker.sendall(publish(b"other", b"no") + publish(b"p2pd1/a/b", b"no") + publish(b"p2pd1/" + b"0" * 32, b"x" * 4096))
+        kind, body = listener.packet()
+        self.assertEqual((kind & 0xF0, body), (0x30, text(b"p2pd1/" + b"0" * 32) + b"x" * 4096))
+        complaints = [line for line in self.output().splitlines() if "run as root" not in line]
+        self.assertEqual(complaints, [])
+
+    def test_what_is_too_long_or_to_be_kept_is_refused(self):
+        speaker, _ = self.client(b"two")
+        speaker.sendall(packet(0x31, text(b"p2pd1/kept") + b"for ever"))
+        self.assertTrue(ended(speaker), "retained messages are off")
+        speaker, _ = self.client(b"three")
+        speaker.sendall(publish(b"p2pd1/long", b"x" * 4300))
+        self.assertTrue(ended(speaker), "nor is there room for long ones")
+
+
+@unittest.skipIf(TURNSERVER is None, "turnserver is not installed (Debian: coturn)")
+class Relay(ServerTest):
+    def setUp(self):
+        super().setUp()
+        self.port = free_port()
+        conf = self.adapted("turnserver.conf", [
+            (r"^listening-port=3478$", f"listening-port={self.port}\nlistening-ip=127.0.0.1\nrelay-ip=127.0.0.1"),
+            (r"^tls-listening-port=5349$", f"tls-listening-port={free_port()}"),
+            (r"/etc/p2pd-servers/", f"{CERTIFICATES}/")])
+        # Without --pidfile it wants to write one to /var/run; its data base too is somebody else's.
+        self.process = self.start_server(
+            TURNSERVER, "-c", conf, "--pidfile=", f"--userdb={self.folder}/users.db", "-v")
+
+    def ask(self, connection, kind, attributes=b""):
+        transaction = os.urandom(12)
+        connection.sendall(kind.to_bytes(2, "big") + len(attributes).to_bytes(2, "big") + b"\x21\x12\xa4\x42" + transaction + attributes)
+        answer = connection.recv(2000)
+        self.assertEqual(answer[8:20], transaction)
+        return int.from_bytes(answer[:2], "big"), answer[20:]
+
+    def test_answers_stun_and_asks_relays_for_a_password(self):
+        connection = self.connect(self.process, self.port)
+        kind, body = self.ask(connection, 0x0001)
+        self.assertEqual(kind, 0x0101)
+        self.assertIn(b"\x00\x20\x00\x08\x00\x01", body, "XOR-MAPPED-ADDRESS")
+        # Allocate with REQUESTED-TRANSPORT TCP (RFC 6062): 401 and the realm, since there is no password.
+        kind, body = self.ask(connection, 0x0003, b"\x00\x19\x00\x04\x06\x00\x00\x00")
+        self.assertEqual(kind, 0x0113)
+        self.assertIn(b"turn.example.org", body)
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(datagrams.close)
+        datagrams.settimeout(PATIENCE)
+        datagrams.connect(("127.0.0.1", self.port))
+        self.assertEqual(self.ask(datagrams, 0x0001)[0], 0x0101)
+        said = self.output()
+        self.assertNotRegex(said, r"(?i)bad configuration|unknown argument|unrecognized|cannot (find|load|start)")
+        self.assertRegex(said, r"(?i)certificate file found|TLS listener opened")
+
+
+class Files(ServerTest):
+    def test_units(self):
+        verify = shutil.which("systemd-analyze")
+        if verify is None:
+            self.skipTest("systemd-analyze is not installed")
+        for name in ("p2pd-broker.service", "p2pd-relay.service"):
+            with self.subTest(name=name):
+                done = subprocess.run(
+                    [verify, "verify", "--man=no", os.path.join(GUIDE, name)], capture_output=True, text=True, check=False)
+                lines = [line for line in done.stderr.splitlines() if name in line]
+                missing = [line for line in lines if "is not executable" in line and "No such file" in line]
+                self.assertEqual(lines, missing, done.stderr)
+
+    def test_compose_mounts_what_is_there_where_the_servers_look(self):
+        compose = self.read_guide("compose.yaml")
+        mounts = dict(re.findall(r"^ +- \./(\S+?):(\S+?):ro$", compose, flags=re.M))
+        self.assertEqual(set(mounts), {"mosquitto.conf", "mosquitto.acl", "turnserver.conf", "server.pem", "server.key"})
+        for name, inside in mounts.items():
+            self.assertEqual(inside, f"/etc/p2pd-servers/{name}")
+            if not name.startswith("server."):
+                self.assertTrue(os.path.exists(os.path.join(GUIDE, name)), name)
+        used = re.findall(r"/etc/p2pd-servers/\S+?(?=[\s\"]|$)", self.read_guide("mosquitto.conf") + self.read_guide("turnserver.conf"))
+        self.assertLessEqual(set(used), set(mounts.values()))
+
+    def test_guide_names_every_file(self):
+        guide = self.read_guide("README.md")
+        for name in os.listdir(GUIDE):
+            self.assertTrue(name == "README.md" or name in guide, name)
+
+
+if __name__ == "__main__":
+    unittest.main()

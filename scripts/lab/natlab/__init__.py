@@ -1,0 +1,1 @@
+"""A NAT laboratory made of Linux network namespaces; see ../natlab.py."""
