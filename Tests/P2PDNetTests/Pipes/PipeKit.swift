@@ -9,7 +9,7 @@ typealias Pipe = P2PDNet.Pipe
 
 /// One loop for a test, and the few verbs that keep its text short. Everything happens on the loop.
 struct PipeKit {
-  let loop = sharedLoop
+  var loop = sharedLoop
 
   /// Runs on the loop.
   func on<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {

@@ -7,8 +7,12 @@ import Testing
 @testable import P2PDNet
 
 /// Streams and listeners without a pipe on them.
-@Suite(.timeLimit(.minutes(1))) struct StreamTransportTests {
-  let loop = sharedLoop
+@Suite(.serialized, .timeLimit(.minutes(1))) struct StreamTransportTests {
+  /// Of this suite alone, since what a loop holds is counted here.
+  private static let ownLoop: KernelLoop = {
+    do { return try KernelLoop.start(name: "streams") } catch { preconditionFailure("\(error)") }
+  }()
+  let loop = ownLoop
 
   /// What a transport tells. Confined to the loop.
   final class Owner: TransportOwner, @unchecked Sendable {
@@ -298,10 +302,10 @@ import Testing
     #expect(missing?.code == .badAddress)
   }
 
-  @Test("ten thousand connections at once, each with its answer, and nothing left of them", .enabled(if: hasRoom))
+  @Test("ten thousand connections at once, each with its answer, and nothing left of them", .enabled(if: many >= 1000))
   func tenThousand() async throws {
-    let count = 10_000
-    let kit = PipeKit()
+    let count = Self.many / 500 * 500
+    let kit = PipeKit(loop: loop)
     let before = try await on { loop.transportCount }
     let sink = EchoSink()
     let server = try await kit.server(.tcp, sink)
@@ -333,11 +337,6 @@ import Testing
     try await until { loop.transportCount <= before }
   }
 
-  /// Two descriptors a connection.
-  private static let hasRoom: Bool = {
-    // Root may have more than the session was given.
-    var wanted = rlimit(rlim_cur: 24_000, rlim_max: 24_000)
-    if cnet_raise_descriptor_limit() < 24_000 { setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &wanted) }
-    return cnet_raise_descriptor_limit() > 20_500
-  }()
+  /// Two descriptors a connection; fewer connections where this process may not have that many.
+  private static let many = min(10_000, (Int(cnet_raise_descriptor_limit()) - 1000) / 2)
 }
