@@ -86,10 +86,10 @@ import Testing
       try b.vm.spawn(f, tag: 4, wantsResults: true, tablesAsRefs: true, noWait: "move it into start")
       b.settle()
     }
-    try stage("local n = 0 while n < 8e6 do n = n + 1 end return {n = n}")
+    try stage("local n = 0 while n < 4e7 do n = n + 1 end return {n = n}")
     #expect(b.vm.stats.slices > 0)
     let table = try #require(b.results()?.first?.ref)
-    #expect(try b.vm.field(table, "n").int == 8_000_000)
+    #expect(try b.vm.field(table, "n").int == 40_000_000)
     b.vm.release(table)
     for wait in ["recv()", "coroutine.yield()"] {
       try stage("log('begun') " + wait)

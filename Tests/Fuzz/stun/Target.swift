@@ -21,7 +21,8 @@ public func fuzzSTUN(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   for sha256 in [false, true] {
     guard let again = try? plain.encoded(key: key, sha256: sha256, fingerprint: true) else { continue }
     guard let read = try? STUNMessage(decoding: again) else { preconditionFailure("written, but not readable") }
-    precondition(read.attributes.prefix(plain.attributes.count).elementsEqual(plain.attributes), "it changed on its way")
+    precondition(
+      read.attributes.prefix(plain.attributes.count).elementsEqual(plain.attributes), "it changed on its way")
     precondition(read.transaction == plain.transaction && read.kind == plain.kind && read.method == plain.method)
     precondition(read.isAuthentic(key), "its own signature does not hold")
     precondition(!read.isAuthentic(.shortTerm(password: "another")), "anybody's signature holds")
