@@ -129,7 +129,8 @@ class Identity(ProgramTest):
         done = self.run_program("addr", "explain", address)
         self.assertEqual(done.status, 0, done)
         self.assertIn(self.run_program("id").out.strip(), done.out)
-        for bad in ["", "p2pd1", "p2pd9" + address[5:], address[:-1], address[:20] + "x" + address[21:], "hello", "p2pd1" + "a" * 5000]:
+        altered = address[:20] + ("y" if address[20] == "x" else "x") + address[21:]
+        for bad in ["", "p2pd1", "p2pd9" + address[5:], address[:-1], altered, "hello", "p2pd1" + "a" * 5000]:
             with self.subTest(bad[:40]):
                 refused = self.run_program("addr", "explain", bad)
                 self.assertEqual(refused.status, 1, refused)

@@ -2,7 +2,7 @@
 /// brokers), as relays (TURN) and for the time (NTP). A value: whoever starts the node makes it from the defaults, a file,
 /// the environment and options, in that order, and hands each part to the room that uses it.
 ///
-/// A file (`--servers FILE`) has one URL a line (``ServerURL``); `#` begins a comment.
+/// A file has one URL a line (``ServerURL``); `#` begins a comment.
 public struct ServerList: Hashable, Sendable {
   public var stun: [ServerURL] = []
   public var turn: [ServerURL] = []
