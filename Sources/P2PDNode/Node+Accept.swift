@@ -16,13 +16,14 @@ extension Node {
     logger.debug("a connection proved no key", metadata: ["peer": "\(peer)", "error": "\(error)"])
   }
 
-  func accepted(_ peer: Endpoint, _ proof: HandshakeGate.Proof) {
+  func accepted(_ peer: Endpoint, _ guest: Arrival.Guest) {
+    let proof = guest.proof
     if let limit = counter.proven(peer.ip, proof.key) {
       refused(limit, peer, key: proof.key)
       return dismiss(proof, .limit, "this node takes no more pipes of one key")
     }
     let key = proof.key
-    guard closing == nil, case .hosted(let name) = proof.agreed else {
+    guard closing == nil, case .hosted(let name) = proof.agreed, guest.nomination?.kind == .use else {
       counter.ended(peer.ip, key)
       logger.debug("a node asked for a protocol not hosted", metadata: ["peer": "\(peer)", "key": "\(key.short)"])
       return proof.stream.close(linger: true)

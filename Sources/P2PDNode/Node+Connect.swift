@@ -1,6 +1,7 @@
 import NIOCore
 import NIOSSL
 import P2PDNet
+import P2PDTraversal
 
 /// The road out: address → plan → race → pipe.
 extension Node {
@@ -58,6 +59,7 @@ extension Node {
   ) {
     do {
       let winner = try result.get()
+      if let error = winner.proof.stream.sendPreface(Nomination(.use, SessionID()).bytes) { throw error }
       let pipe = adopt(winner.proof, protocol: name, path: winner.path, conf: conf) { _ in }
       logger.debug(
         "connected",

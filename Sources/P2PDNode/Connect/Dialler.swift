@@ -133,7 +133,7 @@ final class Dialler: @unchecked Sendable {
       let error = NetError(.noProtocol, "\(candidates[index].endpoint)", cause: "the node does not host this protocol")
       failures[index] = error
       handle(.stop(error))
-    case .notANode:
+    case .reversed, .notANode:
       proof.stream.close(linger: true)
       failed(
         index, NetError(.notP2PD, "\(candidates[index].endpoint)", cause: "what answered agreed on no p2pd protocol"))
