@@ -56,7 +56,7 @@ let package = Package(
     .target(
       name: "P2PDNode",
       dependencies: [
-        "P2PDNet", "P2PDTraversal", "P2PDSignaling",
+        "P2PDTraversal", "P2PDSignaling", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -111,7 +111,7 @@ let package = Package(
     .testTarget(
       name: "P2PDNodeTests",
       dependencies: [
-        "P2PDNode", "P2PDSignaling", "P2PDTraversal", "P2PDNet", .product(name: "Crypto", package: "swift-crypto"),
+        "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto"),
       ] + nioTests,
       swiftSettings: strict),
     .testTarget(
