@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -39,6 +40,8 @@ def options(argv):
     add("--clock", type=float, default=0, help="seconds by which the clocks of the two sides differ (needs Debian's libfaketime)")
     add("--times", type=int, default=3, help="connects for each pair's median (default 3)")
     add("--jobs", type=int, default=2, help="pairs at once (default 2)")
+    add("--p2pd", action="store_true", help="measure Python P2PD 3.1.0 beside it, once a pair, without a relay "
+        "(from PyPI; it takes up to a minute a pair that fails)")
     add("--binary", help="the program; default: the release build, else the debug build")
     add("--bounds", action="store_true", help="fail on a median over the bound, also where the links lose packets")
     add("--no-bounds", action="store_true", help="times are shown, and fail nothing")
@@ -71,11 +74,26 @@ def other_clock(seconds):
     return {"LD_PRELOAD": found[0], "FAKETIME": f"{seconds:+g}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
+def p2pd_python():
+    """The interpreter of a virtual environment that has Python P2PD 3.1.0, the last whose strategies work."""
+    folder = ROOT / "scripts/dev/benchmarks/out/p2pd-3.1.0"
+    interpreter, stamp = folder / "bin/python", folder / "installed"
+    if not stamp.exists():
+        print(f"installing Python P2PD 3.1.0 from PyPI into {folder}", file=sys.stderr)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for command in (["python3", "-m", "venv", folder], [interpreter, "-m", "pip", "install", "-q", "p2pd==3.1.0"]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"Python P2PD cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+        stamp.touch()
+    return interpreter
+
+
 class Matrix:
     """One laboratory with its nodes, and the pairs that are tried in it."""
 
-    def __init__(self, asked, pairs):
-        self.asked, self.pairs = asked, pairs
+    def __init__(self, asked, pairs, python=None):
+        self.asked, self.pairs, self.python = asked, pairs, python
         self.lab = Lab(f"m{os.getpid() % 10000}")
         self.folder = tempfile.mkdtemp(prefix="natmatrix.")
         self.peers, self.results = {}, []
@@ -84,12 +102,13 @@ class Matrix:
     def __enter__(self):
         try:
             self.lab.up(homes.spec(self.pairs), self.asked.delay, self.asked.jitter, self.asked.loss)
-            program = binary(self.asked.binary)
+            program = None if self.python else binary(self.asked.binary)
             names = sorted({(side, home) for pair in self.pairs for side, home in (("a", pair.home_a), ("b", pair.home_b))})
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 jobs = {name: pool.submit(self._start, name, program) for name in names}
                 self.peers = {name: job.result() for name, job in jobs.items()}
-            settled(list(self.peers.values()))
+            if not self.python:
+                settled(list(self.peers.values()))
         except BaseException:
             self.__exit__()
             raise
@@ -100,6 +119,8 @@ class Matrix:
         folder = Path(self.folder) / side
         folder.mkdir(exist_ok=True)
         environment = servers()
+        if self.python:
+            return Peer(self.lab, home, None, folder, environment, self.python)
         if side == "b" and self.asked.clock:
             environment |= other_clock(self.asked.clock)
         return Peer(self.lab, home, program, folder, environment)
@@ -134,11 +155,11 @@ class Matrix:
     def _connects(self, pair, relay):
         a, b = self.peers["a", pair.home_a], self.peers["b", pair.home_b]
         way = pair.way(self.lab)
-        times = self.asked.times if relay or way else 1
+        times = 1 if self.python or not (relay or way) else self.asked.times
         answers = []
         for _ in range(times):
             words = {} if relay else {"strategies": WITHOUT}
-            answers.append(a.ask(to=b.address, **words))
+            answers.append(a.ask(timeout=150 if self.python else 30, to=b.address, **words))
         return Cell(pair, relay, way, answers, self.asked)
 
 
@@ -182,6 +203,13 @@ class Cell:
         return f"{letters}{self.median * 1e3:.0f}" + "!" * bool(self.faults)
 
 
+def beside(cells, theirs):
+    """Ours and Python P2PD's, pair by pair."""
+    print("\nbeside Python P2PD 3.1.0 (unencrypted pipes), without a relay: ms until the pipe was open")
+    other = {str(c.pair): c for c in theirs}
+    table(["pair", "p2pd-lua", "P2PD"], [[str(c.pair), c.text.rstrip("!"), other[str(c.pair)].text.rstrip("!")] for c in cells])
+
+
 def show(cells, asked, relay):
     """The table: rows connect to columns."""
     print(f"\n{'with' if relay else 'without'} a relay: d direct, r reverse, p punch, R relay, and ms until the pipe was open "
@@ -218,12 +246,17 @@ def run(argv):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     pairs = chosen(asked)
     began, everything = time.monotonic(), []
+    python = p2pd_python() if asked.p2pd else None
     try:
         with Matrix(asked, pairs) as matrix:
             for relay in {"with": [True], "without": [False], "both": [True, False]}[asked.relay]:
                 cells = matrix.run(relay)
                 show(cells, asked, relay)
                 everything += cells
+        if python:
+            ours = [cell for cell in everything if not cell.relay]
+            with Matrix(asked, pairs, python) as matrix:
+                beside(ours or everything, matrix.run(False))
     except LabError as error:
         print(f"the laboratory: {error}", file=sys.stderr)
         return 77

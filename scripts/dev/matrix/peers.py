@@ -1,14 +1,17 @@
 """The nodes of a matrix: one process a home, each led through a Unix socket."""
+import contextlib
 import itertools
 import json
 import os
 import queue
+import signal
 import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
 
+from natlab.measure import expected
 from natlab.model import SRV, SRV6, TURN_PASS, TURN_USER
 
 SCRIPT = Path(__file__).resolve().parent / "peer.lua"
@@ -25,9 +28,9 @@ def servers(relay=True):
 
 
 class Peer:
-    """One running node."""
+    """One running node. `python`: the interpreter that has Python P2PD, to run that instead."""
 
-    def __init__(self, lab, home, binary, folder, environment):
+    def __init__(self, lab, home, binary, folder, environment, python=None):
         self.home = home
         self.folder = Path(folder) / home
         self.folder.mkdir()
@@ -43,9 +46,13 @@ class Peer:
             Path(place).mkdir(mode=0o700)
         self._answers, self._ids, self._gone = {}, itertools.count(1), None
         self._lock = threading.Lock()
+        command = [binary, "exec", "--log-level", "debug", SCRIPT, path]
+        if python:
+            command = [python, SCRIPT.with_name("p2pd_peer.py"), path]
+            environment = {**environment, "P2PD_NAT": p2pd_nat(lab, home)}
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", lab.ns(home), str(binary), "exec", "--log-level", "debug", str(SCRIPT), str(path)],
+                ["ip", "netns", "exec", lab.ns(home), *(str(word) for word in command)],
                 env={**os.environ, **environment, **private, "P2PD_LUA_LIB": str(SCRIPT.parents[2] / "lib")},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -105,8 +112,25 @@ class Peer:
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            pass
+        # Python P2PD leaves processes behind; ours has none. The group is this peer's own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def p2pd_nat(lab, home):
+    """What Python P2PD calls the NAT before a home: type/delta type/delta value."""
+    node, _ = lab.host(home)
+    claim = expected(lab, node)
+    kind = {"none": 1 if claim["udp_filt"] == "EIF" else 2, "EIM": {"EIF": 3, "ADF": 4, "APDF": 5}.get(claim["udp_filt"]),
+            "blocked": 5}.get(claim["udp_map"], 6)
+    allocation = claim["udp_alloc"]
+    if allocation.startswith("offset"):
+        return f"{kind}/3/{int(allocation[6:])}"
+    if allocation.startswith("seq"):
+        return f"{kind}/4/{int(allocation[3:])}"
+    return f"{kind}/{6 if allocation == 'random' else 2}/0"
 
 
 def settled(peers, quiet=1.5, patience=12):
