@@ -133,6 +133,9 @@ public struct PathRace: Sendable {
   /// Whether a relayed pipe was handed out and a better way is looked for.
   public var isImproving: Bool { !isOver && chosen != nil }
 
+  /// Whether a stream that the peer has dialled would be of use.
+  public var awaitsReverse: Bool { !isOver && open.contains(.reverse) && (chosen == nil || isImproving) }
+
   // MARK: Events
 
   public mutating func handle(_ event: Event, now: NIODeadline) -> [Action] {
@@ -400,7 +403,7 @@ public struct PathRace: Sendable {
 
   /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a few
   /// milliseconds or not at all, and a wasted attempt between nodes costs little.
-  static let headStart = TimeAmount.milliseconds(50)
+  public static let headStart = TimeAmount.milliseconds(50)
   /// A neighbour has answered, and proven its key, by then.
   static let holdForNear = TimeAmount.milliseconds(10)
   /// NAT.md 5.3: what a better way may come late.

@@ -27,7 +27,18 @@ public struct PathAttempt: Hashable, Sendable {
     self.init(strategy, remote: remote, error.code, error.cause.isEmpty ? error.code.rawValue : error.cause)
   }
 
-  /// As an error: `reverse 192.0.2.1:5 (by the other side)`, and what was seen.
+  /// Nothing was done; ``seen`` says why.
+  public var wasNotTried: Bool { seen.hasPrefix(Self.notTried) }
+
+  /// With a reason behind it.
+  static let notTried = "not tried: "
+
+  /// From what a strategy's driver tells of its attempts.
+  public init(_ strategy: ConnectStrategy, from: Endpoint?, to: Endpoint?, _ error: NetError) {
+    self.init(strategy, local: from, remote: to, error.code, error.cause.isEmpty ? error.code.rawValue : error.cause)
+  }
+
+  /// As an error: `reverse 192.0.2.1:5 (tried by the other side)`, and what was seen.
   public var error: NetError {
     var what = strategy.rawValue
     switch (local, remote) {
@@ -37,6 +48,7 @@ public struct PathAttempt: Hashable, Sendable {
     case (nil, nil): break
     }
     if isPeers { what += " (tried by the other side)" }
-    return NetError(outcome, what, cause: seen)
+    return NetError(
+      outcome, what, cause: seen, way: .init(strategy.rawValue, isPeers: isPeers, from: local, to: remote))
   }
 }

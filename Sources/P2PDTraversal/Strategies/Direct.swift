@@ -51,7 +51,7 @@ public struct DirectPlan: Sendable {
   public private(set) var skipped: [PathAttempt] = []
 
   /// - Parameters:
-  ///   - outside: this host's own outside addresses, as far as known.
+  ///   - outside: the outside addresses of the routers before this host, as far as known.
   ///   - strategy: what the skipped ones are skipped for.
   public init(
     to paths: [PeerPath], from own: [LocalAddress], outside: [IPAddress] = [], trust: Trust = .own,
@@ -160,13 +160,19 @@ public struct DirectPlan: Sendable {
     }
   }
 
-  /// Both are known from outside, and by no address in common.
-  private static func areApart(_ paths: [PeerPath], _ outside: [IPAddress]) -> Bool {
-    let theirs = paths.compactMap { $0.external?.ip }
-    return AddressFamily.allCases.contains { family in
-      let (a, b) = (theirs.filter { $0.family == family }, outside.filter { $0.family == family })
-      return family == .v4 && !a.isEmpty && !b.isEmpty && Set(a).isDisjoint(with: b)
+  /// Leaves the first ones only.
+  public mutating func limit(to count: Int) {
+    for dropped in candidates.dropFirst(count) {
+      skipped.append(
+        PathAttempt(.reverse, remote: dropped.endpoint, .limit, "not tried: this node dials for others already too often"))
     }
+    candidates = Array(candidates.prefix(count))
+  }
+
+  /// Both are behind routers, whose outside addresses are known, and have none in common.
+  private static func areApart(_ paths: [PeerPath], _ outside: [IPAddress]) -> Bool {
+    let theirs = paths.translated
+    return !theirs.isEmpty && !outside.isEmpty && Set(theirs).isDisjoint(with: outside)
   }
 
   /// IPv6 first, then turn about (RFC 8305 §4), so that a broken family costs one delay and not many.
@@ -186,6 +192,13 @@ public struct DirectPlan: Sendable {
   private static let maximumCandidates = 24
   /// What one message of a stranger makes this host dial: both families of a few interfaces.
   private static let maximumForStrangers = 8
+}
+
+extension [PeerPath] {
+  /// The outside addresses of IPv4 routers on these paths.
+  public var translated: [IPAddress] {
+    compactMap { $0.family == .v4 && $0.external?.ip != $0.local.ip ? $0.external?.ip : nil }
+  }
 }
 
 extension LocalAddress {
