@@ -93,7 +93,7 @@ struct MoveModel {
     let path = sides[me].offers.remove(at: Int.random(in: 0..<sides[me].offers.count, using: &luck))
     guard sides[me].move.canOffer else {
       // Refused: the other side sees it end.
-      new[path][me].items.append(.end)
+      if !new[path][me].isDead { new[path][me].items.append(.end) }
       return
     }
     if path > 0 { seen.insert("second") }
@@ -193,7 +193,7 @@ struct MoveModel {
         sides[me].path = nil
       case .leaveOld:
         seen.insert("moved")
-        old[me].items.append(.end)
+        if !old[me].isDead { old[me].items.append(.end) }
         sides[me].oldIsGone = true
       case .fail(.brokenRules): problem = "\(me) blames the other"
       case .fail:
