@@ -1,4 +1,5 @@
 import Crypto
+import P2PDNet
 
 /// What both sides of an authenticated exchange share (RFC 8489 §9.1.1, §9.2.2).
 ///
@@ -75,10 +76,9 @@ extension STUNMessage {
     guard offset >= Self.headerSize, offset + 4 <= bytes.count else { return nil }
     let size = Int(bytes[offset + 2]) << 8 | Int(bytes[offset + 3])
     guard offset + 4 + size <= bytes.count else { return nil }
-    var head = ByteWriter()
-    head.append(bytes[..<offset])
-    head.patch16(UInt16(truncatingIfNeeded: offset + 4 + size - Self.headerSize), at: 2)
-    let wanted = hmac(head.bytes[...])
+    var head = Array(bytes[..<offset])
+    head.set(uint16: UInt16(truncatingIfNeeded: offset + 4 + size - Self.headerSize), at: 2)
+    let wanted = hmac(head[...])
     let found = bytes[offset + 4..<offset + 4 + size]
     // In constant time; a SHA-256 code may be cut short (RFC 8489 §14.6).
     var difference: UInt8 = 0
