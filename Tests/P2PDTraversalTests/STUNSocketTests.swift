@@ -113,7 +113,9 @@ struct STUNSocketTests {
   func signed() async throws {
     let key = STUNKey.shortTerm(password: "secret")
     let code: NetError.Code? = try await play { socket, server, promise in
-      socket.ask(STUNMessage(.request, .binding), server.endpoints[0], signed: STUNSignature(key: key), schedule: Self.hasty) { result in
+      socket.ask(
+        STUNMessage(.request, .binding), server.endpoints[0], signed: STUNSignature(key: key), schedule: Self.hasty
+      ) { result in
         promise.succeed(Self.code(result))
       }
     }

@@ -20,7 +20,7 @@ extension STUNMessage {
     var reader = ByteReader(stream)
     guard let first = stream.first else { return nil }
     guard first & 0xc0 == 0 else { throw .notSTUN }
-    guard reader.word16() != nil, let length = reader.word16() else { return nil }
+    guard reader.uint16() != nil, let length = reader.uint16() else { return nil }
     guard length % 4 == 0 else { throw .notSTUN }
     return headerSize + Int(length)
   }

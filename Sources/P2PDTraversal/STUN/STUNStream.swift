@@ -47,9 +47,11 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
 
   /// Connects with settings of the caller's own.
   static func connect(
-    to destination: Destination, bind: Endpoint? = nil, conf: PipeConf, on loop: any EventLoop
+    to destination: Destination, bind: Endpoint? = nil, conf: PipeConf, ticket: OpenTicket? = nil,
+    on loop: any EventLoop
   ) -> EventLoopFuture<STUNStream> {
-    PipeOpener.open(.tcp, to: destination, bind: bind, conf: conf, on: loop).flatMapThrowing { pipe in
+    let opened = PipeOpener.open(.tcp, to: destination, bind: bind, conf: conf, ticket: ticket, on: loop)
+    return opened.flatMapThrowing { pipe in
       guard let local = pipe.localEndpoint, let server = pipe.peer?.endpoint else {
         pipe.close(flush: .zero)
         throw NetError(.closed, "connect to \(destination)", cause: "the connection was lost at once")

@@ -39,7 +39,8 @@ public struct TURNAuthentication: Sendable {
   public mutating func challenged(by answer: STUNMessage, wasSigned: Bool) -> NetError? {
     func refusal(_ code: NetError.Code, _ cause: String) -> NetError { NetError(code, "log in", cause: cause) }
     guard let login else {
-      return refusal(.permission, "the server wants a user and a password; give them in its URL (turn:USER:PASSWORD@HOST)")
+      return refusal(
+        .permission, "the server wants a user and a password; give them in its URL (turn:USER:PASSWORD@HOST)")
     }
     guard let code = answer.error?.code else { return refusal(.io, "a challenge without an error code") }
     guard let nonce = answer.nonce, let realm = answer.realm ?? (code == 438 ? self.realm : nil),

@@ -50,17 +50,18 @@ public enum TURNFrame: Sendable {
     _ channel: UInt16, _ data: some Collection<UInt8>, padded: Bool
   ) -> [UInt8]? {
     guard let size = UInt16(exactly: data.count) else { return nil }
-    var out = ByteWriter()
-    out.word16(channel)
-    out.word16(size)
-    out.append(data)
-    if padded { out.append(repeatElement(0, count: (4 - data.count % 4) % 4)) }
-    return out.bytes
+    var out: [UInt8] = []
+    out.reserveCapacity(headerSize + data.count + 3)
+    out.append(uint16: channel)
+    out.append(uint16: size)
+    out += data
+    if padded { out += repeatElement(0, count: (4 - data.count % 4) % 4) }
+    return out
   }
 
   private static func channelHeader(_ bytes: ArraySlice<UInt8>) -> (channel: UInt16, size: Int)? {
     var reader = ByteReader(bytes)
-    guard let channel = reader.word16(), let size = reader.word16() else { return nil }
+    guard let channel = reader.uint16(), let size = reader.uint16() else { return nil }
     return (channel, Int(size))
   }
 
