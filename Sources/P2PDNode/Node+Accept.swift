@@ -64,24 +64,33 @@ extension Node {
   /// Makes a nominated stream the pipe it is to be.
   private func take(_ guest: Arrival.Guest, from peer: Endpoint, by way: PathRace.Way) {
     let proof = guest.proof
+    let session = guest.nomination.map { Responder.Session(key: proof.key, id: $0.session) }
+    if let session, guest.nomination?.kind == .move {
+      // The pipe is counted already.
+      counter.failed(peer.ip)
+      responders[session]?.chosen(way.strategy)
+      guard let pipe = relayed[session] else { return proof.stream.abort() }
+      return pipe.move(to: proof.stream, way)
+    }
     if let limit = counter.proven(peer.ip, proof.key) {
       refused(limit, peer, key: proof.key)
       return dismiss(proof, .limit, "this node takes no more pipes of one key")
     }
     let key = proof.key
-    guard closing == nil, let nomination = guest.nomination, nomination.kind == .use,
-      let name = name(of: proof, nomination)
-    else {
+    guard closing == nil, let session, let name = name(of: proof, session) else {
       counter.ended(peer.ip, key)
       logger.debug("a node asked for a protocol not hosted", metadata: ["peer": "\(peer)", "key": "\(key.short)"])
       return proof.stream.close(linger: true)
     }
-    let pipe = adopt(proof.stream, key, protocol: name, way: way, conf: defaultConf) { pipe in
+    let pipe = pipe(of: proof, by: way, protocol: name, conf: defaultConf, relayed: { relayed[session] = $0 }) { pipe in
       if name.isEmpty { pipe.intercept = Node.echo }
     }
-    pipe.ended.assumeIsolated().whenComplete { _ in self.counter.ended(peer.ip, key) }
-    responders.note(used: nomination.session)
-    responders[Responder.Session(key: key, id: nomination.session)]?.chosen(way.strategy)
+    pipe.ended.assumeIsolated().whenComplete { _ in
+      self.counter.ended(peer.ip, key)
+      self.relayed[session] = nil
+    }
+    responders.note(used: session.id)
+    responders[session]?.chosen(way.strategy)
     logger.debug(
       "accepted",
       metadata: [
@@ -98,10 +107,10 @@ extension Node {
 
   /// What the pipe speaks: what TLS agreed on, or, where this node was TLS's client, what it was asked for. nil: a stream
   /// that can be no pipe.
-  private func name(of proof: HandshakeGate.Proof, _ nomination: Nomination) -> String? {
+  private func name(of proof: HandshakeGate.Proof, _ session: Responder.Session) -> String? {
     switch proof.agreed {
     case .hosted(let name): name
-    case .reversed: responders[Responder.Session(key: proof.key, id: nomination.session)]?.name
+    case .reversed: responders[session]?.name
     case .notHosted, .notANode: nil
     }
   }

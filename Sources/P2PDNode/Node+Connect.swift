@@ -49,7 +49,7 @@ extension Node {
         connects, to: to.key, protocol: name, plan, deadline: loop.now + timeout, context: try clientContext(name),
         messenger: messenger, of: self
       ) { result in
-        self.connected(result, name, sink, conf ?? self.defaultConf, promise)
+        self.connected(id.flatMap { self.connectors[$0] }, result, name, sink, conf ?? self.defaultConf, promise)
       } ended: {
         if let id { self.connectors[id] = nil }
       }
@@ -70,12 +70,12 @@ extension Node {
   }
 
   private func connected(
-    _ result: Result<Connector.Won, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
+    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
     _ promise: EventLoopPromise<Pipe>
   ) {
     do {
       let won = try result.get()
-      let pipe = adopt(won.proof.stream, won.proof.key, protocol: name, way: won.way, conf: conf) { _ in }
+      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { connector?.handedOut($0) }) { _ in }
       logger.debug(
         "connected",
         metadata: [

@@ -50,6 +50,8 @@ public final class Node: @unchecked Sendable {
   var responders: ResponderTable
   /// For TLS with nodes that asked to be dialled.
   var reversing: NIOSSLContext?
+  /// Pipes over relays that other nodes may move.
+  var relayed: [Responder.Session: RelayedPipe] = [:]
   /// Ports that are ready for punching holes.
   let punchPorts: PunchPorts
   var closing: EventLoopFuture<Void>?
@@ -140,7 +142,23 @@ public final class Node: @unchecked Sendable {
 
   // MARK: Pipes
 
-  /// Makes the proven connection a pipe of this node.
+  /// Makes a pipe of a stream that was chosen.
+  /// - Parameter relayed: gets what lets the pipe move, where the stream is relayed.
+  func pipe(
+    of proof: HandshakeGate.Proof, by way: PathRace.Way, protocol name: String, conf: PipeConf,
+    relayed: (RelayedPipe) -> Void, prepare: (Pipe) -> Void
+  ) -> Pipe {
+    func adopt(_ stream: Transport) -> Pipe {
+      self.adopt(stream, proof.key, protocol: name, way: way, conf: conf, prepare: prepare)
+    }
+    guard way.strategy == .relay else { return adopt(proof.stream) }
+    let moving = MovingTransport(over: proof.stream, on: loop)
+    let pipe = adopt(moving)
+    relayed(RelayedPipe(pipe, over: moving))
+    return pipe
+  }
+
+  /// Makes a proven stream a pipe of this node.
   func adopt(
     _ stream: Transport, _ key: NodeKey, protocol name: String, way: PathRace.Way, conf: PipeConf,
     prepare: (Pipe) -> Void

@@ -25,6 +25,8 @@ final class Responder: @unchecked Sendable {
   private var waiting: [DialCandidate] = []
   private var running: [Int: Leg] = [:]
   private var lastLeg = 0
+  private var relayLegs = 0
+  private var takesPart: Set<ConnectStrategy> = []
   private var attempts: [PathAttempt]
   private var pace: Scheduled<Void>?
   private var end: Scheduled<Void>?
@@ -36,12 +38,12 @@ final class Responder: @unchecked Sendable {
   private struct Leg {
     var way: PathRace.Way
     var connection: (any StreamAttempt)?
+    var relay: RelayDial?
     var arrival: Arrival?
-    /// It has got as far as this side can bring it.
-    var isConnected = false
 
     func giveUp() {
       connection?.cancel()
+      relay?.cancel()
       arrival?.cut()
     }
   }
@@ -71,6 +73,7 @@ final class Responder: @unchecked Sendable {
   ///   - way: how long the answer, which is on its way, takes.
   func start(_ strategies: Set<ConnectStrategy>, _ hand: PunchHand?, answerTakes way: TimeAmount) {
     self.hand = hand
+    takesPart = strategies
     end = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.lastCall() }
     if strategies.contains(.punch), let hand, let side = offer.side.punch { startPunch(hand, side, at: loop.now + way) }
     if strategies.contains(.reverse) {
@@ -81,7 +84,30 @@ final class Responder: @unchecked Sendable {
   }
 
   /// The peer has opened relays.
-  func relayed(_ endpoints: [Endpoint]) {}
+  func relayed(_ endpoints: [Endpoint]) {
+    guard ended != nil, takesPart.contains(.relay) else { return }
+    for endpoint in endpoints.prefix(Self.mostRelays) {
+      guard relayLegs < Self.mostRelays else { return }
+      // A stranger's word: nothing on this machine is dialled for it.
+      let plan = DirectPlan(
+        to: [PeerPath(interface: 0, local: endpoint)], from: LocalAddress.all(of: node.interfaces), trust: .stranger,
+        for: .relay)
+      attempts += plan.skipped
+      guard plan.candidates.contains(where: { $0.endpoint == endpoint }) else { continue }
+      guard node.responders.dials(1, for: session.key, at: loop.now) == 1 else { continue }
+      relayLegs += 1
+      let id = nextLeg(PathRace.Way(.relay, .relay, endpoint))
+      let until = loop.now + Self.patience
+      running[id]?.relay = RelayDial(to: endpoint, until: until, on: loop) { result in
+        guard self.running[id] != nil else { return }
+        switch result {
+        case .success(let stream): self.receive(id, stream, isServer: true)
+        case .failure(let error): self.failed(id, error)
+        }
+      }
+    }
+    reportIfDone()
+  }
 
   /// The peer nominates a stream of this session. A relayed one may be followed by a better one.
   func chosen(_ strategy: ConnectStrategy) {
@@ -143,6 +169,7 @@ final class Responder: @unchecked Sendable {
         if let error { self.failed(id, error) } else { self.running[id] = nil }
       }
       running[id]?.connection = nil
+      running[id]?.relay = nil
       running[id]?.arrival = arrival
     } catch {
       stream.abort()
@@ -179,7 +206,7 @@ final class Responder: @unchecked Sendable {
     waiting = []
     punch?.cancel()
     punch = nil
-    for (id, leg) in running where leg.arrival == nil {
+    for (id, leg) in running where leg.arrival == nil && leg.relay == nil {
       running[id] = nil
       leg.giveUp()
       attempts.append(PathAttempt(leg.way.strategy, remote: leg.way.remote, .timeout, "no answer in 5 s"))
@@ -197,6 +224,8 @@ final class Responder: @unchecked Sendable {
     messenger.tell(Rendezvous(session.id, .report(attempts)).bytes)
   }
 
+  /// Of one session.
+  private static let mostRelays = 2
   /// As long as the side that connects waits for it (``PathRace``).
   private static let patience = TimeAmount.seconds(5)
   /// For the settling of the other side, and its word's way.

@@ -44,14 +44,14 @@ struct ConnectFailure {
     }
     let reverse = all.first { $0.strategy == .reverse && !$0.isPeers }
     if failure.wasAnswered {
-      if all.contains(where: { $0.strategy == .relay && $0.outcome == .unsupported }) {
+      if !hasRelay {
         return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
       }
       return all.contains { $0.strategy == .relay }
         ? "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
         : "The other node lives: allow the strategy relay, with a TURN server in p2pd.conf.lua (servers.turn)."
     }
-    if let reverse, reverse.outcome == .unsupported {
+    if let reverse, reverse.wasNotTried, reverse.outcome == .unsupported {
       return reverse.seen.contains("offline")
         ? "Run without --offline: then the other node can be asked to take part."
         : "Give the other node a broker (servers.mqtt in its p2pd.conf.lua) and ask for its new address."
@@ -68,10 +68,4 @@ struct ConnectFailure {
     .wrongKey: "another node answered in its place", .notP2PD: "what answered is no p2pd node",
     .timeout: "no answer in time",
   ]
-}
-
-extension ConnectFailure {
-  init(_ failure: PathRace.Failure, to key: NodeKey, of node: Node) {
-    self.init(failure, to: key, hasRelay: !node.configuration.servers.turn.isEmpty)
-  }
 }

@@ -10,8 +10,6 @@ final class Connector: @unchecked Sendable {
   struct Won {
     let proof: HandshakeGate.Proof
     let way: PathRace.Way
-    /// Keeps a relayed way open; to be closed after it.
-    var relay: RelayHold?
   }
 
   let session = SessionID()
@@ -36,11 +34,13 @@ final class Connector: @unchecked Sendable {
   private var end: Scheduled<Void>?
   private var hand: PunchHand?
   private var punch: TCPPunch?
-  private var relay: RelayHold?
+  private var relay: RelayPath?
+  /// What became of strategies that were ended.
+  private var leftovers: [PathAttempt] = []
   private var events: [PathRace.Event] = []
   private var isBusy = false
   private var isOver = false
-  private var pipe: MovablePipe?
+  private var pipe: RelayedPipe?
 
   /// One stream on its way: a connection, then a handshake, then proven and not chosen yet.
   private struct Leg {
@@ -91,8 +91,8 @@ final class Connector: @unchecked Sendable {
   /// Gives everything up; `won` hears `cancelled` unless there is a pipe already, which stays.
   func cancel() { handle(.stop(NetError(.cancelled, "connect to node \(key.short)", cause: "it was called off"))) }
 
-  /// What the pipe stands on, where it can move to a better way.
-  func handedOut(_ pipe: MovablePipe?) { self.pipe = pipe }
+  /// The pipe, where it can move to a better way.
+  func handedOut(_ pipe: RelayedPipe) { self.pipe = pipe }
 
   // MARK: From the peer
 
@@ -134,7 +134,9 @@ final class Connector: @unchecked Sendable {
     case .end(.relay): endRelay()
     case .end: break
     case .abort: messenger?.tell(Rendezvous(session, .abort).bytes)
-    case .fail(let failure): finish(.failure(ConnectFailure(failure, to: key, of: node).error))
+    case .fail(var failure):
+      failure.attempts.insert(contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
+      finish(.failure(ConnectFailure(failure, to: key, hasRelay: !node.configuration.servers.turn.isEmpty).error))
     case .finish: finish(nil)
     case .wake(let time):
       wake?.cancel()
@@ -226,9 +228,12 @@ final class Connector: @unchecked Sendable {
     let won = won
     self.won = nil
     end?.cancel()
-    var hold: RelayHold?
-    if way.strategy == .relay { (hold, relay) = (relay, nil) }
-    won?(.success(Won(proof: proof, way: way, relay: hold)))
+    if way.strategy == .relay {
+      // It ends with the stream.
+      relay?.retire()
+      relay = nil
+    }
+    won?(.success(Won(proof: proof, way: way)))
     handle(.used(id))
   }
 
@@ -302,7 +307,10 @@ final class Connector: @unchecked Sendable {
   }
 
   private func endPunch() {
-    punch?.cancel()
+    if let punch {
+      leftovers += punch.report.pathAttempts
+      punch.cancel()
+    }
     punch = nil
     if let hand { node.punchPorts.giveBack(hand) }
     hand = nil
@@ -311,23 +319,54 @@ final class Connector: @unchecked Sendable {
   // MARK: Relaying
 
   private func openRelay(for peers: [IPAddress]) {
-    handle(.over(.relay, [PathAttempt(.relay, .unsupported, "not tried: no relay is known")]))
+    let servers = node.configuration.servers.turn
+    guard !servers.isEmpty else {
+      return handle(.over(.relay, [PathAttempt(.relay, .unsupported, "not tried: this node knows no TURN server")]))
+    }
+    let relay: RelayPath
+    do {
+      // The system's roots where no others are given.
+      let tls = try node.configuration.caFile.map { try TLSSetup.client(caFile: $0) }
+      relay = RelayPath(servers: servers, tls: tls, on: loop)
+    } catch {
+      return handle(.over(.relay, [PathAttempt(.relay, NetError(error, "relay"))]))
+    }
+    self.relay = relay
+    relay.permit(peers)
+    relay.connected = { stream, peer in
+      let id = self.race.add(PathRace.Way(.relay, .relay, peer))
+      self.legs[id] = Leg(began: self.loop.now)
+      self.prove(id, stream, "relayed \(peer)")
+    }
+    relay.lost = { self.relayOver($0) }
+    relay.open().assumeIsolated().whenComplete { result in
+      guard self.relay === relay else { return }
+      switch result {
+      case .success(let relayed): self.messenger?.tell(Rendezvous(self.session, .relay([relayed])).bytes)
+      case .failure(let error): self.relayOver(NetError(error, "relay"))
+      }
+    }
+  }
+
+  private func relayOver(_ error: NetError) {
+    guard let relay else { return }
+    let met = relay.failures.isEmpty ? [error] : relay.failures
+    self.relay = nil
+    relay.close()
+    handle(.over(.relay, met.map { PathAttempt(.relay, $0) }))
   }
 
   private func endRelay() {
-    relay?.close()
-    relay = nil
+    guard let relay else { return }
+    let met = relay.failures.map { PathAttempt(.relay, $0) }
+    if let address = relay.relayed, met.isEmpty {
+      leftovers.append(
+        PathAttempt(.relay, remote: address, .timeout, "the other side did not come to the relay"))
+    }
+    leftovers += met
+    relay.close()
+    self.relay = nil
   }
-}
-
-/// What keeps a relayed way open.
-protocol RelayHold: AnyObject {
-  func close()
-}
-
-/// A pipe that can change what it stands on.
-protocol MovablePipe: AnyObject {
-  func move(to stream: TLSTransport, _ way: PathRace.Way)
 }
 
 extension PunchReport {
