@@ -14,24 +14,30 @@ extension Node {
   ///   - name: the protocol to speak; "" is the default one, which every node has.
   ///   - sink: gets the pipe's messages; without one they wait for ``Pipe/receive(from:timeout:_:)``.
   ///   - timeout: for everything: all attempts, their handshakes included.
+  ///   - strategies: the ways to try; all at once. Those that need the other node to take part need a broker that both
+  ///     reach.
   ///   - conf: the pipe's settings. Framing and TLS are the node's own.
+  ///   - watch: is told each step in words, on the loop, until there is nothing more to try.
   /// - Throws: ``NetError``. `noProtocol`: the node does not host it. `wrongKey`, `notP2PD`: something else answered.
   /// `limit`: it takes no
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) async throws -> Pipe {
-    let sink = Passed(sink)
+    let passed = Passed((sink, watch))
     return try await loop.flatSubmit {
-      self.connecting(to, protocol: name, sink: sink.value, timeout: timeout, strategies: strategies, conf: conf).pipe
+      self.connecting(
+        to, protocol: name, sink: passed.value.0, timeout: timeout, strategies: strategies, conf: conf,
+        watch: passed.value.1
+      ).pipe
     }.get()
   }
 
   /// The same for callers on the loop. `cancel` gives it up: the future fails with `cancelled`.
   public func connecting(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) -> (pipe: EventLoopFuture<Pipe>, cancel: () -> Void) {
     loop.assertInEventLoop()
     let promise = loop.makePromise(of: Pipe.self)
@@ -47,7 +53,7 @@ extension Node {
       var id: ObjectIdentifier?
       let connector = try Connector(
         connects, to: to.key, protocol: name, plan, deadline: loop.now + timeout, context: try clientContext(name),
-        messenger: messenger, of: self
+        messenger: messenger, of: self, watch: watch
       ) { result in
         self.connected(id.flatMap { self.connectors[$0] }, result, name, sink, conf ?? self.defaultConf, promise)
       } ended: {

@@ -18,6 +18,8 @@ final class Connector: @unchecked Sendable {
   let key: NodeKey
   private let name: String
   private let deadline: NIODeadline
+  /// Is told each step, in words.
+  private let watch: ((String) -> Void)?
   private let context: NIOSSLContext
   private let messenger: (any Messenger)?
   private unowned let node: Node
@@ -62,7 +64,8 @@ final class Connector: @unchecked Sendable {
   ///   - ended: called once, the last of all.
   init(
     _ number: UInt64, to key: NodeKey, protocol name: String, _ plan: RacePlan, deadline: NIODeadline, context: NIOSSLContext,
-    messenger: (any Messenger)?, of node: Node, won: @escaping (Result<Won, NetError>) -> Void,
+    messenger: (any Messenger)?, of node: Node, watch: ((String) -> Void)? = nil,
+    won: @escaping (Result<Won, NetError>) -> Void,
     ended: @escaping () -> Void
   ) throws(NetError) {
     self.number = number
@@ -72,6 +75,7 @@ final class Connector: @unchecked Sendable {
     self.context = context
     self.messenger = messenger
     self.node = node
+    self.watch = watch
     self.won = won
     self.ended = ended
     loop = node.loop
@@ -94,6 +98,8 @@ final class Connector: @unchecked Sendable {
   /// The pipe, where it can move to a better way.
   func handedOut(_ pipe: RelayedPipe) { self.pipe = pipe }
 
+  func way(_ id: Int) -> PathRace.Way? { race.way(id) }
+
   // MARK: From the peer
 
   /// Whether a stream that the peer has dialled would be welcome.
@@ -112,6 +118,7 @@ final class Connector: @unchecked Sendable {
 
   /// Events that come while others are performed wait for their turn.
   private func handle(_ event: PathRace.Event) {
+    if watch != nil, let words = words(of: event) { watch?(words) }
     events.append(event)
     guard !isBusy else { return }
     isBusy = true
@@ -122,6 +129,7 @@ final class Connector: @unchecked Sendable {
   }
 
   private func perform(_ action: PathRace.Action) {
+    if watch != nil, let words = words(of: action) { watch?(words) }
     switch action {
     case .dial(let id, let candidate): dial(id, candidate)
     case .offer: offer()
