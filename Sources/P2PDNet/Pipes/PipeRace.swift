@@ -26,7 +26,10 @@ private final class PipeRace: @unchecked Sendable {
     self.promise = promise
     let timeout = request.conf.conTimeout
     deadline = request.loop.assumeIsolated().scheduleTask(in: timeout) {
-      self.perform(.stop(NetError(.timeout, "connect", cause: "no answer in \(Double(timeout.nanoseconds) / 1e9) s")))
+      let seconds = "\(Double(timeout.nanoseconds) / 1e9) s"
+      let isHalfDone = self.openings.values.contains(where: \.isInHandshake)
+      let cause = isHalfDone ? "it took the connection, but TLS was not done in \(seconds)" : "no answer in \(seconds)"
+      self.perform(.stop(NetError(.timeout, "connect", cause: cause)))
     }
   }
 

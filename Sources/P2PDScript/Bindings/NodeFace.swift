@@ -134,12 +134,14 @@ extension ScriptHost {
       (.string("addresses"), .list(info.addresses.map { .string($0.description) })),
     ])
     let arguments = [LuaValue.string(key.description), told]
-    startCallback(accept, arguments: arguments, generation: handlers.generation, place: "accept_cb") { values in
-      switch values?.first {
-      case nil, .nil?, .bool(false)?: answer.give(false)
-      default: answer.give(true)
-      }
-    }
+    startCallback(
+      accept, arguments: arguments, generation: handlers.generation, place: "accept_cb",
+      answer: { values in
+        switch values?.first {
+        case nil, .nil?, .bool(false)?: answer.give(false)
+        default: answer.give(true)
+        }
+      })
     return answer.future
   }
 
