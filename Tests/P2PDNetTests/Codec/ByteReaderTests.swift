@@ -4,46 +4,54 @@ import Testing
 
 struct ByteReaderTests {
   @Test func numbersInNetworkOrder() {
-    var reader = ByteReader([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18])
-    #expect(reader.byte() == 1)
-    #expect(reader.uint16() == 0x0203)
-    #expect(reader.uint24() == 0x040506)
-    #expect(reader.uint32() == 0x0708_090a)
+    var reader = ByteReader(Array(1...18))
+    let (first, two, three, four) = (reader.byte(), reader.uint16(), reader.uint24(), reader.uint32())
+    #expect(first == 1)
+    #expect(two == 0x0203)
+    #expect(three == 0x040506)
+    #expect(four == 0x0708_090a)
     #expect((reader.offset, reader.remaining) == (10, 8))
-    #expect(reader.uint64() == 0x0b0c_0d0e_0f10_1112)
+    let eight = reader.uint64()
+    #expect(eight == 0x0b0c_0d0e_0f10_1112)
     #expect(reader.isAtEnd)
   }
 
   @Test func whatIsNotThereIsNilAndTakesNothing() {
     var reader = ByteReader([0xff, 0xff, 0xff])
-    #expect(reader.uint32() == nil)
-    #expect(reader.uint64() == nil)
-    #expect(reader.bytes(4) == nil)
-    #expect(reader.bytes(-1) == nil)
-    #expect(reader.bytes(.max) == nil)
-    #expect(!reader.skip(4))
-    #expect(!reader.skip(-1))
+    let numbers = (reader.uint32(), reader.uint64())
+    #expect(numbers == (nil, nil))
+    for count in [4, -1, Int.max, Int.min] {
+      let bytes = reader.bytes(count)
+      #expect(bytes == nil)
+      let skipped = reader.skip(count)
+      #expect(!skipped)
+    }
     #expect(reader.remaining == 3)
-    #expect(reader.skip(1))
-    #expect(reader.uint24() == nil)
-    #expect(reader.uint16() == 0xffff)
-    #expect(reader.byte() == nil)
-    #expect(reader.uint16() == nil)
-    #expect(reader.bytes(0)?.isEmpty == true)
-    #expect(reader.rest().isEmpty)
+    let skipped = reader.skip(1)
+    let (three, two) = (reader.uint24(), reader.uint16())
+    #expect(skipped)
+    #expect(three == nil)
+    #expect(two == 0xffff)
+    let (byte, none, rest) = (reader.byte(), reader.bytes(0), reader.rest())
+    #expect(byte == nil)
+    #expect(none == [])
+    #expect(rest.isEmpty)
   }
 
   /// A slice's indices do not begin at 0.
   @Test func slices() {
     let all: [UInt8] = [9, 9, 1, 2, 3, 9]
     var reader = ByteReader(all[2..<5])
-    #expect(reader.byte() == 1)
+    let first = reader.byte()
+    #expect(first == 1)
     #expect(reader.offset == 1)
-    #expect(Array(reader.rest()) == [2, 3])
+    let rest = reader.rest()
+    #expect(rest == [2, 3])
     #expect(reader.isAtEnd)
     var empty = ByteReader(all[6...])
     #expect(empty.isAtEnd)
-    #expect(empty.byte() == nil)
+    let nothing = empty.byte()
+    #expect(nothing == nil)
   }
 
   @Test func writingIsReading() {
@@ -54,10 +62,11 @@ struct ByteReaderTests {
     bytes.append(uint64: 0x0123_4567_89ab_cdef)
     #expect(bytes.count == 17)
     var reader = ByteReader(bytes)
-    #expect(reader.uint16() == 0xfffe)
-    #expect(reader.uint24() == 0x12_3456)
-    #expect(reader.uint32() == 0x89ab_cdef)
-    #expect(reader.uint64() == 0x0123_4567_89ab_cdef)
+    let (two, three, four, eight) = (reader.uint16(), reader.uint24(), reader.uint32(), reader.uint64())
+    #expect(two == 0xfffe)
+    #expect(three == 0x12_3456)
+    #expect(four == 0x89ab_cdef)
+    #expect(eight == 0x0123_4567_89ab_cdef)
   }
 
   @Test func numbersAreSetWhereThereIsRoom() {
