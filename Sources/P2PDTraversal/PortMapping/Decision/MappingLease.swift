@@ -90,7 +90,7 @@ public struct MappingLease: Sendable {
     case unasked, waiting, available, refused
   }
 
-  enum Timer: Hashable, CaseIterable {
+  enum Timer: Int, Hashable {
     case pcp, natpmp, ssdp, grace, asking, settle, giveUp, renew, check, expire, rest, stop
   }
 
@@ -154,7 +154,7 @@ public struct MappingLease: Sendable {
     case .start: if phase == .idle { race(now) }
     case .timer:
       // In the order of their times; one may set or clear another.
-      while phase != .over, let due = timers.min(by: { $0.value < $1.value }), due.value <= now {
+      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }), due.value <= now {
         timers[due.key] = nil
         fire(due.key, now)
       }
