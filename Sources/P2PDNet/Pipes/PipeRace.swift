@@ -24,6 +24,7 @@ private final class PipeRace: @unchecked Sendable {
     self.network = network
     self.name = name
     self.promise = promise
+    request.ticket?.watch { self.perform(.stop($0)) }
     let timeout = request.conf.conTimeout
     deadline = request.loop.assumeIsolated().scheduleTask(in: timeout) {
       let seconds = "\(Double(timeout.nanoseconds) / 1e9) s"
@@ -71,6 +72,7 @@ private final class PipeRace: @unchecked Sendable {
   }
 
   private func finish() {
+    request.ticket?.watch(nil)
     alarm?.cancel()
     deadline?.cancel()
   }
