@@ -48,6 +48,7 @@ extension Node {
     settling = nil
     knowledge.close()
     punchPorts.close()
+    (addressChanged, consent) = (nil, nil)
     guard let signalling else { return loop.makeSucceededVoidFuture() }
     return signalling.stop()
   }
