@@ -43,6 +43,7 @@ extension Node {
     settling?.finish()
     settling = nil
     knowledge.close()
+    (addressChanged, consent) = (nil, nil)
     guard let signalling else { return loop.makeSucceededVoidFuture() }
     return signalling.stop()
   }
