@@ -65,6 +65,7 @@ public final class Node: @unchecked Sendable {
   var offered: (routes: [NodeRoute], servers: [SignalServer])
   var renewal: Scheduled<Void>?
   var settling: Settling?
+  var contact = Contact.none
   var signalTimes = SignalTimes()
   var routes: [IPAddress: Route] = [:]
 

@@ -19,9 +19,21 @@ extension Node {
     guard let signalling else { return }
     signalling.onMessage = { [weak self] in self?.received($0) }
     signalling.onBrokersChanged = { [weak self] _ in self?.renewLater() }
-    signalling.onStatusChanged = { [weak self] in self?.settling?.look() }
+    signalling.onStatusChanged = { [weak self] in self?.brokersChanged() }
     signalling.start()
   }
+
+  /// All brokers gone and one of them back: the way out was interrupted, and what lies there may be another now, though
+  /// nothing changed on this machine (a router that got another address dropped its connections).
+  private func brokersChanged() {
+    settling?.look()
+    let isUp = signalling?.status.contains { !$0.isForeign && $0.state == .up } ?? false
+    if isUp, contact == .lost { knowledge.refresh() }
+    if isUp { contact = .there } else if contact == .there { contact = .lost }
+  }
+
+  /// Whether a broker is there: what the node hears of the world outside.
+  enum Contact { case none, there, lost }
 
   /// The machine's interfaces, addresses or default routes are others now.
   func networkChanged(_ now: NetworkSnapshot) {
