@@ -12,6 +12,7 @@ extension Node {
     knowledge.changed = { [weak self] in
       guard let self else { return }
       punchPorts.update(knowledge.reports)
+      orientation.look(knowledge)
       renewLater()
     }
     knowledge.update(snapshot, only: configuration.interfaces)
@@ -48,6 +49,7 @@ extension Node {
     settling = nil
     knowledge.close()
     punchPorts.close()
+    orientation.finish()
     (addressChanged, consent) = (nil, nil)
     guard let signalling else { return loop.makeSucceededVoidFuture() }
     return signalling.stop()
