@@ -12,6 +12,7 @@ extension Node {
     knowledge.changed = { [weak self] in
       guard let self else { return }
       punchPorts.update(knowledge.reports)
+      orientation.look(knowledge)
       renewLater()
     }
     knowledge.update(snapshot, only: configuration.interfaces)
@@ -52,6 +53,9 @@ extension Node {
     return settling?.done ?? loop.makeSucceededVoidFuture()
   }
 
+  /// Whether ``settled()`` has completed.
+  public var isSettled: Bool { settling?.isDone ?? true }
+
   /// Ends what ``networkStarted()`` began.
   func networkStopped() -> EventLoopFuture<Void> {
     renewal?.cancel()
@@ -60,6 +64,7 @@ extension Node {
     settling = nil
     knowledge.close()
     punchPorts.close()
+    orientation.finish()
     (addressChanged, consent) = (nil, nil)
     guard let signalling else { return loop.makeSucceededVoidFuture() }
     return signalling.stop()
