@@ -80,6 +80,9 @@ class Laboratory(ProgramTest):
     def test_a_host_that_gets_another_address(self):
         self.scene("network_change", "a=linux", "b=portrestricted")
 
+    def test_a_script_says_whether_its_node_dials_for_a_stranger(self):
+        self.scene("consent", "a=public", "b=linux")
+
     def test_both_connect_to_each_other_at_once(self):
         self.scene("both_at_once", "a=linux", "b=portrestricted")
 

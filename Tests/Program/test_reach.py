@@ -183,39 +183,6 @@ class Brokers(Reach):
         out, _ = self.stop(process)
         self.assertEqual(out, "")
 
-    def test_a_script_says_yes_or_no_before_its_node_dials(self):
-        broker = Broker(self)
-        self.write("accept.lua", f"""
-          local p2pd = require "p2pd"
-          local url = "{broker.plain_url}"
-          local asked
-          local function start(answer)
-            return assert(p2pd.node {{ servers = {{ brokers = {{ url }} }},
-              accept_cb = function(peer_id, info) asked = {{ peer_id, info }} return answer() end }})
-          end
-          local caller = start(function() return false end)
-          for _, case in ipairs {{
-            {{ "yes", function() return true end }}, {{ "later", function() p2pd.sleep(0.1) return true end }},
-            {{ "no", function() return false end }}, {{ "error", function() error("no") end }},
-          }} do
-            local callee = start(case[2])
-            local address = callee:address(10)
-            assert(caller:address(10))
-            local pipe, err = caller:connect(address, {{ strategies = {{ p2pd.REVERSE }}, timeout = 5 }})
-            print(case[1], pipe and pipe.strategy, asked and asked[1] == caller.id, asked and asked[2].strategies[1],
-              asked and #asked[2].addresses > 0)
-            asked = nil
-            if pipe then pipe:close() end
-            callee:close()
-          end
-          caller:close()
-        """)
-        done = self.run_program("exec", "accept.lua", timeout=60)
-        self.assertEqual(done.status, 0, done)
-        self.assertEqual(done.out.splitlines(), [
-            "yes\treverse\ttrue\treverse\ttrue", "later\treverse\ttrue\treverse\ttrue", "no\tnil\ttrue\treverse\ttrue",
-            "error\tnil\ttrue\treverse\ttrue"], done)
-
     def test_nodes_that_start_and_end_leave_nothing_behind(self):
         broker, stun = Broker(self), StunServer(self)
         self.write("cycle.lua", f"""
