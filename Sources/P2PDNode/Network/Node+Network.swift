@@ -21,6 +21,8 @@ extension Node {
     signalling.onBrokersChanged = { [weak self] _ in self?.renewLater() }
     signalling.onStatusChanged = { [weak self] in self?.settling?.look() }
     signalling.start()
+    // Whoever is told the address before the first answer came shall be able to call.
+    renew()
   }
 
   /// The machine's interfaces, addresses or default routes are others now.
