@@ -256,11 +256,15 @@ final class Connector: @unchecked Sendable {
   // MARK: Signalling
 
   private func offer() {
-    guard strategies.contains(.punch) else { return sendOffer() }
-    node.punchPorts.take { hand in
-      if self.isOver { return self.node.punchPorts.giveBack(hand) }
-      self.hand = hand
-      self.sendOffer()
+    // A node that has just started does not know yet what to tell.
+    node.whenOriented {
+      guard !self.isOver else { return }
+      guard self.strategies.contains(.punch) else { return self.sendOffer() }
+      self.node.punchPorts.take { hand in
+        if self.isOver { return self.node.punchPorts.giveBack(hand) }
+        self.hand = hand
+        self.sendOffer()
+      }
     }
   }
 

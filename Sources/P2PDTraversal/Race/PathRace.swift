@@ -81,6 +81,8 @@ public struct PathRace: Sendable {
   private struct Stream {
     var way: Way
     var state = State.running
+    /// Why it came to nothing.
+    var met: PathAttempt?
     enum State { case running, proven(TimeAmount), over }
     var isOver: Bool { if case .over = state { true } else { false } }
     var isRunning: Bool { if case .running = state { true } else { false } }
@@ -180,7 +182,7 @@ public struct PathRace: Sendable {
   private mutating func failed(_ id: Int, _ error: NetError, _ now: NIODeadline) {
     guard streams.indices.contains(id), !streams[id].isOver else { return }
     streams[id].state = .over
-    attempts.append(PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, error))
+    streams[id].met = PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, error)
     // The next one need not wait any longer.
     if streams[id].way.strategy == .direct { nextDial = now }
     if chosen == id { chosen = nil }
@@ -310,8 +312,8 @@ public struct PathRace: Sendable {
     for id in streams.indices {
       guard streams[id].isRunning else { continue }
       streams[id].state = .over
-      attempts.append(
-        PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in 5 s"))
+      streams[id].met = PathAttempt(
+        streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in 5 s")
       actions.append(.cancel(id))
     }
     for strategy in [ConnectStrategy.punch, .relay] where open.contains(strategy) {
@@ -374,7 +376,10 @@ public struct PathRace: Sendable {
   }
 
   private mutating func fail(_ stopped: NetError?) -> [Action] {
-    let running = streams.filter(\.isRunning)
+    for id in streams.indices where streams[id].isRunning {
+      streams[id].met = PathAttempt(
+        streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in time")
+    }
     let wasOffered = switch signalling {
     case .waiting, .answered: true
     case .none, .held, .failed: false
@@ -394,11 +399,9 @@ public struct PathRace: Sendable {
       return end(keeping: [chosen]) + [.finish]
     }
     let actions = end(keeping: [])
-    attempts += running.map {
-      PathAttempt($0.way.strategy, remote: $0.way.remote, .timeout, "no answer in time")
-    }
+    let all = streams.compactMap(\.met) + attempts + peers
     return actions + (wasOffered ? [.abort] : [])
-      + [.fail(Failure(stopped: stopped, attempts: attempts + peers, wasAnswered: wasAnswered))]
+      + [.fail(Failure(stopped: stopped, attempts: all, wasAnswered: wasAnswered))]
   }
 
   /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a few
