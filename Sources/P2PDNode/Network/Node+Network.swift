@@ -43,7 +43,10 @@ extension Node {
     guard closing == nil else { return }
     snapshot = now
     routes = [:]
-    if knowledge.update(now, only: configuration.interfaces) { signalling?.networkChanged() }
+    if knowledge.update(now, only: configuration.interfaces) {
+      signalling?.networkChanged()
+      for improvement in Array(improvements.values) { improvement.networkChanged() }
+    }
     // Its own addresses are known at once; what is seen from outside follows.
     renew()
   }
