@@ -4,10 +4,15 @@ import Testing
 
 @testable import P2PDNet
 
+/// Certificates and keys that tests use.
+enum TLSFixtures {
+  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../../Fixtures/tls").standardizedFileURL.path
+}
+
 @Suite struct TLSTests {
   let kit = PipeKit()
-  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appendingPathComponent("../../Fixtures/tls").standardizedFileURL.path
+  private static let folder = TLSFixtures.folder
 
   private func serverConf(_ framing: Framing = .u32) throws -> PipeConf {
     var conf = PipeConf()
