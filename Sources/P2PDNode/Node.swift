@@ -3,6 +3,8 @@ import Logging
 import NIOCore
 import NIOSSL
 import P2PDNet
+import P2PDSignaling
+import P2PDTraversal
 
 /// Asked for the receiver of each pipe of a hosted protocol. Calls come on the node's event loop.
 public protocol NodeProtocol: AnyObject {
@@ -22,8 +24,17 @@ public final class Node: @unchecked Sendable {
 
   /// The port it listens on.
   public let port: UInt16
-  /// Its address as of now. A new one is made when the interfaces change.
+  /// Its address as of now. A new one is made when the interfaces change, and when more is found out about what it looks
+  /// like from outside and at which brokers it can be reached.
   public internal(set) var address: NodeAddress
+  /// Called on the loop with each new address.
+  public var addressChanged: ((NodeAddress) -> Void)?
+  /// What was measured of the networks it sits in.
+  public let knowledge: NetworkKnowledge
+  /// How nodes it has no path to can tell it something; nil where it is offline.
+  public let signalling: SignalingService?
+  /// Asked before the node dials anything because a stranger wants it to; nil allows it.
+  public var consent: Consent?
 
   let tls: NodeTLS
   var acceptors: [Acceptor]
@@ -38,8 +49,14 @@ public final class Node: @unchecked Sendable {
   /// Says to other processes that the state folder's node is running.
   private var claim: StateFolder.Claim?
   let interfaceSource: any InterfaceSource
-  /// The machine's interfaces as last read.
-  public internal(set) var interfaces: [NetworkInterface]
+  /// The machine's interfaces and default routes as last read.
+  public internal(set) var snapshot: NetworkSnapshot
+  public var interfaces: [NetworkInterface] { snapshot.interfaces }
+  /// What the address tells, or would if it fitted.
+  var offered: (routes: [NodeRoute], servers: [SignalServer])
+  var renewal: Scheduled<Void>?
+  var settling: Settling?
+  var signalTimes = SignalTimes()
   var routes: [IPAddress: Route] = [:]
 
   struct Entry {
@@ -48,7 +65,7 @@ public final class Node: @unchecked Sendable {
   }
 
   init(
-    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface],
+    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], snapshot: NetworkSnapshot,
     source: any InterfaceSource,
     claim: StateFolder.Claim?, configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
   ) throws {
@@ -56,11 +73,14 @@ public final class Node: @unchecked Sendable {
     self.tls = tls
     self.acceptors = acceptors
     port = acceptors.first?.endpoint.port ?? 0
-    self.interfaces = interfaces
+    self.snapshot = snapshot
     interfaceSource = source
     let routes = AddressComposer.routes(
-      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: interfaces)
-    address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: routes)
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces)
+    address = try NodeAddress.fitting(by: identity, issued: Self.wallClock(), routes: routes, signalling: [])
+    offered = (routes, [])
+    knowledge = Self.makeKnowledge(configuration, on: loop)
+    signalling = Self.makeSignalling(configuration, identity, logger, on: loop)
     self.claim = claim
     self.configuration = configuration
     self.loop = loop
@@ -140,22 +160,7 @@ public final class Node: @unchecked Sendable {
     return conf
   }
 
-  // MARK: Interfaces
-
-  func interfacesChanged(_ now: [NetworkInterface]) {
-    guard closing == nil else { return }
-    interfaces = now
-    routes = [:]
-    let offered = AddressComposer.routes(
-      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: now)
-    guard offered != address.routes else { return }
-    do {
-      address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: offered)
-      logger.info("the interfaces changed: the node has a new address", metadata: ["address": "\(address)"])
-    } catch {
-      logger.warning("no new address after the interfaces changed", metadata: ["error": "\(error)"])
-    }
-  }
+  // MARK: Facts
 
   /// The route a pipe with this local address goes by.
   private func route(at ip: IPAddress) -> Route? {
@@ -204,6 +209,7 @@ public final class Node: @unchecked Sendable {
     acceptors = []
     claim = nil
     ends.append(interfaceSource.stop())
+    ends.append(networkStopped())
     EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
     return promise.futureResult
   }

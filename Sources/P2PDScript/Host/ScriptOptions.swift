@@ -1,5 +1,6 @@
 import LuaVM
 import NIOCore
+import P2PDNet
 import P2PDNode
 import P2PDTraversal
 
@@ -15,6 +16,8 @@ public struct ScriptOptions: Sendable {
   public var nodeDefaults = NodeConfiguration()
   /// Whom `p2pd.stun_client` and `nic:load_nat` ask where the script names nobody.
   public var stunServers = STUNServer.wellKnown
+  /// Whom `p2pd.ntp` asks where the script names nobody.
+  public var ntpServers = ServerList.publicServers.ntp
   /// Errors written out per script and second; the rest are counted.
   public var errorsPerSecond = 5
   /// How reloads go.

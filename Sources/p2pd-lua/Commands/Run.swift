@@ -83,7 +83,8 @@ struct Run: AsyncParsableCommand {
 
     let signal = await stop.wait()
     if !log.quiet {
-      Console.shared.note("\n\(Signals.name(signal)): closing (again to end at once)\n")
+      // Nor does the end wait for a reader.
+      LogQueue.shared.add("\n\(Signals.name(signal)): closing (again to end at once)\n")
     }
     await triggers?.close()
     await node.close(flush: Self.flushTime)

@@ -42,7 +42,7 @@ struct LogOptions: ParsableArguments {
     return Logger(label: label) { label in
       ConsoleLog(
         label: label, logLevel: level, format: format, colours: format == .text && console.colours,
-        withDate: !console.errorIsTerminal, ring: ring, write: { console.note($0) })
+        withDate: !console.errorIsTerminal, ring: ring)
     }
   }
 }
