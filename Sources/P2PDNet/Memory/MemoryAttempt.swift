@@ -171,10 +171,4 @@ final class MemoryListener: Transport, @unchecked Sendable {
     host.remove(self)
     becomeGone()
   }
-
-  func hostEnds() {
-    let told = owner
-    close(linger: false)
-    told?.transportEnded(.local)
-  }
 }

@@ -33,7 +33,7 @@ struct Check: AsyncParsableCommand {
     let loop = Engine.loop
     var errors = 0
     var warnings = 0
-    for path in try ScriptFiles.expand(scripts, tests: true) {
+    for path in try ScriptPaths.expand(scripts, tests: true) {
       let report = await ScriptCheck.check(path, options: options, on: loop)
       for warning in report.warnings { Console.shared.out("\(warning)\n") }
       warnings += report.warnings.count

@@ -44,7 +44,7 @@ struct Exec: AsyncParsableCommand {
 
   func run() async throws {
     let path = words[0]
-    try ScriptFiles.mustExist(path)
+    try ScriptPaths.mustExist(path)
     var options = try limits.scriptOptions()
     options.nodeDefaults = try node.configuration(state)
     let host = try await ScriptHost.make(on: Engine.loop, options: options, logger: log.logger(defaultLevel: .notice))

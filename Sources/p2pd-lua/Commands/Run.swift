@@ -61,7 +61,7 @@ struct Run: AsyncParsableCommand {
   func run() async throws {
     let ring = LogRing()
     let logger = try log.logger(ring: ring)
-    let paths = try ScriptFiles.expand(scripts)
+    let paths = try ScriptPaths.expand(scripts)
     let configuration = try node.configuration(state)
     var options = try limits.scriptOptions()
     options.nodeDefaults = configuration

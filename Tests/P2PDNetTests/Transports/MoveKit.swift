@@ -70,7 +70,8 @@ final class MoveWorld: @unchecked Sendable {
 
     func received(stream bytes: UnsafeRawBufferPointer) {
       let isRight = Self.bytes(got, bytes.count) { wanted in
-        wanted.count == bytes.count && memcmp(wanted.baseAddress, bytes.baseAddress, bytes.count) == 0
+        guard let first = wanted.baseAddress, let came = bytes.baseAddress else { return bytes.isEmpty }
+        return wanted.count == bytes.count && memcmp(first, came, bytes.count) == 0
       }
       if !isRight { wrong = wrong ?? "\(name): wrong bytes from \(got) on" }
       got += bytes.count
