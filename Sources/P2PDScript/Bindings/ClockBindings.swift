@@ -47,8 +47,7 @@ extension ScriptHost {
     }
   }
 
-  /// None where no server may be contacted that the script did not name.
-  private var ntpServers: [ServerURL] { options.nodeDefaults.offline ? [] : options.ntpServers }
+  private var ntpServers: [ServerURL] { servers.ntp }
 }
 
 extension ClockReading {

@@ -21,6 +21,8 @@ final class HandlerSet {
   private(set) var end: [LuaRef] = []
   /// `M.session`: a task for each pipe in place of message callbacks.
   private(set) var session: LuaRef?
+  /// `accept_cb`: may the node dial what a stranger names?
+  private(set) var accept: LuaRef?
 
   init(_ generation: Generation) {
     self.generation = generation
@@ -33,6 +35,7 @@ final class HandlerSet {
     for kind in Kind.allCases {
       if let ref = options.takeFunction("\(kind.rawValue)_cb") { add(ref, kind) }
     }
+    accept = options.takeFunction("accept_cb")
   }
 
   deinit {
@@ -40,12 +43,12 @@ final class HandlerSet {
     for ref in references { generation.host.vm.release(ref) }
   }
 
-  private var references: [LuaRef] { message + up + path + end + (session.map { [$0] } ?? []) }
+  private var references: [LuaRef] { message + up + path + end + [session, accept].compactMap { $0 } }
 
   /// Gives every function back: the generation has ended.
   func empty() {
     let all = references
-    (message, up, path, end, session) = ([], [], [], [], nil)
+    (message, up, path, end, session, accept) = ([], [], [], [], nil, nil)
     for ref in all { generation.host.vm.release(ref) }
   }
 
@@ -72,6 +75,12 @@ final class HandlerSet {
   func set(session ref: LuaRef) {
     if let session { generation.host.vm.release(session) }
     session = ref
+  }
+
+  /// Takes the reference over.
+  func set(accept ref: LuaRef) {
+    if let accept { generation.host.vm.release(accept) }
+    accept = ref
   }
 
   /// Takes a callback out and gives it to whoever asked.

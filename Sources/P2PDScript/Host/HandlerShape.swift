@@ -37,6 +37,7 @@ struct HandlerShape {
       case ("path_cb", .ref(let ref)): generation.handlers.add(ref, .path)
       case ("end_cb", .ref(let ref)): generation.handlers.add(ref, .end)
       case ("session", .ref(let ref)): generation.handlers.set(session: ref)
+      case ("accept_cb", .ref(let ref)): generation.handlers.set(accept: ref)
       case ("error_cb", .ref(let ref)): generation.errorCallback = ref
       case ("start", .ref(let ref)): generation.startCallback = ref
       case ("stop", .ref(let ref)): generation.stopCallback = ref

@@ -74,8 +74,10 @@ package enum ScriptFiles {
     return names.sorted()
   }
 
-  /// Whether a file of this name in a folder is a script; hidden files are none.
-  package static func isScript(_ name: String) -> Bool { name.hasSuffix(".lua") && !name.hasPrefix(".") }
+  /// Whether a file of this name in a folder is a script; hidden files and the configuration are none.
+  package static func isScript(_ name: String) -> Bool {
+    name.hasSuffix(".lua") && !name.hasPrefix(".") && name != ConfigFile.fileName
+  }
 
   /// Whether a file of this name in a hosted folder is a handler: a script, but no test of one.
   package static func isHandler(_ name: String) -> Bool { isScript(name) && !TestFile.isTest(name) }

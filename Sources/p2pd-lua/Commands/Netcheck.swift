@@ -1,6 +1,7 @@
 import ArgumentParser
 import NIOCore
 import P2PDNet
+import P2PDScript
 
 struct Netcheck: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -17,40 +18,24 @@ struct Netcheck: AsyncParsableCommand {
 
       EXAMPLES
         p2pd-lua netcheck
-        P2PD_STUN=192.0.2.7,192.0.2.8:3479 p2pd-lua netcheck
+        p2pd-lua netcheck --stun 192.0.2.7 --stun 192.0.2.8:3479
         p2pd-lua netcheck --json | jq '.paths[].nat_type, .advice'
       """)
 
   @Flag(help: "Write JSON.")
   var json = false
 
-  @Option(
-    name: .customLong("stun"),
-    help: ArgumentHelp(
-      "A STUN server to ask, HOST or HOST:PORT; may be given several times. P2PD_STUN (separated by commas) stands in for it. Default: well-known public servers.",
-      valueName: "server"))
-  var stun: [String] = []
-
   @Option(name: .customLong("interface"), help: "Measure only this interface's NAT; may be given several times.")
   var interfaces: [String] = []
 
-  func validate() throws { _ = try servers() }
-
-  private func servers() throws -> ServerList {
-    var environment: [String: String] = [:]
-    for name in ["P2PD_STUN", "P2PD_TURN", "P2PD_BROKERS", "P2PD_NTP"] { environment[name] = Environment.value(name) }
-    if !stun.isEmpty { environment["P2PD_STUN"] = stun.joined(separator: ",") }
-    do throws(NetError) {
-      return try ServerList.publicServers.overridden(by: environment)
-    } catch {
-      throw ValidationError("\(error)")
-    }
-  }
+  @OptionGroup(title: "Server options") var servers: ServerOptions
+  @OptionGroup(title: "Configuration") var config: ConfigOptions
 
   func run() async throws {
-    if try Environment.flag("P2PD_OFFLINE") {
+    let config = try config.load()
+    if try servers.isOffline(config) {
       throw Failure(
-        "netcheck asks servers on the Internet, and P2PD_OFFLINE forbids that", remedy: "Unset it for this.")
+        "netcheck asks servers, and --offline (or P2PD_OFFLINE, or \(config.path ?? ConfigFile.fileName)) forbids that")
     }
     let snapshot: NetworkSnapshot
     do {
@@ -59,10 +44,11 @@ struct Netcheck: AsyncParsableCommand {
     } catch {
       throw Failure("\(error)", remedy: "`\(Environment.program) ifs` lists the interfaces.")
     }
-    let (servers, only, loop) = (try servers(), interfaces.isEmpty ? nil : interfaces, Engine.loop)
+    let (list, caFile) = (try servers.list(config), try servers.caFile(config))
+    let (only, loop) = (interfaces.isEmpty ? nil : interfaces, Engine.loop)
     let isWatched = Console.shared.errorIsTerminal
     let findings = try await loop.flatSubmit {
-      NetcheckRun(snapshot, servers: servers, interfaces: only, caFile: nil, on: loop) { progress, time in
+      NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, on: loop) { progress, time in
         if isWatched { Console.shared.setLive("\r\(progress.text(after: time))\u{1b}[K") }
       }.run()
     }.get()
