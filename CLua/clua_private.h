@@ -55,6 +55,11 @@ typedef struct object_box {  // userdata behind a host object
   int32_t class_id;
 } object_box;
 
+typedef struct quick_method {  // behind a method with a quick way
+  clua_quick quick;
+  int32_t function, class_id;
+} quick_method;
+
 #define CHAIN_MAX 224  // deeper nesting of coroutines than Lua's own limit of 200 C calls
 #define CLOSE_DEPTH_MAX \
   8  // 5.4.4's lua_resetthread starts counting C calls anew: nested closes need a bound of their own
@@ -145,6 +150,7 @@ struct clua_vm {
     bool has_data, identity, plain;
     int meta_ref;
     char *name;
+    quick_method *quick;  // NULL: none
   } *classes;
   int32_t class_count;
   clua_stats stats;
@@ -282,6 +288,7 @@ void push_object(lua_State *L, int32_t class_id, void *object);
 int l_class_methods(lua_State *L);
 void push_sentinel(lua_State *L, void *object);
 int call_host(lua_State *L);  // trampoline, upvalue 1: function
+int call_quick(lua_State *L);  // the same, upvalue 1: quick_method
 int call_host_function(lua_State *L, int function);
 
 // clua_string.c, clua_table.c, clua_base.c, clua_load.c

@@ -17,6 +17,12 @@ int cnet_poll_control(int poller, int how, int fd, uint32_t events, void *object
 /// many came, 0 also after a signal.
 int cnet_poll_wait(int poller, struct epoll_event *events, int room, int64_t nanoseconds);
 
+/// A new timerfd(2) of the monotonic clock, closed on exec, or -errno.
+int cnet_alarm_open(void);
+
+/// Rings once, at this time of the monotonic clock in nanoseconds; whatever was set before is forgotten. Returns 0 or -errno.
+int cnet_alarm_set(int alarm, uint64_t time);
+
 static inline void *cnet_event_object(const struct epoll_event *event) { return event->data.ptr; }
 static inline uint32_t cnet_event_flags(const struct epoll_event *event) { return event->events; }
 
