@@ -69,8 +69,10 @@ typedef struct quick_method {  // behind a method with a quick way
 #define TEXT_MAX 65536
 #define TUNE_EVERY 256u           // starts between two looks at the collector
 #define GARBAGE_MAX (4u << 20)    // bytes of garbage a small heap may gather
-#define SMALL_MAX 256  // larger blocks are malloc's
-#define SMALL_CLASSES 16
+#define FINE_MAX 256
+#define FINE_CLASSES 16
+#define SMALL_MAX 2048  // larger blocks are malloc's
+#define SMALL_CLASSES 30
 #define FLAG_QUIET 0x100u   // a task of run_quick: it describes another's failure and leaves its traceback alone
 #define FLAG_STAGED 0x200u  // waits raise task.no_wait
 #define FLAGS_NO_WAIT (CLUA_NO_WAIT | FLAG_STAGED)
@@ -89,7 +91,6 @@ struct clua_vm {
   uint32_t starts;  // counts towards the next look at it
   bool user_mode;  // scripts run: the reserve is not theirs
   int64_t fail_after;
-  char refused_at[160];  // file:line of the last refusal
 
   // watchdog (clua_watchdog.c)
   _Atomic uint64_t seq;   // odd while Lua runs
@@ -108,7 +109,6 @@ struct clua_vm {
   enum engine_op op;
   enum kill_reason killing;
   bool chain_ok;  // every coroutine above the running one may yield
-  lua_State *chain[CHAIN_MAX];
   int depth;
   lua_State *closing;
   int close_depth;
@@ -154,6 +154,10 @@ struct clua_vm {
   } *classes;
   int32_t class_count;
   clua_stats stats;
+
+  // what is large and rarely looked at
+  lua_State *chain[CHAIN_MAX];  // from the running task's coroutine to the innermost
+  char refused_at[160];         // file:line of the last refusal
 };
 
 static inline clua_vm *vm_of(lua_State *L) {

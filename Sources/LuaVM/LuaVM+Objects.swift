@@ -6,9 +6,10 @@ public typealias LuaClassID = Int32
 /// it with the object, the bytes and the other object or nil, all Lua's and valid during the call; objects are those given
 /// to ``LuaVM/makeObject(_:_:)``, the first one of the method's class. True: done, and the method returns true. False: the
 /// host function is called at once, with the same arguments.
-public typealias LuaQuickMethod = @convention(c) (
-  UnsafeMutableRawPointer?, UnsafePointer<CChar>?, Int, UnsafeMutableRawPointer?
-) -> Bool
+public typealias LuaQuickMethod =
+  @convention(c) (
+    UnsafeMutableRawPointer?, UnsafePointer<CChar>?, Int, UnsafeMutableRawPointer?
+  ) -> Bool
 
 /// How the host's objects of one kind look to Lua. Argument 0 of every function is the object.
 public struct LuaClass {

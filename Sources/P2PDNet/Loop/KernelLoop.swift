@@ -30,6 +30,8 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   private var phase = Phase.running
   /// Where every stream's bytes arrive; valid until the next read.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: readSize, alignment: 4096)
+  /// Streams that are ready together.
+  let batch: StreamBatch
   /// Where every socket's datagrams arrive; made at first use.
   private(set) lazy var datagrams = DatagramBatch()
 
@@ -56,6 +58,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   private init(_ name: String) throws(NetError) {
     self.name = name
     poller = try Poller()
+    batch = StreamBatch(reading: readBuffer)
   }
 
   deinit { readBuffer.deallocate() }
@@ -68,7 +71,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
       remote.take { local.append($0) }
       runTasks()
       forget()
-      if poller.wait(nanoseconds: patience()) { alarm = .distantFuture }
+      if poller.wait(nanoseconds: patience(), batch) { alarm = .distantFuture }
       forget()
       if phase == .stopping { return end() }
     }

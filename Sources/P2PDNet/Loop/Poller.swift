@@ -50,9 +50,10 @@ struct Poller: ~Copyable {
   /// The next waits end at this time, the latest one set. False where the kernel refuses it.
   borrowing func ring(at time: NIODeadline) -> Bool { cnet_alarm_set(alarm, time.uptimeNanoseconds) == 0 }
 
-  /// Waits, negative for ever, and tells what is ready. True: the alarm rang.
+  /// Waits, negative for ever, and tells what is ready; streams join `batch` where there is more than one. True: the alarm
+  /// rang.
   @inline(__always)
-  borrowing func wait(nanoseconds: Int64) -> Bool {
+  borrowing func wait(nanoseconds: Int64, _ batch: StreamBatch) -> Bool {
     var hasRung = false
     let count = Int(cnet_poll_wait(poller, events, CInt(Self.room), nanoseconds))
     var index = 0
@@ -67,9 +68,13 @@ struct Poller: ~Copyable {
       let flags = cnet_event_flags(event)
       // Alive: the loop holds every transport that has been added, until after this wait if it is closed within it.
       Unmanaged<KernelTransport>.fromOpaque(object)._withUnsafeGuaranteedRef { transport in
-        if transport.descriptor >= 0 { transport.ready(flags) }
+        guard transport.descriptor >= 0 else { return }
+        if count > 1, transport.join(batch, flags) { return }
+        batch.handOut()
+        transport.ready(flags)
       }
     }
+    batch.handOut()
     return hasRung
   }
 
