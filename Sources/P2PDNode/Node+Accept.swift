@@ -96,7 +96,7 @@ extension Node {
     }
     pipe.ended.assumeIsolated().whenComplete { _ in
       self.counter.ended(peer.ip, key)
-      self.relayed[session] = nil
+      if self.relayed.removeValue(forKey: session) != nil { self.responders[session]?.cancel() }
     }
     responders.note(used: session.id)
     if let responder = responders[session] {

@@ -52,6 +52,8 @@ public final class Node: @unchecked Sendable {
   var arrivals: [ObjectIdentifier: Arrival] = [:]
   /// For TLS with nodes that asked to be dialled.
   var reversing: NIOSSLContext?
+  /// Of pipes over relays: what looks for better ways for them.
+  var improvements: [SessionID: Improvement] = [:]
   /// Pipes over relays that other nodes may move.
   var relayed: [Responder.Session: RelayedPipe] = [:]
   /// Ports that are ready for punching holes.

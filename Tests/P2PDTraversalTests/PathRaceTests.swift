@@ -262,6 +262,17 @@ import Testing
     #expect(other.do(.stop(NetError(.cancelled, ""))) == ["cancel 0", "finish"])
   }
 
+  @Test("a later race for a relayed pipe only moves it")
+  func improvement() throws {
+    let game = Game(
+      RacePlan(Set(ConnectStrategy.allCases), try plan(to: [path(Self.far)]), isRelayed: true))
+    #expect(game.do(.start) == ["offer", "dial 1 203.0.113.9"])
+    #expect(try game.at(40).do(answer()) == ["punch"])
+    #expect(game.at(100).do(.proven(1, took: .milliseconds(100))) == ["move 1", "end punch", "finish"])
+    let vain = Game(RacePlan([.direct], try plan(to: []), noSignalling: Self.offline, isRelayed: true))
+    #expect(vain.do(.start) == ["finish"])
+  }
+
   // MARK: In vain
 
   @Test("5 s after the answer everything is given up, and 0.3 s later the peer's report waited for no more")

@@ -22,6 +22,8 @@ extension Node {
     signalling.onBrokersChanged = { [weak self] _ in self?.renewLater() }
     signalling.onStatusChanged = { [weak self] in self?.brokersChanged() }
     signalling.start()
+    // Whoever is told the address before the first answer came shall be able to call.
+    renew()
   }
 
   /// All brokers gone and one of them back: the way out was interrupted, and what lies there may be another now, though
@@ -41,7 +43,10 @@ extension Node {
     guard closing == nil else { return }
     snapshot = now
     routes = [:]
-    if knowledge.update(now, only: configuration.interfaces) { signalling?.networkChanged() }
+    if knowledge.update(now, only: configuration.interfaces) {
+      signalling?.networkChanged()
+      for improvement in Array(improvements.values) { improvement.networkChanged() }
+    }
     // Its own addresses are known at once; what is seen from outside follows.
     renew()
   }

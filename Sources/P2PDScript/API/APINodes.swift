@@ -42,11 +42,16 @@ extension API {
     method(
       "p2pd.node", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")], "Takes it away."),
     method(
-      "p2pd.node", "add_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "called when a peer's pipe opens")],
+      "p2pd.node", "add_up_cb", [arg("f", .function(pipeCallback), "called when a peer's pipe opens")],
       "Adds an open callback to the default protocol."),
     method(
-      "p2pd.node", "del_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "a function added before")],
-      "Takes it away."),
+      "p2pd.node", "del_up_cb", [arg("f", .function(pipeCallback), "a function added before")], "Takes it away."),
+    method(
+      "p2pd.node", "add_path_cb",
+      [arg("f", .function(pipeCallback), "called when a peer's pipe moved to another path")],
+      "Adds a path callback to the default protocol."),
+    method(
+      "p2pd.node", "del_path_cb", [arg("f", .function(pipeCallback), "a function added before")], "Takes it away."),
     method(
       "p2pd.node", "add_end_cb", [arg("f", .function(endCallback), "called when a peer's pipe ends")],
       "Adds an end callback to the default protocol."),

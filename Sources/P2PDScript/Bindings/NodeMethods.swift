@@ -11,6 +11,7 @@ enum NodeMethods {
       ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
       ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
       ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_path_cb", bound { try add($0, .path, "add_path_cb") }),
       ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
     ]
   }

@@ -76,6 +76,12 @@ public struct PathRace: Sendable {
     public var attempts: [PathAttempt]
     /// Whether the peer has answered over signalling.
     public var wasAnswered: Bool
+
+    public init(stopped: NetError? = nil, attempts: [PathAttempt], wasAnswered: Bool) {
+      self.stopped = stopped
+      self.attempts = attempts
+      self.wasAnswered = wasAnswered
+    }
   }
 
   private struct Stream {
@@ -116,6 +122,10 @@ public struct PathRace: Sendable {
     attempts = plan.strategies.contains(.direct) ? plan.direct.skipped : []
     open = []
     signalling = plan.noSignalling == nil ? .held : .none
+    if plan.isRelayed {
+      streams.append(Stream(way: Way(.relay, .relay), state: .proven(.zero)))
+      chosen = 0
+    }
     if let reason = plan.noSignalling {
       attempts += plan.signalled.map { PathAttempt($0, reason.code, "not tried: \(reason.cause)") }
     } else {

@@ -69,7 +69,7 @@ struct Run: AsyncParsableCommand {
     let ring = LogRing()
     let config = try config.load(beside: scripts.first)
     let logger = try log.logger(defaultLevel: .info, config, ring: ring)
-    let paths = try ScriptFiles.expand(scripts)
+    let paths = try ScriptPaths.expand(scripts)
     let name = name ?? config.name
     try name.map(Self.checkName)
     let configuration = try node.configuration(state, servers, config)
