@@ -108,10 +108,10 @@ def design_script(scene):
     handler = scene.folder / "ping.lua"
     handler.write_text(PING)
     node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
-    line(node, "p2pd1")
     address = line(node, "p2pd1")
     hello = scene.folder / "hello.lua"
     hello.write_text(HELLO)
+    # The node tells its address at once, and what it learns of its router a little later: the first must do.
     done = scene.program("a", "exec", str(hello), address)
     out, _ = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, f"{out}\n{done.complaints.read_text()[-3000:]}"
@@ -124,8 +124,6 @@ def reload_in_conversation(scene):
     handler = scene.folder / "greet.lua"
     handler.write_text(GREET.replace("WORD", "one"))
     node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
-    # The first is what it knows at once; the second names its brokers.
-    line(node, "p2pd1")
     address = line(node, "p2pd1")
     talk = scene.program("a", "connect", "--ephemeral", "--protocol", "greet", "-v", address)
     talk.stdin.write("first\n")
@@ -236,7 +234,6 @@ def consent(scene):
     for name, body in answers.items():
         (scene.folder / f"{name}.lua").write_text(CONSENT.replace("BODY", body))
     node = scene.program("b", "run", "--ephemeral", "--no-control", *(str(scene.folder / f"{name}.lua") for name in answers))
-    line(node, "p2pd1")
     address = line(node, "p2pd1")
     call = scene.folder / "call.lua"
     call.write_text(CALL)
