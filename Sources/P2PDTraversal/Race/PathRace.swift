@@ -34,6 +34,8 @@ public struct PathRace: Sendable {
     case unanswered(NetError)
     /// The peer's attempts up to now; it makes no others by itself.
     case reported([PathAttempt])
+    /// A strategy goes on, but nobody should wait for it.
+    case unlikely(ConnectStrategy)
     /// A strategy is at its end: nothing more comes of it than what is there already.
     case over(ConnectStrategy, [PathAttempt])
     /// The stream of `.use` is the pipe now.
@@ -48,8 +50,10 @@ public struct PathRace: Sendable {
     /// Send the offer.
     case offer
     case punch(PunchSide)
-    /// Open a relay for a peer that is seen from outside at these addresses.
-    case relay([IPAddress])
+    /// Open a relay.
+    case relay
+    /// Let a peer through the relay that is seen from outside at these addresses.
+    case permit([IPAddress])
     /// Choose this stream: tell the peer, and hand it out. Answer with `.used`, or with `.failed`.
     case use(Int)
     /// Move the relayed pipe, that was handed out, to this stream.
@@ -111,6 +115,7 @@ public struct PathRace: Sendable {
   private var chosen: Int?
   /// The relay waits for what the punch brings; nothing but the peer's report is waited for.
   private var isRelayHeld = false
+  private var isRelayOpen = false
   private var isLastCall = false
   private var isOver = false
 
@@ -182,6 +187,10 @@ public struct PathRace: Sendable {
         return attempt
       }
       open.remove(.reverse)
+    case .unlikely(let strategy):
+      guard strategy == .punch, relayAt != nil else { break }
+      isRelayHeld = true
+      relayAt = now
     case .over(let strategy, let more): over(strategy, more)
     case .used(let id): actions += used(id)
     case .stop(let error): return fail(error)
@@ -250,7 +259,9 @@ public struct PathRace: Sendable {
       }
     }
     // Whether the punch goes on is told before the next tick.
-    if open.contains(.relay) { relayAt = now }
+    if open.contains(.relay) {
+      if isRelayOpen { actions.append(.permit(peerAddresses)) } else { relayAt = now }
+    }
     return actions
   }
 
@@ -275,6 +286,11 @@ public struct PathRace: Sendable {
       offerAt = nil
       signalling = .waiting
       actions.append(.offer)
+      // Where little speaks for a punch, the relay need not wait for the answer.
+      if plan.opensRelayEarly, open.contains(.relay) {
+        isRelayOpen = true
+        actions.append(.relay)
+      }
     }
     if let at = nextDial, at <= now {
       nextDial = nil
@@ -298,12 +314,10 @@ public struct PathRace: Sendable {
         isRelayHeld = true
         relayAt = at + Self.holdForPunch
       } else {
-        relayAt = nil
-        actions.append(.relay(peerAddresses))
+        actions += openRelay()
       }
     } else if relayAt != nil, isRelayHeld, !open.contains(.punch), chosen == nil {
-      relayAt = nil
-      actions.append(.relay(peerAddresses))
+      actions += openRelay()
     }
     if let at = lastCall, at <= now { actions += callLast(now) }
     if isOver { return actions }
@@ -311,6 +325,12 @@ public struct PathRace: Sendable {
     let times = [offerAt, nextDial, settleAt, relayAt, lastCall].compactMap { $0 }
     if let first = times.min() { actions.append(.wake(at: first)) }
     return actions
+  }
+
+  private mutating func openRelay() -> [Action] {
+    relayAt = nil
+    isRelayOpen = true
+    return [.relay, .permit(peerAddresses)]
   }
 
   /// Who has not got through by now will not. The peer has a moment more to report.
@@ -363,7 +383,11 @@ public struct PathRace: Sendable {
   /// Whether a better way than this one may come about within the settling time.
   private func isBetterPossible(than id: Int) -> Bool {
     let rank = Rank(streams[id].way)
-    if streams.contains(where: { $0.isRunning && Rank($0.way) < rank }) || waiting.contains(where: { Rank(Way(.direct, $0.path)) < rank }) { return true }
+    if streams.contains(where: { $0.isRunning && Rank($0.way) < rank })
+      || waiting.contains(where: { Rank(Way(.direct, $0.path)) < rank })
+    {
+      return true
+    }
     switch rank {
     case .near, .ipv6, .ipv4: return false
     case .punched: return open.contains(.reverse)
@@ -390,10 +414,11 @@ public struct PathRace: Sendable {
       streams[id].met = PathAttempt(
         streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in time")
     }
-    let wasOffered = switch signalling {
-    case .waiting, .answered: true
-    case .none, .held, .failed: false
-    }
+    let wasOffered =
+      switch signalling {
+      case .waiting, .answered: true
+      case .none, .held, .failed: false
+      }
     var wasAnswered = false
     if case .answered = signalling { wasAnswered = true }
     if case .waiting = signalling {
