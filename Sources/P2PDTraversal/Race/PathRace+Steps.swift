@@ -21,7 +21,9 @@ extension PathRace {
       nextDial = nil
       if !waiting.isEmpty {
         let candidate = waiting.removeFirst()
-        actions.append(.dial(add(Way(.direct, candidate.path, candidate.endpoint)), candidate))
+        let id = add(Way(.direct, candidate.path, candidate.endpoint))
+        streams[id].isLikely = candidate.isLikely
+        actions.append(.dial(id, candidate))
         if !waiting.isEmpty { nextDial = now + Self.headStart }
       }
     }

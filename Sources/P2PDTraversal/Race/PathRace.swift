@@ -90,6 +90,8 @@ public struct PathRace: Sendable {
 
   struct Stream {
     var way: Way
+    /// Worth waiting for.
+    var isLikely = true
     var state = State.running
     /// Why it came to nothing.
     var met: PathAttempt?
@@ -167,7 +169,7 @@ public struct PathRace: Sendable {
       nextDial = now
       if case .held = signalling {
         // Whoever is near answers sooner than a broker, and is spared the message.
-        let isNear = waiting.contains { Rank(.init(.direct, $0.path)) == .near }
+        let isNear = waiting.contains { $0.isLikely && Rank(.init(.direct, $0.path)) == .near }
         offerAt = isNear ? now + Self.holdForNear : now
       }
     case .tick: break
