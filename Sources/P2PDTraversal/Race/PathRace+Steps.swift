@@ -110,16 +110,11 @@ extension PathRace {
   /// Whether a better way than this one may come about within the settling time.
   private func isBetterPossible(than id: Int) -> Bool {
     let rank = Rank(streams[id].way)
-    if streams.contains(where: { $0.isRunning && Rank($0.way) < rank })
-      || waiting.contains(where: { Rank(Way(.direct, $0.path)) < rank })
-    {
-      return true
-    }
-    switch rank {
-    case .near, .ipv6, .ipv4: return false
-    case .punched: return open.contains(.reverse)
-    case .relayed: return open.contains(.reverse) || open.contains(.punch)
-    }
+    // A relayed pipe can move, so nobody has to wait.
+    if rank == .relayed { return false }
+    return streams.contains { $0.isRunning && $0.isLikely && Rank($0.way) < rank }
+      || waiting.contains { $0.isLikely && Rank(Way(.direct, $0.path)) < rank }
+      || rank == .punched && open.contains(.reverse)
   }
 
   // MARK: The end
