@@ -216,7 +216,8 @@ struct Connect: AsyncParsableCommand {
     configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let steps = Steps(on: Engine.loop)
-    let watch: (@Sendable (String) -> Void)? = verbose ? { steps.tell($0) } : nil
+    let tell: @Sendable (String) -> Void = { steps.tell($0) }
+    let watch = verbose ? tell : nil
     let pipe = try await node.connect(
       address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)),
       strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: watch)
