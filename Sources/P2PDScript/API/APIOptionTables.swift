@@ -2,7 +2,7 @@ extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
-    resolveOptions, stunOptions, stunMapping, natTable, natBehaviour, labNodeOptions,
+    resolveOptions, stunOptions, turnOptions, stunMapping, natTable, natBehaviour, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [

@@ -37,7 +37,8 @@ final class BrokerLink: @unchecked Sendable {
   private var isPaused = false
 
   init(
-    _ broker: Broker, foreign: Bool, topics: [String], clientID: String, conf: @escaping () -> EventLoopFuture<PipeConf>,
+    _ broker: Broker, foreign: Bool, topics: [String], clientID: String,
+    conf: @escaping () -> EventLoopFuture<PipeConf>,
     settings: SignalingConf, logger: Logger, on loop: any EventLoop, owner: any BrokerLinkOwner
   ) {
     self.broker = broker
