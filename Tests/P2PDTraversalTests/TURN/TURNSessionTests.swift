@@ -211,7 +211,7 @@ struct TURNSessionTests {
     #expect(stripped.told == ["ended io"])
     var foreign = Play()
     foreign.tell(.start)
-    foreign.challenge([.passwordAlgorithms([STUNPasswordAlgorithm(number: 9)])])
+    foreign.challenge(401, [.passwordAlgorithms([STUNPasswordAlgorithm(number: 9)])])
     #expect(foreign.told == ["ended unsupported"])
     // An answer with the weaker check value is none where the stronger was agreed on.
     let answer = try STUNMessage(
