@@ -9,7 +9,11 @@ import P2PDTraversal
 extension Node {
   /// Begins to measure and to listen at brokers. Contacts nobody where the node is offline.
   func networkStarted() {
-    knowledge.changed = { [weak self] in self?.renewLater() }
+    knowledge.changed = { [weak self] in
+      guard let self else { return }
+      punchPorts.update(knowledge.reports)
+      renewLater()
+    }
     knowledge.update(snapshot, only: configuration.interfaces)
     settling = Settling(self)
     guard let signalling else { return }
@@ -43,6 +47,8 @@ extension Node {
     settling?.finish()
     settling = nil
     knowledge.close()
+    punchPorts.close()
+    (addressChanged, consent) = (nil, nil)
     guard let signalling else { return loop.makeSucceededVoidFuture() }
     return signalling.stop()
   }

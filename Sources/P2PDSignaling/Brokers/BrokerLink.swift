@@ -250,7 +250,7 @@ protocol BrokerLinkOwner: AnyObject {
 }
 
 extension Broker {
-  fileprivate var destination: Destination {
+  var destination: Destination {
     if let ip = IPAddress(host) { return .endpoint(Endpoint(ip: ip, port: port)) }
     return .host(host, port)
   }
