@@ -311,7 +311,9 @@ public struct TURNSession: Sendable {
         return []
       }
       permissions[ip] = nil
-      return [.refused(ip, NetError(error.code, "let \(ip) through at \(server)", cause: error.cause))]
+      return [
+        .refused(ip, NetError(error.code, "let \(ip) through at \(server)", cause: error.cause, remedy: error.remedy))
+      ]
     case .channel(let peer):
       guard let channel = channels[peer] else { return [] }
       if !isFinal, let expiry = channel.grant.expiry, now + Self.again < expiry {
@@ -319,7 +321,11 @@ public struct TURNSession: Sendable {
         return []
       }
       channels[peer] = nil
-      return [.unbound(peer, NetError(error.code, "bind a channel to \(peer) at \(server)", cause: error.cause))]
+      return [
+        .unbound(
+          peer, NetError(error.code, "bind a channel to \(peer) at \(server)", cause: error.cause, remedy: error.remedy)
+        )
+      ]
     }
   }
 
