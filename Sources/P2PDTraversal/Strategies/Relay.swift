@@ -29,6 +29,7 @@ public final class RelayPath: @unchecked Sendable {
   private var opened: EventLoopPromise<Endpoint>?
   private var wanted: [IPAddress] = []
   private var spare: Spare?
+  private var isMakingSpare = false
   /// Peers that wait for a connection to be taken by, and the connections being taken.
   private var attempts = 0
   private var tickets: [Int: OpenTicket] = [:]
@@ -228,8 +229,10 @@ public final class RelayPath: @unchecked Sendable {
 
   /// Keeps one connection to the server ready, which saves a peer that connects one round trip, over TLS two.
   private func makeSpare() {
-    guard spare == nil, !isRetired, !isClosed, allocation != nil, tickets.count < Self.mostAttempts else { return }
+    guard spare == nil, !isMakingSpare, !isRetired, !isClosed, allocation != nil else { return }
+    isMakingSpare = true
     connectBeside { [self] result in
+      isMakingSpare = false
       guard case .success(let stream) = result else { return }
       guard spare == nil, !isRetired, !isClosed else { return stream.close() }
       spare = Spare(stream: stream, since: loop.now)

@@ -81,7 +81,7 @@ struct RelayTests {
         Self.text("two\n", on: far)
         #expect(try await pipe.next() == "one")
         #expect(try await pipe.next() == "two")
-        Self.text("three\n", on: pipe)
+        Self.text("three", on: pipe)
         #expect(try await far.next() == "three\n")
         far.close(flush: .zero)
         pipe.close(flush: .zero)
@@ -214,9 +214,9 @@ struct RelayTests {
       #expect(try await b.next() == "still there")
       #expect(world.relay.hasAllocation)
       a.close(flush: .zero)
+      b.close(flush: .zero)
       try await world.sleep(.seconds(3))
       #expect(world.relay.lines.isEmpty && !world.relay.hasAllocation && world.time.timerCount == 0)
-      _ = b
     }
   }
 
