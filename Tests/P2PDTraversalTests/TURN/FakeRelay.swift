@@ -14,6 +14,8 @@ final class FakeRelay: PipeSink, @unchecked Sendable {
   var hasNonceForEach = false
   /// The answer to a ConnectionBind and what the peer said before go out in one piece.
   var joins = true
+  /// Peers that are not let through are not cut off, as if word of that were lost.
+  var keepsStrangers = false
 
   private(set) var asked: [STUNMethod] = []
   private(set) var lines: [ObjectIdentifier: Line] = [:]
@@ -99,7 +101,7 @@ final class FakeRelay: PipeSink, @unchecked Sendable {
     let isPeer = server === relayed
     let line = Line(pipe, self, isPeer: isPeer, nonce: hasNonceForEach ? "n\(accepted)" : "n")
     if isPeer {
-      guard let peer = pipe.peer?.endpoint, permitted.contains(peer.ip) else { return nil }
+      guard let peer = pipe.peer?.endpoint, permitted.contains(peer.ip) else { return keepsStrangers ? line : nil }
       lastConnection += 1
       waiting[lastConnection] = line
       attempt(lastConnection, peer)

@@ -148,6 +148,36 @@ struct RelayTests {
     }
   }
 
+  @Test("a reset that is lost on its way is not waited for: another connection is tried beside the silent one")
+  func lostReset() async throws {
+    let world = try RelayWorld()
+    try await world.run { world in
+      world.relay.keepsStrangers = true
+      let path = world.path()
+      let relayed = try await path.open().get()
+      let near = world.near.loop.makePromise(of: Pipe.self)
+      path.connected = { stream, _ in
+        let pipe = Pipe.adopt(stream, conf: PipeConf(), sink: nil, on: world.near.loop)
+        Self.text("hello", on: pipe)
+        near.succeed(pipe)
+      }
+      let promise = world.far.loop.makePromise(of: Transport.self)
+      let dial = RelayDial(to: relayed, until: world.time.now + .seconds(10), on: world.far.loop) {
+        promise.completeWith($0.mapError { $0 as any Error })
+      }
+      try await world.sleep(.milliseconds(100))
+      path.permit([world.far.addresses[0]])
+      let far = Pipe.adopt(try await promise.futureResult.get(), conf: PipeConf(), sink: nil, on: world.far.loop)
+      #expect(try await far.next() == "hello")
+      #expect(dial.tries == 2)
+      far.close(flush: .zero)
+      try await near.futureResult.get().close(flush: .zero)
+      try await path.close().get()
+      try await world.sleep(.seconds(6))
+      #expect(world.time.timerCount == 0)
+    }
+  }
+
   @Test("the second server is asked after 250 ms of silence, and at once after a refusal")
   func several() async throws {
     let world = try RelayWorld()
