@@ -2,8 +2,8 @@ extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
-    resolveOptions, servers, acceptInfo, configFile, stunOptions, stunMapping, natTable, natBehaviour, clockTable,
-    clockServer, labNodeOptions,
+    resolveOptions, servers, acceptInfo, configFile, stunOptions, turnOptions, stunMapping, natTable, natBehaviour,
+    clockTable, clockServer, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
