@@ -76,12 +76,15 @@ extension Node {
   }
 
   private func connected(
-    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
+    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ name: String, _ sink: (any PipeSink)?,
+    _ conf: PipeConf,
     _ promise: EventLoopPromise<Pipe>
   ) {
     do {
       let won = try result.get()
-      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { connector?.handedOut($0) }) { _ in }
+      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { connector?.handedOut($0) }) {
+        _ in
+      }
       logger.debug(
         "connected",
         metadata: [

@@ -63,7 +63,8 @@ final class Connector: @unchecked Sendable {
   ///     ``handedOut(_:)``; or why there is none.
   ///   - ended: called once, the last of all.
   init(
-    _ number: UInt64, to key: NodeKey, protocol name: String, _ plan: RacePlan, deadline: NIODeadline, context: NIOSSLContext,
+    _ number: UInt64, to key: NodeKey, protocol name: String, _ plan: RacePlan, deadline: NIODeadline,
+    context: NIOSSLContext,
     messenger: (any Messenger)?, of node: Node, watch: ((String) -> Void)? = nil,
     won: @escaping (Result<Won, NetError>) -> Void,
     ended: @escaping () -> Void
@@ -143,7 +144,8 @@ final class Connector: @unchecked Sendable {
     case .end: break
     case .abort: messenger?.tell(Rendezvous(session, .abort).bytes)
     case .fail(var failure):
-      failure.attempts.insert(contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
+      failure.attempts.insert(
+        contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
       finish(.failure(ConnectFailure(failure, to: key, hasRelay: !node.configuration.servers.turn.isEmpty).error))
     case .finish: finish(nil)
     case .wake(let time):
@@ -282,7 +284,8 @@ final class Connector: @unchecked Sendable {
 
   private func answered(_ bytes: [UInt8]) {
     guard !isOver else { return }
-    guard let rendezvous = Rendezvous(bytes), rendezvous.session == session, case .answer(let answer) = rendezvous.message
+    guard let rendezvous = Rendezvous(bytes), rendezvous.session == session,
+      case .answer(let answer) = rendezvous.message
     else {
       return handle(.unanswered(NetError(.notP2PD, "signal", cause: "the other side's answer cannot be read")))
     }

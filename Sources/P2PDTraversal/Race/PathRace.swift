@@ -351,7 +351,11 @@ public struct PathRace: Sendable {
   /// Whether a better way than this one may come about within the settling time.
   private func isBetterPossible(than id: Int) -> Bool {
     let rank = Rank(streams[id].way)
-    if streams.contains(where: { $0.isRunning && Rank($0.way) < rank }) || waiting.contains(where: { Rank(Way(.direct, $0.path)) < rank }) { return true }
+    if streams.contains(where: { $0.isRunning && Rank($0.way) < rank })
+      || waiting.contains(where: { Rank(Way(.direct, $0.path)) < rank })
+    {
+      return true
+    }
     switch rank {
     case .near, .ipv6, .ipv4: return false
     case .punched: return open.contains(.reverse)
@@ -375,10 +379,11 @@ public struct PathRace: Sendable {
 
   private mutating func fail(_ stopped: NetError?) -> [Action] {
     let running = streams.filter(\.isRunning)
-    let wasOffered = switch signalling {
-    case .waiting, .answered: true
-    case .none, .held, .failed: false
-    }
+    let wasOffered =
+      switch signalling {
+      case .waiting, .answered: true
+      case .none, .held, .failed: false
+      }
     var wasAnswered = false
     if case .answered = signalling { wasAnswered = true }
     if case .waiting = signalling {

@@ -164,7 +164,8 @@ public struct DirectPlan: Sendable {
   public mutating func limit(to count: Int) {
     for dropped in candidates.dropFirst(count) {
       skipped.append(
-        PathAttempt(.reverse, remote: dropped.endpoint, .limit, "not tried: this node dials for others already too often"))
+        PathAttempt(
+          .reverse, remote: dropped.endpoint, .limit, "not tried: this node dials for others already too often"))
     }
     candidates = Array(candidates.prefix(count))
   }

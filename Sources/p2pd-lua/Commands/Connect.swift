@@ -162,7 +162,9 @@ struct Connect: AsyncParsableCommand {
     let how: String
   }
 
-  private func dial(_ target: Target, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws -> Dialled {
+  private func dial(_ target: Target, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws
+    -> Dialled
+  {
     do {
       switch target {
       case .node(let text): return try await dialNode(text, sink, config, logger)

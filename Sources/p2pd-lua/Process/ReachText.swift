@@ -17,7 +17,9 @@ enum ReachText {
   static func brokers(_ node: Node) -> String {
     let names = node.address.signalling.map(\.host)
     guard names.isEmpty else { return "Reachable through \(names.joined(separator: ", "))." }
-    guard !node.configuration.servers.brokers.isEmpty else { return "No broker is configured: only direct connections work." }
+    guard !node.configuration.servers.brokers.isEmpty else {
+      return "No broker is configured: only direct connections work."
+    }
     let failed = node.signalling?.status.first { $0.error != nil }.flatMap(\.error)
     return "No broker can be reached, so only direct connections work\(failed.map { " (\($0))" } ?? "")."
   }
@@ -26,7 +28,8 @@ enum ReachText {
   private static func outside(_ node: Node) -> String? {
     let reports = reports(node).filter(\.hasAnswer)
     guard let first = reports.first else {
-      return node.configuration.servers.stun.isEmpty ? nil : "No STUN server answered: the outside address is not known."
+      return node.configuration.servers.stun.isEmpty
+        ? nil : "No STUN server answered: the outside address is not known."
     }
     let seen = node.knownExternals
     let place = seen.isEmpty ? "" : "Seen from outside as \(seen.map(\.description).joined(separator: ", ")). "

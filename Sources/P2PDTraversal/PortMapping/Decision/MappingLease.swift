@@ -154,7 +154,9 @@ public struct MappingLease: Sendable {
     case .start: if phase == .idle { race(now) }
     case .timer:
       // In the order of their times; one may set or clear another.
-      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }), due.value <= now {
+      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }),
+        due.value <= now
+      {
         timers[due.key] = nil
         fire(due.key, now)
       }

@@ -75,9 +75,10 @@ final class UPnPGateway: @unchecked Sendable {
     guard !places.contains(place), places.count < Self.mostPlaces else { return }
     places.append(place)
     let head = "GET \(place.path) HTTP/1.1\r\nHost: \(host(place.port))\r\nConnection: close\r\n\r\n"
-    ask(Request(bytes: Array(head.utf8), port: place.port, limit: Self.longestDescription) { [weak self] result in
-      self?.described(result, place)
-    })
+    ask(
+      Request(bytes: Array(head.utf8), port: place.port, limit: Self.longestDescription) { [weak self] result in
+        self?.described(result, place)
+      })
   }
 
   private func described(_ result: Result<HTTPAnswer, NetError>, _ place: HTTPPlace) {
@@ -136,10 +137,11 @@ final class UPnPGateway: @unchecked Sendable {
 
   private func call(_ call: SOAPCall, _ done: @escaping (SOAPAnswer?) -> Void) {
     let port = call.service.place.port
-    ask(Request(bytes: call.request(host: host(port)), port: port, limit: Self.longestAnswer) { result in
-      // A refusal comes with status 500 and a document of its own.
-      done((try? result.get()).flatMap { try? SOAPAnswer($0.body, to: call.action) })
-    })
+    ask(
+      Request(bytes: call.request(host: host(port)), port: port, limit: Self.longestAnswer) { result in
+        // A refusal comes with status 500 and a document of its own.
+        done((try? result.get()).flatMap { try? SOAPAnswer($0.body, to: call.action) })
+      })
   }
 
   private func host(_ port: UInt16) -> String {
