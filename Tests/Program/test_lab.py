@@ -78,6 +78,9 @@ class Laboratory(ProgramTest):
     def test_an_interface_with_no_way_out(self):
         self.scene("dead_interface", "a=linux", "b=linux")
 
+    def test_a_host_that_gets_another_address(self):
+        self.scene("network_change", "a=linux", "b=portrestricted")
+
     def test_both_connect_to_each_other_at_once(self):
         self.scene("both_at_once", "a=linux", "b=portrestricted")
 

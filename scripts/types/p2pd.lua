@@ -11,6 +11,7 @@ local p2pd = {}
 ---@field bind? (string|integer|p2pd.client_tup|{[1]: string, [2]: integer}) the local address: a port, `{ip, port}` or `"ip:port"`
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- Settings of a pipe, under P2PD's names. Times are seconds, fractions allowed.
@@ -77,6 +78,7 @@ local p2pd = {}
 ---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) asked before the node dials anything because a stranger asks it to: `true` allows it; `false`, `nil` and an error refuse; it may wait
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- What `node:connect` takes.
@@ -86,18 +88,21 @@ local p2pd = {}
 ---@field strategies? string[] which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- The callbacks of one protocol of a node, or of one pipe between nodes.
 ---@class (exact) p2pd.node_callbacks
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- What `p2pd.daemon` takes; the settings are those of its servers.
 ---@class (exact) p2pd.daemon_options: p2pd.conf
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- What `p2pd.resolve` takes.
@@ -194,6 +199,7 @@ local p2pd = {}
 ---@class p2pd.handler
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe.
 ---@field up_cb? (fun(pipe: p2pd.pipe)) A pipe of the protocol opened.
+---@field path_cb? (fun(pipe: p2pd.pipe)) A pipe of the protocol moved to another path, from a relay to a direct one say: `pipe.strategy`, `pipe.path` and the addresses are the new one's. No message is lost by it or comes twice, and the order stays.
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which.
 ---@field error_cb? (fun(err: any, pipe?: p2pd.pipe)) A callback or task of the script failed. It was logged already; the pipe stays open unless this closes it.
 ---@field session? (fun(pipe: p2pd.pipe, data: table)) In place of `msg_cb`: a task for each pipe, in straight lines: `for msg in pipe:messages() do ... end`. `data` is `pipe.data`, an empty table at first. The pipe is closed when it returns. At a reload a session that waits in `recv` on its pipe is unwound (`<close>` variables are closed) and begins anew on the new code with the same `data`; no message is lost.
@@ -280,6 +286,14 @@ function pipe:add_up_cb(f) end
 ---@param f (fun(pipe: p2pd.pipe)) a function added before
 function pipe:del_up_cb(f) end
 
+--- Adds a path callback: a pipe that began on a relay moves when a direct way is proven, and `pipe.strategy` and `pipe.path` say where it is now.
+---@param f (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
+function pipe:add_path_cb(f) end
+
+--- Takes a path callback away.
+---@param f (fun(pipe: p2pd.pipe)) a function added before
+function pipe:del_path_cb(f) end
+
 --- Adds an end callback; on a pipe that has ended it is called at once.
 ---@param f (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe ends
 function pipe:add_end_cb(f) end
@@ -355,9 +369,11 @@ local err = {}
 ---@field port integer The port it listens on.
 local node = {}
 
---- The address to give to others; it changes when the host's addresses do.
+--- The address to give to others, as it is now. A node finds out after its start what it looks like from outside and which brokers lead to it, which takes a second or two; `wait` waits for that. The address changes when the host's addresses do.
+---@async
+---@param wait? number seconds to wait at most until the address is whole
 ---@return string address # a token that begins with `p2pd1`
-function node:address() end
+function node:address(wait) end
 
 --- Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.
 ---@async
@@ -387,6 +403,14 @@ function node:add_up_cb(f) end
 --- Takes it away.
 ---@param f (fun(pipe: p2pd.pipe)) a function added before
 function node:del_up_cb(f) end
+
+--- Adds a path callback to the default protocol.
+---@param f (fun(pipe: p2pd.pipe)) called when a peer's pipe moved to another path
+function node:add_path_cb(f) end
+
+--- Takes it away.
+---@param f (fun(pipe: p2pd.pipe)) a function added before
+function node:del_path_cb(f) end
 
 --- Adds an end callback to the default protocol.
 ---@param f (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when a peer's pipe ends

@@ -8,7 +8,8 @@ extension API {
 
   private static let callbackFields: [APIValue] = [
     opt("msg_cb", .function(messageCallback), "nil", "gets each message"),
-    opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "called when the pipe, or a server's client, opens"),
+    opt("up_cb", .function(pipeCallback), "nil", "called when the pipe, or a server's client, opens"),
+    opt("path_cb", .function(pipeCallback), "nil", "called when the pipe moved to another path"),
     opt("end_cb", .function(endCallback), "nil", "called when the pipe, or a server's client, ends"),
   ]
 

@@ -4,14 +4,10 @@ import P2PDTraversal
 
 /// How others get to a node, in words. On the node's loop.
 enum ReachText {
-  /// After a start: what was found out, and the address that tells it. nil: nothing there is to tell.
-  /// - Parameter first: the address that was shown already.
-  static func found(_ node: Node, since first: NodeAddress) -> String? {
+  /// What was found out after a start. nil: there are no servers to find anything out by.
+  static func found(_ node: Node) -> String? {
     guard !node.configuration.offline, !isWithoutServers(node.configuration) else { return nil }
-    var words = [brokers(node)]
-    if let outside = outside(node) { words.append(outside) }
-    let text = words.joined(separator: "\n")
-    return node.address == first ? text + "\nThe address stays as it is.\n" : text + "\nThe node's address is now:\n"
+    return [brokers(node), outside(node)].compactMap { $0 }.joined(separator: "\n")
   }
 
   static func brokers(_ node: Node) -> String {

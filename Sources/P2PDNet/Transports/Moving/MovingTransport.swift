@@ -285,14 +285,19 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     owner?.transportEnded(reason)
   }
 
-  public override func close(linger: Bool) {
+  public override func close(linger: Bool) { close { $0.close(linger: linger) } }
+
+  public override func abort() { close { $0.abort() } }
+
+  private func close(_ how: (Transport) -> Void) {
     guard !isOver else { return }
     isOver = true
     owner = nil
     (moved, moveFailed) = (nil, nil)
     held = ByteBuffer()
-    for leg in [old, new] { leg?.stream.close(linger: linger) }
+    let legs = [old, new]
     (old, new) = (nil, nil)
+    for leg in legs.compactMap({ $0 }) { how(leg.stream) }
     goneIfDone()
   }
 
