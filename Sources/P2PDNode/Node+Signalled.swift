@@ -45,7 +45,7 @@ extension Node {
       answer(Rendezvous(session.id, .answer(refused)).bytes)
     }
     guard offer.protocolName.isEmpty || hosted[offer.protocolName] != nil else { return refuse(.noProtocol) }
-    switch responders.admit(session) {
+    switch responders.admit(session, isRelayed: relayed[session] != nil) {
     case .ignore: return
     case .refuse(let refusal): return refuse(refusal)
     case .begin: break

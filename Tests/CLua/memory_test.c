@@ -51,12 +51,18 @@ static bool door_module(harness *h) {
   return clua_define_module(h->vm, "another", functions, 2, functions, 1, prelude, strlen(prelude)) == CLUA_OK;
 }
 
+static bool no_quick_way(void *object, const char *bytes, size_t length, void *second) {
+  return object == NULL && bytes == NULL && length == 0 && second == NULL;
+}
+
 static bool door_class(harness *h) {
   int32_t id;
   clua_named_function methods[] = {{"m", 0}};
   clua_class c = {.name = "some.class",
                   .methods = methods,
                   .method_count = 1,
+                  .quick_method = "m",
+                  .quick = no_quick_way,
                   .getter = 1,
                   .setter = 2,
                   .length = -1,

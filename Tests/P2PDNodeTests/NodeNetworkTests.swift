@@ -181,6 +181,26 @@ import Testing
     }
   }
 
+  @Test("a router that got another address is found out when the brokers are back")
+  func newOutside() async throws {
+    try await inWorld { world in
+      _ = try world.translate("203.0.113.5")
+      let node = try await world.node()
+      try await node.settled().get()
+      try await wait(.seconds(20), node)
+      var addresses: [NodeAddress] = []
+      node.addressChanged = { addresses.append($0) }
+      for host in world.brokerHosts { host.hasVanished = true }
+      try await wait(.seconds(100), node)
+      let outside = try world.translate("203.0.113.6")
+      for host in world.brokerHosts { host.hasVanished = false }
+      try await wait(.seconds(100), node)
+      #expect(node.address.routes.first { $0.family == .v4 }?.external == .at(Endpoint(ip: outside, port: 0)))
+      #expect((1...2).contains(addresses.count) && node.address.signalling.count == 2)
+      await node.close(flush: .zero)
+    }
+  }
+
   @Test("two nodes speak through brokers, learn how long it takes, and one broker of two is enough")
   func signals() async throws {
     try await inWorld { world in

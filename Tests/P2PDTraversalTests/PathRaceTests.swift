@@ -147,8 +147,8 @@ import Testing
     #expect(game.do(.start) == ["dial 0 203.0.113.9"])
     #expect(game.do(.failed(0, Self.refused)) == ["fail"])
     let attempts = try #require(game.failure?.attempts)
-    #expect(attempts.map(\.strategy) == [.reverse, .punch, .relay, .direct])
-    #expect(attempts.map(\.seen).dropLast() == ["not tried: this node is offline", "not tried: this node is offline", "not tried: this node is offline"])
+    #expect(attempts.map(\.strategy) == [.direct, .reverse, .punch, .relay])
+    #expect(attempts.dropFirst().allSatisfy { $0.seen == "not tried: this node is offline" && $0.wasNotTried })
     #expect(game.failure?.wasAnswered == false && game.failure?.stopped == nil)
   }
 
@@ -260,6 +260,17 @@ import Testing
     _ = other.wait(until: 110)
     other.do(.used(way))
     #expect(other.do(.stop(NetError(.cancelled, ""))) == ["cancel 0", "finish"])
+  }
+
+  @Test("a later race for a relayed pipe only moves it")
+  func improvement() throws {
+    let game = Game(
+      RacePlan(Set(ConnectStrategy.allCases), try plan(to: [path(Self.far)]), isRelayed: true))
+    #expect(game.do(.start) == ["offer", "dial 1 203.0.113.9"])
+    #expect(try game.at(40).do(answer()) == ["punch"])
+    #expect(game.at(100).do(.proven(1, took: .milliseconds(100))) == ["move 1", "end punch", "finish"])
+    let vain = Game(RacePlan([.direct], try plan(to: []), noSignalling: Self.offline, isRelayed: true))
+    #expect(vain.do(.start) == ["finish"])
   }
 
   // MARK: In vain

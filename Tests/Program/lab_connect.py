@@ -108,10 +108,10 @@ def design_script(scene):
     handler = scene.folder / "ping.lua"
     handler.write_text(PING)
     node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
+    line(node, "p2pd1")
     address = line(node, "p2pd1")
     hello = scene.folder / "hello.lua"
     hello.write_text(HELLO)
-    # The node tells its address at once, and what it learns of its router a little later: the first must do.
     done = scene.program("a", "exec", str(hello), address)
     out, _ = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, f"{out}\n{done.complaints.read_text()[-3000:]}"
@@ -124,6 +124,8 @@ def reload_in_conversation(scene):
     handler = scene.folder / "greet.lua"
     handler.write_text(GREET.replace("WORD", "one"))
     node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
+    # The first is what it knows at once; the second names its brokers.
+    line(node, "p2pd1")
     address = line(node, "p2pd1")
     talk = scene.program("a", "connect", "--ephemeral", "--protocol", "greet", "-v", address)
     talk.stdin.write("first\n")
@@ -204,6 +206,30 @@ def dead_interface(scene):
     assert answer["seconds"] < 2, answer
 
 
+def network_change(scene):
+    """A host that gets another address: its node finds out by itself what that looks like from outside, and tells it."""
+    a, b = scene.peers("a", "b", environment={"P2PD_TURN": "none"})
+    outside = scene.lab.nodes["a"]["public"]
+    fields = scene.inside("a", "ip", "-4", "-o", "addr", "show", "dev", "eth0").split()
+    old = fields[fields.index("inet") + 1]
+    gateway = scene.inside("a", "ip", "-4", "route", "show", "default").split()[2]
+    new = old.split("/")[0].rsplit(".", 1)[0] + ".99"
+    scene.inside("a", "sh", "-c", f"ip addr del {old} dev eth0; ip addr add {new}/{old.split('/')[1]} dev eth0; "
+                                  f"ip route replace default via {gateway}")
+    began = time.monotonic()
+    while True:
+        told = subprocess.run([scene.binary, "addr", "explain", a.ask()["address"]], capture_output=True, text=True, check=True).stdout
+        route = next((text for text in told.splitlines() if f"{new}:" in text), "")
+        if outside in route and "signalling  none" not in told:
+            break
+        assert time.monotonic() - began < PATIENCE, told
+        time.sleep(0.1)
+    print(f"  {route.strip()} (after {time.monotonic() - began:.1f} s)")
+    assert old.split("/")[0] + ":" not in told, told
+    settled([a, b])
+    expect(b.ask(to=a.ask()["address"]), "punch")
+
+
 def relay_then_better(scene):
     """A relayed pipe moves to the better way once there is one: here the router is replaced in mid-conversation."""
     a, b = scene.peers("a", "b")
@@ -271,7 +297,7 @@ return M
 """
 
 SCENES = {f.__name__: f for f in (
-    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, relay_then_better,
+    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, relay_then_better,
     both_at_once, why_not)}
 
 

@@ -17,8 +17,9 @@ HOMES = [
     "so=symopen", "srh=symrandom+hairpin", "sd=symseq+delta=-3", "prt=prrandom+ports=35000-36000",
     "ada=nat:apdm/adf/random", "nas=nat:adm/adf/seq", "rst=portrestricted+rst", "op=portrestricted+open",
     "icm=portrestricted+icmp", "udpb=portrestricted+udpblock", "web=linux+only=80,443", "same=portrestricted+samelan",
-    "v6=linux+v6", "v6o=linux+v6open",
+    "up=portrestricted+upnp", "upv=linux+upnp+igdv1", "v6=linux+v6", "v6o=linux+v6open",
     "isp=cgn:portrestricted+hairpin", "cg1=linux+via=isp", "cg2=linux+via=isp", "isq=cgn:symseq", "cg3=fullcone+via=isq",
+    "cgu=linux+upnp+via=isp",
 ]
 if os.access("/dev/net/tun", os.R_OK | os.W_OK):
     HOMES.append("slow=portrestricted+delay=40")
@@ -76,6 +77,9 @@ class Laboratory(ProgramTest):
 
     def test_an_interface_with_no_way_out(self):
         self.scene("dead_interface", "a=linux", "b=linux")
+
+    def test_a_host_that_gets_another_address(self):
+        self.scene("network_change", "a=linux", "b=portrestricted")
 
     def test_both_connect_to_each_other_at_once(self):
         self.scene("both_at_once", "a=linux", "b=portrestricted")

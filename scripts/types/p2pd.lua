@@ -369,9 +369,11 @@ local err = {}
 ---@field port integer The port it listens on.
 local node = {}
 
---- The address to give to others; it changes when the host's addresses do.
+--- The address to give to others, as it is now. A node finds out after its start what it looks like from outside and which brokers lead to it, which takes a second or two; `wait` waits for that. The address changes when the host's addresses do.
+---@async
+---@param wait? number seconds to wait at most until the address is whole
 ---@return string address # a token that begins with `p2pd1`
-function node:address() end
+function node:address(wait) end
 
 --- Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.
 ---@async

@@ -12,7 +12,7 @@ final class Connector: @unchecked Sendable {
     let way: PathRace.Way
   }
 
-  let session = SessionID()
+  let session: SessionID
   /// Counts up: the one that waits longest has the least.
   let number: UInt64
   let key: NodeKey
@@ -63,12 +63,14 @@ final class Connector: @unchecked Sendable {
   ///     ``handedOut(_:)``; or why there is none.
   ///   - ended: called once, the last of all.
   init(
-    _ number: UInt64, to key: NodeKey, protocol name: String, _ plan: RacePlan, deadline: NIODeadline, context: NIOSSLContext,
+    _ number: UInt64, session: SessionID = SessionID(), to key: NodeKey, protocol name: String, _ plan: RacePlan,
+    deadline: NIODeadline, context: NIOSSLContext,
     messenger: (any Messenger)?, of node: Node, watch: ((String) -> Void)? = nil,
     won: @escaping (Result<Won, NetError>) -> Void,
     ended: @escaping () -> Void
   ) throws(NetError) {
     self.number = number
+    self.session = session
     self.key = key
     self.name = name
     self.deadline = deadline
@@ -256,11 +258,15 @@ final class Connector: @unchecked Sendable {
   // MARK: Signalling
 
   private func offer() {
-    guard strategies.contains(.punch) else { return sendOffer() }
-    node.punchPorts.take { hand in
-      if self.isOver { return self.node.punchPorts.giveBack(hand) }
-      self.hand = hand
-      self.sendOffer()
+    // A node that has just started does not know yet what to tell.
+    node.whenOriented {
+      guard !self.isOver else { return }
+      guard self.strategies.contains(.punch) else { return self.sendOffer() }
+      self.node.punchPorts.take { hand in
+        if self.isOver { return self.node.punchPorts.giveBack(hand) }
+        self.hand = hand
+        self.sendOffer()
+      }
     }
   }
 

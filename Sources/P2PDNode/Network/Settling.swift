@@ -41,6 +41,7 @@ final class Settling: @unchecked Sendable {
     limit = nil
     // What is new goes into the address before anybody is told that it is whole.
     node.renew()
+    node.orientation.finish()
     isDone = true
     promise.succeed()
   }

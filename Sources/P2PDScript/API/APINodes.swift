@@ -14,8 +14,10 @@ extension API {
         print(node:address())
         """),
     method(
-      "p2pd.node", "address", returns: [arg("address", .string, "a token that begins with `p2pd1`")],
-      "The address to give to others; it changes when the host's addresses do."),
+      "p2pd.node", "address", [opt("wait", .number, "0", "seconds to wait at most until the address is whole")],
+      returns: [arg("address", .string, "a token that begins with `p2pd1`")], waits: true,
+      "The address to give to others, as it is now. A node finds out after its start what it looks like from outside and which brokers lead to it, which takes a second or two; `wait` waits for that. The address changes when the host's addresses do.",
+      example: "print(node:address(10))"),
     method(
       "p2pd.node", "connect",
       [

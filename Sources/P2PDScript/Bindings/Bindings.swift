@@ -11,7 +11,7 @@ struct ScriptClasses {
     pipe = try vm.defineClass(
       LuaClass(
         name: "p2pd.pipe", type: PipeFace.self, methods: PipeMethods.methods + PipeReceive.methods,
-        getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) },
+        quick: ("send", PipeMethods.quickSend), getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) },
         toString: Self.string(PipeFace.self) { $0.description },
         close: bound(PipeMethods.closeVariable), hasData: true, plain: true))
     tuple = try vm.defineClass(

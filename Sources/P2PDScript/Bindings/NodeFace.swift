@@ -197,21 +197,28 @@ extension ScriptHost {
   }
 }
 
-/// The answer of an `accept_cb`, given once; a script that ends before it has said anything has said no. Confined to the
-/// loop.
-private final class ConsentAnswer {
+/// The answer of an `accept_cb`, given once. A script that ends before it has said anything, or says nothing for too long,
+/// has said no. Confined to the loop.
+private final class ConsentAnswer: @unchecked Sendable {
   private let promise: EventLoopPromise<Bool>
-  private var isGiven = false
+  private var limit: Scheduled<Void>?
 
   var future: EventLoopFuture<Bool> { promise.futureResult }
 
-  init(_ loop: any EventLoop) { promise = loop.makePromise() }
+  init(_ loop: any EventLoop) {
+    promise = loop.makePromise()
+    limit = loop.assumeIsolated().scheduleTask(in: Self.patience) { [weak self] in self?.give(false) }
+  }
 
-  deinit { if !isGiven { promise.succeed(false) } }
+  deinit { give(false) }
 
   func give(_ answer: Bool) {
-    guard !isGiven else { return }
-    isGiven = true
+    guard let limit else { return }
+    self.limit = nil
+    limit.cancel()
     promise.succeed(answer)
   }
+
+  /// An offer is good for no longer.
+  private static let patience = TimeAmount.seconds(30)
 }

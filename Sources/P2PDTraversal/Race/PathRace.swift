@@ -76,11 +76,19 @@ public struct PathRace: Sendable {
     public var attempts: [PathAttempt]
     /// Whether the peer has answered over signalling.
     public var wasAnswered: Bool
+
+    public init(stopped: NetError? = nil, attempts: [PathAttempt], wasAnswered: Bool) {
+      self.stopped = stopped
+      self.attempts = attempts
+      self.wasAnswered = wasAnswered
+    }
   }
 
   private struct Stream {
     var way: Way
     var state = State.running
+    /// Why it came to nothing.
+    var met: PathAttempt?
     enum State { case running, proven(TimeAmount), over }
     var isOver: Bool { if case .over = state { true } else { false } }
     var isRunning: Bool { if case .running = state { true } else { false } }
@@ -114,6 +122,10 @@ public struct PathRace: Sendable {
     attempts = plan.strategies.contains(.direct) ? plan.direct.skipped : []
     open = []
     signalling = plan.noSignalling == nil ? .held : .none
+    if plan.isRelayed {
+      streams.append(Stream(way: Way(.relay, .relay), state: .proven(.zero)))
+      chosen = 0
+    }
     if let reason = plan.noSignalling {
       attempts += plan.signalled.map { PathAttempt($0, reason.code, "not tried: \(reason.cause)") }
     } else {
@@ -180,7 +192,7 @@ public struct PathRace: Sendable {
   private mutating func failed(_ id: Int, _ error: NetError, _ now: NIODeadline) {
     guard streams.indices.contains(id), !streams[id].isOver else { return }
     streams[id].state = .over
-    attempts.append(PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, error))
+    streams[id].met = PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, error)
     // The next one need not wait any longer.
     if streams[id].way.strategy == .direct { nextDial = now }
     if chosen == id { chosen = nil }
@@ -310,8 +322,8 @@ public struct PathRace: Sendable {
     for id in streams.indices {
       guard streams[id].isRunning else { continue }
       streams[id].state = .over
-      attempts.append(
-        PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in 5 s"))
+      streams[id].met = PathAttempt(
+        streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in 5 s")
       actions.append(.cancel(id))
     }
     for strategy in [ConnectStrategy.punch, .relay] where open.contains(strategy) {
@@ -374,7 +386,10 @@ public struct PathRace: Sendable {
   }
 
   private mutating func fail(_ stopped: NetError?) -> [Action] {
-    let running = streams.filter(\.isRunning)
+    for id in streams.indices where streams[id].isRunning {
+      streams[id].met = PathAttempt(
+        streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in time")
+    }
     let wasOffered = switch signalling {
     case .waiting, .answered: true
     case .none, .held, .failed: false
@@ -394,11 +409,9 @@ public struct PathRace: Sendable {
       return end(keeping: [chosen]) + [.finish]
     }
     let actions = end(keeping: [])
-    attempts += running.map {
-      PathAttempt($0.way.strategy, remote: $0.way.remote, .timeout, "no answer in time")
-    }
+    let all = streams.compactMap(\.met) + attempts + peers
     return actions + (wasOffered ? [.abort] : [])
-      + [.fail(Failure(stopped: stopped, attempts: attempts + peers, wasAnswered: wasAnswered))]
+      + [.fail(Failure(stopped: stopped, attempts: all, wasAnswered: wasAnswered))]
   }
 
   /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a few

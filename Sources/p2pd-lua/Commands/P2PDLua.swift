@@ -39,7 +39,7 @@ struct P2PDLua: AsyncParsableCommand {
       """,
     version: "p2pd-lua \(Program.version)",
     subcommands: [
-      Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self, Logs.self,
+      Run.self, Exec.self, Connect.self, Explain.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self, Logs.self,
       Trace.self, Attach.self, Reload.self, Rollback.self, Generations.self, Stop.self, Id.self, Addr.self, Ifs.self,
       Netcheck.self, Version.self, Api.self,
     ])

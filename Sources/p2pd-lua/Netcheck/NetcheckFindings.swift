@@ -9,6 +9,7 @@ struct NetcheckFindings: Sendable {
   var servers: ServerList
   /// By interface and family.
   var paths: [NATReport] = []
+  var routers = NetcheckRouters.Findings()
   var brokers: [ServerFinding] = []
   var stun: [ServerFinding] = []
   var relays: [ServerFinding] = []
@@ -28,6 +29,14 @@ struct NetcheckFindings: Sendable {
   var clockIsKnown: Bool { clock?.servers.contains { $0.reading != nil } ?? false }
   var hasBroker: Bool { brokers.contains { $0.outcome == .answered } }
   var hasRelay: Bool { relays.contains { $0.outcome == .answered } }
+
+  /// A router opened a port, and others can be told of it.
+  var hasMapping: Bool { routers.mappings.contains(where: \.isTrusted) }
+
+  /// The outside address of a router that opened a port, where it is no outside address yet.
+  var outerAddress: IPAddress? {
+    routers.mappings.first { $0.trust == .privateAddress }?.external.ip
+  }
 
   /// There is an interface with an address to speak from.
   var hasInterface: Bool {
