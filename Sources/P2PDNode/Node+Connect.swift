@@ -1,6 +1,10 @@
 import NIOCore
 import NIOSSL
 import P2PDNet
+import P2PDTraversal
+
+/// The ways to come to a pipe.
+public typealias ConnectStrategy = P2PDTraversal.ConnectStrategy
 
 /// The road out: address → plan → race → pipe.
 extension Node {
@@ -10,60 +14,97 @@ extension Node {
   ///   - name: the protocol to speak; "" is the default one, which every node has.
   ///   - sink: gets the pipe's messages; without one they wait for ``Pipe/receive(from:timeout:_:)``.
   ///   - timeout: for everything: all attempts, their handshakes included.
+  ///   - strategies: the ways to try; all at once. Those that need the other node to take part need a broker that both
+  ///     reach.
   ///   - conf: the pipe's settings. Framing and TLS are the node's own.
+  ///   - watch: is told each step in words, on the loop, until there is nothing more to try.
   /// - Throws: ``NetError``. `noProtocol`: the node does not host it. `wrongKey`, `notP2PD`: something else answered.
   /// `limit`: it takes no
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) async throws -> Pipe {
-    let sink = Passed(sink)
+    let passed = Passed((sink, watch))
     return try await loop.flatSubmit {
-      self.connecting(to, protocol: name, sink: sink.value, timeout: timeout, strategies: strategies, conf: conf).pipe
+      self.connecting(
+        to, protocol: name, sink: passed.value.0, timeout: timeout, strategies: strategies, conf: conf,
+        watch: passed.value.1
+      ).pipe
     }.get()
   }
 
   /// The same for callers on the loop. `cancel` gives it up: the future fails with `cancelled`.
   public func connecting(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) -> (pipe: EventLoopFuture<Pipe>, cancel: () -> Void) {
     loop.assertInEventLoop()
     let promise = loop.makePromise(of: Pipe.self)
+    let what = "connect to node \(to.key.short)"
     do {
-      if closing != nil { throw NetError(.closed, "connect to node \(to.key.short)", cause: "the node is closed") }
-      guard strategies.contains(.direct) else {
-        throw NetError(
-          .unsupported, "connect to node \(to.key.short)", cause: "this version knows the strategy direct only")
+      if closing != nil { throw NetError(.closed, what, cause: "the node is closed") }
+      if strategies.isEmpty { throw NetError(.unsupported, what, cause: "no strategy is allowed") }
+      let messenger = messenger(to: to)
+      let plan = RacePlan(
+        Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
+        noSignalling: messenger == nil ? whyNoSignal(to) : nil)
+      var made: Connector?
+      let connector = try connector(to: to.key, name, plan, timeout: timeout, messenger, watch: watch) { result in
+        self.connected(made, result, to, name, strategies, sink, conf ?? self.defaultConf, promise)
+      } ended: {
+        made.flatMap { self.improvements[$0.session] }?.tried()
+        made = nil
       }
-      let dialler = Dialler(
-        DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces)), key: to.key, context: try clientContext(name),
-        deadline: loop.now + timeout, network: try loop.requireNetwork("connect"), loop: loop
-      ) { result in self.dialled(result, name, sink, conf ?? self.defaultConf, promise) }
-      let id = ObjectIdentifier(dialler)
-      diallers[id] = dialler
-      promise.futureResult.assumeIsolated().whenComplete { _ in self.diallers[id] = nil }
-      dialler.start()
-      return (promise.futureResult, { [weak dialler] in dialler?.cancel() })
+      made = connector
+      connector.start()
+      return (promise.futureResult, { [weak connector] in connector?.cancel() })
     } catch {
       promise.fail(error)
       return (promise.futureResult, {})
     }
   }
 
-  private func dialled(
-    _ result: Result<Dialler.Winner, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
-    _ promise: EventLoopPromise<Pipe>
+  /// One that is kept until its end.
+  private func connector(
+    _ session: SessionID = SessionID(), to key: NodeKey, _ name: String, _ plan: RacePlan, timeout: TimeAmount,
+    _ messenger: (any Messenger)?, watch: ((String) -> Void)? = nil,
+    won: @escaping (Result<Connector.Won, NetError>) -> Void, ended: @escaping () -> Void
+  ) throws -> Connector {
+    connects &+= 1
+    var id: ObjectIdentifier?
+    let connector = try Connector(
+      connects, session: session, to: key, protocol: name, plan, deadline: loop.now + timeout,
+      context: try clientContext(name), messenger: messenger, of: self, watch: watch, won: won
+    ) {
+      if let id { self.connectors[id] = nil }
+      ended()
+    }
+    let known = ObjectIdentifier(connector)
+    id = known
+    connectors[known] = connector
+    return connector
+  }
+
+  private func whyNoSignal(_ to: NodeAddress) -> NetError {
+    let cause = signalling == nil ? "this node is offline" : "the other node's address names no broker"
+    return NetError(.unsupported, "signal", cause: cause)
+  }
+
+  private func connected(
+    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ to: NodeAddress, _ name: String,
+    _ strategies: [ConnectStrategy], _ sink: (any PipeSink)?, _ conf: PipeConf, _ promise: EventLoopPromise<Pipe>
   ) {
     do {
-      let winner = try result.get()
-      let pipe = adopt(winner.proof, protocol: name, path: winner.path, conf: conf) { _ in }
+      let won = try result.get()
+      var relayed: RelayedPipe?
+      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { relayed = $0 }) { _ in }
+      if let relayed, let connector { improve(pipe, relayed, connector, to, name, strategies) }
       logger.debug(
         "connected",
         metadata: [
-          "pipe": "\(pipe.id)", "peer": "\(pipe.peer?.description ?? "")", "key": "\(winner.proof.key.short)",
-          "protocol": "\(name)", "path": "\(winner.path.rawValue)",
+          "pipe": "\(pipe.id)", "peer": "\(pipe.peer?.description ?? "")", "key": "\(won.proof.key.short)",
+          "protocol": "\(name)", "strategy": "\(won.way.strategy.rawValue)", "path": "\(won.way.path.rawValue)",
         ])
       if let sink {
         pipe.sink = sink
@@ -73,6 +114,43 @@ extension Node {
     } catch {
       promise.fail(NetError(error, "connect"))
     }
+  }
+
+  /// Lets a relayed pipe move to a better way: the race goes on, and there will be others.
+  private func improve(
+    _ pipe: Pipe, _ relayed: RelayedPipe, _ connector: Connector, _ to: NodeAddress, _ name: String,
+    _ strategies: [ConnectStrategy]
+  ) {
+    connector.handedOut(relayed)
+    let session = connector.session
+    let improvement = Improvement(after: connector, on: loop) { [weak pipe] in
+      pipe.map { $0.isOpen && $0.strategy == ConnectStrategy.relay.rawValue } ?? false
+    } attempt: { [weak self] improvement in
+      guard let self, closing == nil else { return nil }
+      let messenger = messenger(to: to)
+      let plan = RacePlan(
+        Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
+        noSignalling: messenger == nil ? whyNoSignal(to) : nil, isRelayed: true)
+      let next = try? self.connector(
+        session, to: to.key, name, plan, timeout: Self.timeToImprove, messenger, won: { _ in },
+        ended: { [weak improvement] in improvement?.tried() })
+      next?.handedOut(relayed)
+      return next
+    }
+    improvements[session] = improvement
+    pipe.ended.assumeIsolated().whenComplete { _ in
+      improvement.end()
+      self.improvements[session] = nil
+    }
+  }
+
+  private static let timeToImprove = TimeAmount.seconds(10)
+
+  func reverseContext() throws -> NIOSSLContext {
+    if let reversing { return reversing }
+    let made = try tls.reverse()
+    reversing = made
+    return made
   }
 
   /// A context per protocol's name, kept: making one costs more than a handshake.

@@ -491,3 +491,13 @@ void harness_advance(harness *h, double seconds) {
   h->now = end;
   harness_ready(h);
 }
+
+void expect_works(harness *h, const char *after, int refused) {
+  char what[100];
+  snprintf(what, sizeof what, "the VM works after %s with allocation %d refused", after, refused);
+  h->length = 0;
+  harness_run(h, "log(m, #(('x'):rep(1000))) local t = host.thing(3) log(t.number)", "fine");
+  h->log[h->length] = 0;
+  check(strcmp(h->log, "fine|1000|3|") == 0, what, h->log);
+  h->length = 0;
+}

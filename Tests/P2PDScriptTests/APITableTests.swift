@@ -93,7 +93,7 @@ import Testing
   }
 
   @Test(.timeLimit(.minutes(1))) func theClassesHaveTheMethodsTheTableSays() async throws {
-    let removers = ["del_msg_cb", "del_up_cb", "del_end_cb"]
+    let removers = ["del_msg_cb", "del_up_cb", "del_path_cb", "del_end_cb"]
     let registered: [String: [String]] = [
       "p2pd.pipe": (PipeMethods.methods + PipeReceive.methods).map(\.0) + ["messages"] + removers,
       "p2pd.node": NodeMethods.methods.map(\.0) + removers,

@@ -6,6 +6,8 @@ public final class MemoryHost: Network, @unchecked Sendable {
   public let addresses: [IPAddress]
   /// Switched off or out of reach: nothing it sends arrives any more, and nothing arrives at it.
   public var hasVanished = false
+  /// Calls from other hosts get lost, as before a router or firewall that lets in nothing but answers.
+  public var isFirewalled = false
   public let number: Int
   let net: MemoryNetwork
 
@@ -46,6 +48,9 @@ public final class MemoryHost: Network, @unchecked Sendable {
 
   func owns(_ ip: IPAddress) -> Bool { ip.isWildcard || ip.isLoopback || addresses.contains(ip) }
 
+  /// What is open on it: streams, calls under way, datagram sockets.
+  public var open: (streams: Int, calls: Int, sockets: Int) { (streams.count, attempts.count, sockets.count) }
+
   // MARK: Streams
 
   public func connectStream(
@@ -55,6 +60,12 @@ public final class MemoryHost: Network, @unchecked Sendable {
     attempts[ObjectIdentifier(attempt)] = attempt
     attempt.start()
     return attempt
+  }
+
+  /// A call of this host between these two ends.
+  func attempt(from source: Endpoint?, to target: Endpoint?) -> MemoryAttempt? {
+    guard let source, let target else { return nil }
+    return attempts.values.first { $0.calls(from: source, to: target) }
   }
 
   func remove(_ attempt: MemoryAttempt) { attempts[ObjectIdentifier(attempt)] = nil }
@@ -209,4 +220,13 @@ public final class MemoryHost: Network, @unchecked Sendable {
 
   /// RFC 6335 §6: the dynamic ports.
   private static let firstPort: UInt16 = 49_152
+}
+
+extension Transport {
+  /// The host it lives on is gone.
+  fileprivate func hostEnds() {
+    let told = owner
+    close(linger: false)
+    told?.transportEnded(.local)
+  }
 }

@@ -210,6 +210,13 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     sawEarlyEnd = false
   }
 
+  /// Takes back plaintext that was handed out last: it comes first again, to the next owner.
+  func putBack(_ bytes: UnsafeRawBufferPointer) {
+    var all = ByteBuffer(bytes: bytes)
+    all.writeBuffer(&early)
+    early = all
+  }
+
   /// `close_notify`, then the end of the stream below.
   override func closeOutput() {
     guard phase == .open else { return }
@@ -227,6 +234,14 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
       lower.flush()
     }
     finish(linger: linger && lower.unsent == 0)
+  }
+
+  public override func abort() {
+    guard phase != .over else { return }
+    owner = nil
+    done = nil
+    lower.abort()
+    finish(linger: false)
   }
 
   // MARK: The end

@@ -7,10 +7,11 @@ import P2PDNode
 enum NodeMethods {
   static var methods: [(String, HostFunction)] {
     [
-      ("address", bound { .string(try node($0, "address").node.address.description) }),
+      ("address", bound(address)),
       ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
       ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
       ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_path_cb", bound { try add($0, .path, "add_path_cb") }),
       ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
     ]
   }
@@ -22,6 +23,26 @@ enum NodeMethods {
       )
     }
     return face
+  }
+
+  private static func address(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "address")
+    // `math.huge` is longer than it can take.
+    let patience = call.isNone(1) ? .zero : try call.seconds(1, 1, "address") ?? .seconds(3600)
+    guard patience > .zero else { return .string(face.node.address.description) }
+    let host = face.host
+    try host.refuseAtTopLevel("address", call)
+    guard call.canWait else { return .wait }
+    let waiter = host.wait(call.wait)
+    let timer = host.loop.assumeIsolated().scheduleTask(in: patience) {
+      waiter.finish([.string(face.node.address.description)])
+    }
+    waiter.giveUp = { timer.cancel() }
+    face.node.settled().assumeIsolated().whenComplete { _ in
+      timer.cancel()
+      waiter.finish([.string(face.node.address.description)])
+    }
+    return .wait
   }
 
   static func field(_ face: NodeFace, _ name: String) -> LuaReturn? {
@@ -46,9 +67,6 @@ enum NodeMethods {
       address = try NodeAddress(text)
     } catch {
       return host.failure(error.netError)
-    }
-    guard !strategies.isEmpty else {
-      return host.failure(.unsupported, "connect", cause: "none of the strategies asked for exists in this version")
     }
     let handlers = HandlerSet(face.generation, options)
     let sink = OpeningSink(slot: HandlerSlot(handlers), generation: face.generation, route: nil)
@@ -77,18 +95,15 @@ enum NodeMethods {
     waiter.finish(.ref(ref))
   }
 
-  /// Strategies this version has not are left out: a script may name them already.
   private static func strategies(_ options: OptionReader) throws -> [ConnectStrategy] {
     guard let names = try options.strings("strategies") else { return ConnectStrategy.allCases }
-    for name in names where !known.contains(name) {
+    return try names.map { name in
+      if let known = ConnectStrategy(rawValue: name) { return known }
       throw Misuse(
-        "bad option 'strategies' of 'connect' (no strategy is called '\(name)'" + Spelling.hint(name, among: known)
-          + ")")
+        "bad option 'strategies' of 'connect' (no strategy is called '\(name)'"
+          + Spelling.hint(name, among: ConnectStrategy.allCases.map(\.rawValue)) + ")")
     }
-    return names.compactMap(ConnectStrategy.init)
   }
-
-  private static let known = ["direct", "reverse", "punch", "relay"]
 
   private static func host(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try node(call, "host")

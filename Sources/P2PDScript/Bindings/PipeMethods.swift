@@ -10,6 +10,7 @@ enum PipeMethods {
       ("send", bound(send)), ("close", bound(close)), ("close_output", bound(closeOutput)),
       ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
       ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_path_cb", bound { try add($0, .path, "add_path_cb") }),
       ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
       ("add_pipe", bound(addPipe)), ("del_pipe", bound(removePipe)),
       ("getsockname", bound(socketName)), ("getpeername", bound(peerName)), ("stats", bound(stats)),
@@ -147,6 +148,7 @@ enum PipeMethods {
     switch kind {
     case .end: face.addEnd(callback, by: caller)
     case .message: host.whenIdle { face.add(callback, .message, by: caller) }
+    case .path: face.add(callback, .path, by: caller)
     case .up:
       face.add(callback, .up, by: caller)
       guard face.pipe.isOpen, !(face.pipe.isServer && face.pipe.proto == .tcp) else { break }

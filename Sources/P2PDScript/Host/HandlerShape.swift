@@ -34,8 +34,10 @@ struct HandlerShape {
       switch (String(decoding: key, as: UTF8.self), value) {
       case ("msg_cb", .ref(let ref)): generation.handlers.add(ref, .message)
       case ("up_cb", .ref(let ref)): generation.handlers.add(ref, .up)
+      case ("path_cb", .ref(let ref)): generation.handlers.add(ref, .path)
       case ("end_cb", .ref(let ref)): generation.handlers.add(ref, .end)
       case ("session", .ref(let ref)): generation.handlers.set(session: ref)
+      case ("accept_cb", .ref(let ref)): generation.handlers.set(accept: ref)
       case ("error_cb", .ref(let ref)): generation.errorCallback = ref
       case ("start", .ref(let ref)): generation.startCallback = ref
       case ("stop", .ref(let ref)): generation.stopCallback = ref

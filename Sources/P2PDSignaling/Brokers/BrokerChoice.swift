@@ -21,6 +21,7 @@ struct BrokerChoice {
     let broker: Broker
     var isUp = false
     var since: NIODeadline
+    /// Or is expected to be.
     var wasUp = false
   }
 
@@ -40,7 +41,8 @@ struct BrokerChoice {
     self.wanted = max(1, wanted)
   }
 
-  /// What an address names: brokers that are up, and those that were and may be back any moment.
+  /// What an address names: brokers that are up, those that were and may be back any moment, and at the start those that
+  /// were called first: an address that is handed on at once must lead here.
   func advertised(at now: NIODeadline) -> [Broker] {
     places.filter { $0.isUp || ($0.wasUp && now - $0.since < Self.grace) }.map(\.broker)
   }
@@ -60,7 +62,7 @@ struct BrokerChoice {
     switch event {
     case .start:
       guard places.isEmpty else { return [] }
-      places = unused.prefix(inUse).map { Place(broker: $0, since: now) }
+      places = unused.prefix(inUse).map { Place(broker: $0, since: now, wasUp: true) }
       unused.removeFirst(places.count)
       growAt = now + Self.patience
       return places.map { .open($0.broker) }

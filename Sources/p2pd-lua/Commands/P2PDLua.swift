@@ -39,7 +39,7 @@ struct P2PDLua: AsyncParsableCommand {
       """,
     version: "p2pd-lua \(Program.version)",
     subcommands: [
-      Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self, Logs.self,
+      Run.self, Exec.self, Connect.self, Explain.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self, Logs.self,
       Trace.self, Attach.self, Reload.self, Rollback.self, Generations.self, Stop.self, Id.self, Addr.self, Ifs.self,
       Netcheck.self, Version.self, Api.self,
     ])
@@ -67,6 +67,8 @@ enum Main {
 
   /// Says what went wrong and gives the exit status for it.
   private static func report(_ error: any Error) -> ExitCode {
+    // What was logged before it stands before it.
+    LogQueue.shared.flush(within: .seconds(1))
     if let failure = error as? Failure {
       Console.shared.note("p2pd-lua: \(failure)\n")
       return Exit.failed
@@ -81,6 +83,7 @@ enum Main {
   }
 
   private static func end(_ code: ExitCode) -> Never {
+    LogQueue.shared.flush(within: .seconds(1))
     cnet_terminal_restore()
     exit(code.rawValue)
   }
