@@ -343,6 +343,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   override func abort() {
     guard descriptor >= 0 else { return }
     connecting = nil
+    if piece.count > 0 { _ = sendPiece() }
     var options = StreamOptions()
     options.linger = 0
     KernelSocket.apply(options, to: descriptor)
