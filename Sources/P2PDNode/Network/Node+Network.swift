@@ -9,7 +9,11 @@ import P2PDTraversal
 extension Node {
   /// Begins to measure and to listen at brokers. Contacts nobody where the node is offline.
   func networkStarted() {
-    knowledge.changed = { [weak self] in self?.renewLater() }
+    knowledge.changed = { [weak self] in
+      guard let self else { return }
+      portMapper?.learn(knowledge.reports.values)
+      renewLater()
+    }
     knowledge.update(snapshot, only: configuration.interfaces)
     settling = Settling(self)
     guard let signalling else { return }
@@ -25,6 +29,7 @@ extension Node {
     snapshot = now
     routes = [:]
     if knowledge.update(now, only: configuration.interfaces) { signalling?.networkChanged() }
+    updatePortMapping()
     // Its own addresses are known at once; what is seen from outside follows.
     renew()
   }
@@ -43,8 +48,8 @@ extension Node {
     settling?.finish()
     settling = nil
     knowledge.close()
-    guard let signalling else { return loop.makeSucceededVoidFuture() }
-    return signalling.stop()
+    let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
+    return EventLoopFuture.andAllComplete(ends, on: loop)
   }
 
   // MARK: The address
@@ -80,7 +85,8 @@ extension Node {
     AddressComposer.routes(
       configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces
     ) { interface, ip in
-      OutsideView(of: ip, on: interface, port: self.port, by: self.knowledge)
+      OutsideView(
+        of: ip, on: interface, port: self.port, by: self.knowledge, mapped: self.portMapper?.external(of: ip))
     }
   }
 
