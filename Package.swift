@@ -85,7 +85,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDNet", "CNet",
+        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -93,6 +93,9 @@ public final class Node: @unchecked Sendable {
     serverContext = try tls.server(hosting: [""])
   }
 
+  /// Its end has begun.
+  public var isClosing: Bool { closing != nil }
+
   /// See ``NodeKey``.
   public var id: String { identity.id }
 

@@ -6,8 +6,11 @@ final class MemoryAttempt: StreamAttempt {
   private let address: StreamAddress
   private let options: StreamOptions
   private var done: ((Result<Transport, NetError>) -> Void)?
+  private let local: Endpoint?
   private var retry = firstRetry
   private var triesLeft = mostTries
+  /// It met a call of the other side; its stream is on the way.
+  private var isCrossed = false
   private var timer: LoopTimer?
 
   init(
@@ -18,6 +21,7 @@ final class MemoryAttempt: StreamAttempt {
     self.address = address
     self.options = options
     self.done = done
+    local = Self.localEndpoint(caller, address, options)
   }
 
   func start() {
@@ -56,11 +60,11 @@ final class MemoryAttempt: StreamAttempt {
 
   private func arrive(at host: MemoryHost) {
     let net = caller.net
+    if let other = host.attempt(from: remoteEndpoint, to: local) { return cross(other, at: host) }
     guard let listener = host.listener(at: address) else {
       net.tell("\(caller.name) > \(host.name) \(port) refused")
       return answer(from: host, .failure(error(.refused, "nobody listens there")))
     }
-    let local = localEndpoint
     let (mine, theirs) = MemoryStream.pair(caller, local, host, remoteEndpoint, options)
     if let words = listener.refusal(of: local) {
       net.tell("\(caller.name) > \(host.name) \(port) cut off")
@@ -74,6 +78,27 @@ final class MemoryAttempt: StreamAttempt {
     caller.time.after(delay) {
       if self.done == nil { mine.close(linger: false) } else { self.finish(.success(mine)) }
     }
+  }
+
+  /// The two call each other: one stream of both (RFC 9293 §3.5, figure 8), there for each after a round trip.
+  private func cross(_ other: MemoryAttempt, at host: MemoryHost) {
+    let net = caller.net
+    let (mine, theirs) = MemoryStream.pair(caller, local, host, remoteEndpoint, options)
+    net.tell("\(caller.name) > \(host.name) \(port) crosses")
+    for (attempt, stream) in [(self, mine), (other, theirs)] {
+      if let timer = attempt.timer { caller.time.cancel(timer) }
+      attempt.isCrossed = true
+      let far = attempt === self ? host : caller
+      let delay = net.streamDelay(0, from: far, to: attempt.caller, firstRetry: Self.firstRetry)
+      caller.time.after(delay) {
+        if attempt.done == nil { stream.close(linger: false) } else { attempt.finish(.success(stream)) }
+      }
+    }
+  }
+
+  /// It calls from there to there.
+  func calls(from source: Endpoint, to target: Endpoint) -> Bool {
+    !isCrossed && local == source && address == .ip(target) && done != nil
   }
 
   private func answer(from host: MemoryHost, _ result: Result<Transport, NetError>) {
@@ -107,7 +132,9 @@ final class MemoryAttempt: StreamAttempt {
 
   private var remoteEndpoint: Endpoint? { if case .ip(let endpoint) = address { endpoint } else { nil } }
 
-  private var localEndpoint: Endpoint? {
+  private static func localEndpoint(
+    _ caller: MemoryHost, _ address: StreamAddress, _ options: StreamOptions
+  ) -> Endpoint? {
     guard case .ip(let endpoint) = address else { return nil }
     let bound = options.bind.flatMap { $0.ip.family == endpoint.ip.family ? $0 : nil }
     let ip = bound.flatMap { $0.ip.isWildcard ? nil : $0.ip } ?? caller.source(to: endpoint.ip)

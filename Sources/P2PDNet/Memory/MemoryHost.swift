@@ -57,6 +57,12 @@ public final class MemoryHost: Network, @unchecked Sendable {
     return attempt
   }
 
+  /// A call of this host between these two ends.
+  func attempt(from source: Endpoint?, to target: Endpoint?) -> MemoryAttempt? {
+    guard let source, let target else { return nil }
+    return attempts.values.first { $0.calls(from: source, to: target) }
+  }
+
   func remove(_ attempt: MemoryAttempt) { attempts[ObjectIdentifier(attempt)] = nil }
 
   public func listenStream(

@@ -8,7 +8,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
   private let host: MemoryHost
   private(set) var other: MemoryHost
   private var far: MemoryStream?
-  private let resetsOnClose: Bool
+  private var resetsOnClose: Bool
 
   private enum Piece {
     case bytes(ByteBuffer)
@@ -200,6 +200,11 @@ final class MemoryStream: Transport, @unchecked Sendable {
         self.leave()
       }
     }
+  }
+
+  override func abort() {
+    resetsOnClose = true
+    close(linger: false)
   }
 
   /// Ends without a word to the other end.

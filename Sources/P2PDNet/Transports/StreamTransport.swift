@@ -259,6 +259,15 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     updateInterest()
   }
 
+  override func abort() {
+    guard descriptor >= 0 else { return }
+    connecting = nil
+    var options = StreamOptions()
+    options.linger = 0
+    KernelSocket.apply(options, to: descriptor)
+    end(nil)
+  }
+
   override func loopEnds() { end(.local) }
 
   /// nil: at the owner's wish, so that it need not be told.

@@ -223,6 +223,14 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     finish(linger: linger && lower.unsent == 0)
   }
 
+  public override func abort() {
+    guard phase != .over else { return }
+    owner = nil
+    done = nil
+    lower.abort()
+    finish(linger: false)
+  }
+
   // MARK: The end
 
   /// Before the handshake was done. The handler's alert is on its way to the peer, and must not be destroyed by a reset.

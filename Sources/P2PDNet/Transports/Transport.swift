@@ -59,6 +59,10 @@ public class Transport: @unchecked Sendable {
   /// read what the network still holds; unsent bytes are dropped. Harmless when it has ended.
   public func close(linger: Bool) {}
 
+  /// Ends a stream at once with a reset (RFC 9293 §3.10.5): the peer learns of it even over unsent bytes, and no end keeps
+  /// the connection's two ports (TIME_WAIT). For connections that were one too many.
+  public func abort() { close(linger: false) }
+
   /// Calls back when the resources are given back, at once if they are.
   public final func whenGone(_ body: @escaping () -> Void) {
     if isGone { body() } else { goneWaiters.append(body) }

@@ -48,8 +48,14 @@ extension Node {
     settling?.finish()
     settling = nil
     knowledge.close()
+<<<<<<< HEAD
     let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
     return EventLoopFuture.andAllComplete(ends, on: loop)
+=======
+    (addressChanged, consent) = (nil, nil)
+    guard let signalling else { return loop.makeSucceededVoidFuture() }
+    return signalling.stop()
+>>>>>>> wire
   }
 
   // MARK: The address

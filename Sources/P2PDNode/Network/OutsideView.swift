@@ -40,7 +40,8 @@ extension NATFacts {
   init?(_ report: NATReport) {
     let delta = report.p2pdDelta
     let type = NATType(rawValue: report.p2pdType) ?? .unknown
-    guard type != .unknown else { return nil }
-    self.init(type: type, delta: DeltaType(rawValue: delta.type) ?? .unknown, value: Int32(clamping: delta.value))
+    let kind = DeltaType(rawValue: delta.type) ?? .unknown
+    guard type != .unknown || kind != .unknown else { return nil }
+    self.init(type: type, delta: kind, value: Int32(clamping: delta.value))
   }
 }

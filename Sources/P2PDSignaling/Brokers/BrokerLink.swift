@@ -37,7 +37,8 @@ final class BrokerLink: @unchecked Sendable {
   private var isPaused = false
 
   init(
-    _ broker: Broker, foreign: Bool, topics: [String], clientID: String, conf: @escaping () -> EventLoopFuture<PipeConf>,
+    _ broker: Broker, foreign: Bool, topics: [String], clientID: String,
+    conf: @escaping () -> EventLoopFuture<PipeConf>,
     settings: SignalingConf, logger: Logger, on loop: any EventLoop, owner: any BrokerLinkOwner
   ) {
     self.broker = broker
@@ -249,7 +250,7 @@ protocol BrokerLinkOwner: AnyObject {
 }
 
 extension Broker {
-  fileprivate var destination: Destination {
+  var destination: Destination {
     if let ip = IPAddress(host) { return .endpoint(Endpoint(ip: ip, port: port)) }
     return .host(host, port)
   }

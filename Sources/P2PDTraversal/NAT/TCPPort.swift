@@ -10,6 +10,8 @@ public final class TCPPort: @unchecked Sendable {
   public let local: Endpoint
   public let interface: String?
   private let loop: any EventLoop
+  /// Called when the last connection ended by itself.
+  public var onLost: (() -> Void)?
   private var streams: [STUNStream] = []
   private var isClosed = false
 
@@ -34,10 +36,23 @@ public final class TCPPort: @unchecked Sendable {
             return done(.failure(NetError(.cancelled, "ask \(server) over TCP")))
           }
           self.streams.append(stream)
-          stream.onEnd = { [weak self, weak stream] _ in self?.streams.removeAll { $0 === stream } }
+          stream.onEnd = { [weak self, weak stream] _ in self?.lost(stream) }
           stream.bind(done)
         }
       }
+  }
+
+  /// Asks again over the first connection, which keeps the mapping and shows whether it is still the same.
+  public func renew(_ done: @escaping (Result<STUNAnswer, NetError>) -> Void) {
+    guard let stream = streams.first else {
+      return loop.assumeIsolated().execute { done(.failure(NetError(.closed, "renew the mapping of \(self.local)"))) }
+    }
+    stream.bind(done)
+  }
+
+  private func lost(_ stream: STUNStream?) {
+    streams.removeAll { $0 === stream }
+    if streams.isEmpty, !isClosed { onLost?() }
   }
 
   /// Connections that hold the mapping now.
@@ -46,13 +61,14 @@ public final class TCPPort: @unchecked Sendable {
   /// Closes the connections; what is still being made is closed when it is.
   public func close() {
     isClosed = true
+    onLost = nil
     let streams = streams
     self.streams = []
     for stream in streams { stream.close() }
   }
 
   /// Below the kernel's own choices, so that no other program has it, and in the range most routers keep.
-  private static let ports: ClosedRange<UInt16> = 10_000...32_767
+  static let ports: ClosedRange<UInt16> = 10_000...32_767
   /// A SYN that is lost is sent again after 1 s; nobody waits longer for a server.
   private static let patience: TimeAmount = .milliseconds(2_500)
 }

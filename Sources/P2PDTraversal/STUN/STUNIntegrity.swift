@@ -37,7 +37,30 @@ public struct STUNKey: Hashable, Sendable {
   }
 }
 
+/// How an exchange is signed: with which key, and with which of the two hashes.
+public struct STUNSignature: Hashable, Sendable {
+  public let key: STUNKey
+  /// MESSAGE-INTEGRITY-SHA256 in the place of MESSAGE-INTEGRITY, both ways.
+  public let sha256: Bool
+
+  public init(key: STUNKey, sha256: Bool = false) {
+    self.key = key
+    self.sha256 = sha256
+  }
+}
+
 extension STUNMessage {
+  /// Whether a message read from the network was signed like this. One signed with the weaker hash only is not, where the
+  /// stronger was agreed on.
+  public func isAuthentic(_ signature: STUNSignature) -> Bool {
+    if signature.sha256, source?.integritySHA256 == nil { return false }
+    return isAuthentic(signature.key)
+  }
+
+  func encoded(signature: STUNSignature?) throws(STUNError) -> [UInt8] {
+    try encoded(key: signature?.key, sha256: signature?.sha256 ?? false)
+  }
+
   /// Whether a message read from the network was signed with the key. False where it is not signed at all.
   public func isAuthentic(_ key: STUNKey) -> Bool {
     guard let source else { return false }

@@ -16,12 +16,13 @@ extension STUNMessage {
 
   /// The length of the message that a stream begins with, header included; nil until that is known.
   /// - Throws: `.notSTUN` where the stream is something else.
-  public static func length(of stream: [UInt8]) throws(STUNError) -> Int? {
+  public static func length(of stream: ArraySlice<UInt8>) throws(STUNError) -> Int? {
+    var reader = ByteReader(stream)
     guard let first = stream.first else { return nil }
     guard first & 0xc0 == 0 else { throw .notSTUN }
-    guard stream.count >= 4 else { return nil }
-    guard stream[3] & 3 == 0 else { throw .notSTUN }
-    return headerSize + (Int(stream[2]) << 8 | Int(stream[3]))
+    guard reader.uint16() != nil, let length = reader.uint16() else { return nil }
+    guard length % 4 == 0 else { throw .notSTUN }
+    return headerSize + Int(length)
   }
 
   /// Reads one whole message. A FINGERPRINT is checked here; integrity is, by whoever has the key, with

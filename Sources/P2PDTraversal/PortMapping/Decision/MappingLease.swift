@@ -185,7 +185,8 @@ public struct MappingLease: Sendable {
     switch timer {
     case .pcp, .natpmp, .ssdp: again(timer, now)
     case .grace: choose(now)
-    case .asking: failed(.natpmp, "it answers, but not to the request for a mapping", now)
+    case .asking:
+      if case .asking(let name) = phase { failed(name, "it answers, but not to the request for a mapping", now) }
     case .settle: settle()
     case .giveUp: rest(now)
     case .renew: renew(now)
