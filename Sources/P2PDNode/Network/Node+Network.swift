@@ -48,14 +48,9 @@ extension Node {
     settling?.finish()
     settling = nil
     knowledge.close()
-<<<<<<< HEAD
+    (addressChanged, consent) = (nil, nil)
     let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
     return EventLoopFuture.andAllComplete(ends, on: loop)
-=======
-    (addressChanged, consent) = (nil, nil)
-    guard let signalling else { return loop.makeSucceededVoidFuture() }
-    return signalling.stop()
->>>>>>> wire
   }
 
   // MARK: The address
@@ -92,7 +87,7 @@ extension Node {
       configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces
     ) { interface, ip in
       OutsideView(
-        of: ip, on: interface, port: self.port, by: self.knowledge, mapped: self.portMapper?.external(of: ip))
+        of: ip, on: interface, port: self.port, by: self.knowledge, mapped: self.mapped(ip, on: interface))
     }
   }
 

@@ -37,6 +37,16 @@ extension Node {
     }
   }
 
+  /// Where a router keeps the node's port open for that address; nil while STUN servers may still say otherwise.
+  func mapped(_ ip: IPAddress, on interface: NetworkInterface) -> Endpoint? {
+    guard let mapping = portMapper?.mappings.first(where: { $0.path.local == ip && $0.isTrusted }) else { return nil }
+    let isAsked = !configuration.servers.stun.isEmpty
+    if mapping.trust == .unverified, isAsked, knowledge.report(interface: interface.name, of: ip)?.isComplete != true {
+      return nil
+    }
+    return mapping.external
+  }
+
   private func log(_ now: [PortMapping], before: [PortMapping]) {
     for mapping in now where !before.contains(where: { $0.external == mapping.external && $0.trust == mapping.trust }) {
       let facts: Logger.Metadata = [

@@ -10,6 +10,7 @@ enum ReachText {
     guard !node.configuration.offline, !isWithoutServers(node.configuration) else { return nil }
     var words = [brokers(node)]
     if let outside = outside(node) { words.append(outside) }
+    words += mappings(node)
     let text = words.joined(separator: "\n")
     return node.address == first ? text + "\nThe address stays as it is.\n" : text + "\nThe node's address is now:\n"
   }
@@ -31,6 +32,15 @@ enum ReachText {
     let seen = node.knownExternals
     let place = seen.isEmpty ? "" : "Seen from outside as \(seen.map(\.description).joined(separator: ", ")). "
     return place + (first.sentences.first ?? "")
+  }
+
+  /// What routers keep open for the node, and what of it others are not told and why.
+  private static func mappings(_ node: Node) -> [String] {
+    (node.portMapper?.mappings ?? []).map { mapping in
+      if let why = mapping.distrust { return "The router opened a port (\(mapping.by)), which leads nowhere: \(why)." }
+      let what = mapping.path.family == .v4 ? "forwards" : "lets in"
+      return "The router \(what) \(mapping.external) to this node (\(mapping.by))."
+    }
   }
 
   /// The likely ways out first.
