@@ -28,6 +28,7 @@ stds.p2pd = {
         log = { fields = { debug = {}, info = {}, warn = {}, error = {} } },
         node = {},
         now = {},
+        ntp = {},
         pipe_open = {},
         pipes = {},
         queue = {},

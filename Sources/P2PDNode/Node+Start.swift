@@ -219,7 +219,7 @@ private final class LateOwner: AcceptorOwner, @unchecked Sendable {
     return node.serverContext
   }
   func acceptFailed(_ peer: Endpoint, _ error: NetError) { node?.acceptFailed(peer, error) }
-  func accepted(_ peer: Endpoint, _ proof: HandshakeGate.Proof) {
-    if let node { node.accepted(peer, proof) } else { proof.stream.close(linger: true) }
+  func accepted(_ peer: Endpoint, _ guest: Arrival.Guest) {
+    if let node { node.accepted(peer, guest) } else { guest.proof.stream.close(linger: true) }
   }
 }

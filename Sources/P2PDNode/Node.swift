@@ -48,7 +48,16 @@ public final class Node: @unchecked Sendable {
   var counter: AcceptCounter
   var refusals = RefusalLog()
   var entries: [UInt64: Entry] = [:]
-  var diallers: [ObjectIdentifier: Dialler] = [:]
+  var connects: UInt64 = 0
+  var connectors: [ObjectIdentifier: Connector] = [:]
+  /// What it does for others who want to reach it.
+  var responders: ResponderTable
+  /// For TLS with nodes that asked to be dialled.
+  var reversing: NIOSSLContext?
+  /// Pipes over relays that other nodes may move.
+  var relayed: [Responder.Session: RelayedPipe] = [:]
+  /// Ports that are ready for punching holes.
+  let punchPorts: PunchPorts
   var closing: EventLoopFuture<Void>?
   /// Says to other processes that the state folder's node is running.
   private var claim: StateFolder.Claim?
@@ -90,6 +99,8 @@ public final class Node: @unchecked Sendable {
     self.loop = loop
     self.logger = logger
     counter = AcceptCounter(configuration.limits)
+    responders = ResponderTable(at: loop.now)
+    punchPorts = PunchPorts(on: loop)
     serverContext = try tls.server(hosting: [""])
   }
 
@@ -138,23 +149,40 @@ public final class Node: @unchecked Sendable {
 
   // MARK: Pipes
 
-  /// Makes the proven connection a pipe of this node.
+  /// Makes a pipe of a stream that was chosen.
+  /// - Parameter relayed: gets what lets the pipe move, where the stream is relayed.
+  func pipe(
+    of proof: HandshakeGate.Proof, by way: PathRace.Way, protocol name: String, conf: PipeConf,
+    relayed: (RelayedPipe) -> Void, prepare: (Pipe) -> Void
+  ) -> Pipe {
+    func adopt(_ stream: Transport) -> Pipe {
+      self.adopt(stream, proof.key, protocol: name, way: way, conf: conf, prepare: prepare)
+    }
+    guard way.strategy == .relay else { return adopt(proof.stream) }
+    let moving = MovingTransport(over: proof.stream, on: loop)
+    let pipe = adopt(moving)
+    relayed(RelayedPipe(pipe, over: moving))
+    return pipe
+  }
+
+  /// Makes a proven stream a pipe of this node.
   func adopt(
-    _ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void
+    _ stream: Transport, _ key: NodeKey, protocol name: String, way: PathRace.Way, conf: PipeConf,
+    prepare: (Pipe) -> Void
   ) -> Pipe {
     var conf = conf
     conf.framing = .message
     conf.tls = nil
     conf.keepAlive = conf.keepAlive ?? configuration.keepAlive
-    let pipe = Pipe.adopt(proof.stream, conf: conf, sink: nil, on: loop) { pipe in
-      pipe.strategy = ConnectStrategy.direct.rawValue
-      pipe.path = path.rawValue
+    let pipe = Pipe.adopt(stream, conf: conf, sink: nil, on: loop) { pipe in
+      pipe.strategy = way.strategy.rawValue
+      pipe.path = way.path.rawValue
       pipe.protocolName = name
-      pipe.peerKey = proof.key.bytes
+      pipe.peerKey = key.bytes
       pipe.route = pipe.localEndpoint.flatMap { self.route(at: $0.ip) }
       prepare(pipe)
     }
-    entries[pipe.id] = Entry(pipe: pipe, stream: proof.stream)
+    entries[pipe.id] = Entry(pipe: pipe, stream: stream)
     let id = pipe.id
     pipe.ended.assumeIsolated().whenComplete { _ in self.entries[id] = nil }
     return pipe
@@ -205,7 +233,8 @@ public final class Node: @unchecked Sendable {
     let promise = loop.makePromise(of: Void.self)
     closing = promise.futureResult
     logger.debug("closing", metadata: ["pipes": "\(entries.count)"])
-    for dialler in Array(diallers.values) { dialler.cancel() }
+    for connector in Array(connectors.values) { connector.cancel() }
+    for responder in responders.all { responder.cancel() }
     var ends = acceptors.map { $0.close() }
     for entry in Array(entries.values) {
       let gone = loop.makePromise(of: Void.self)
@@ -220,10 +249,4 @@ public final class Node: @unchecked Sendable {
     EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
     return promise.futureResult
   }
-}
-
-/// The ways to reach a node, under P2PD's names. This version has the first only.
-public enum ConnectStrategy: String, Sendable, CaseIterable {
-  /// To the addresses that its node address names.
-  case direct
 }

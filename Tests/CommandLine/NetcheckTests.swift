@@ -6,7 +6,8 @@ import Testing
 @testable import p2pd_lua
 
 @Suite struct NetcheckTests {
-  private static func report(_ mapping: NATBehaviour.Mapping?, _ filtering: NATBehaviour.Filtering? = nil) -> NATReport {
+  private static func report(_ mapping: NATBehaviour.Mapping?, _ filtering: NATBehaviour.Filtering? = nil) -> NATReport
+  {
     var report = NATReport(interface: "eth0", family: .v4, local: IPAddress("192.168.1.5") ?? .loopback(.v4))
     (report.udp.reach, report.tcp.reach) = (.answered, .answered)
     (report.udp.mapping, report.udp.filtering, report.tcp.mapping) = (mapping, filtering, mapping)
@@ -123,18 +124,23 @@ import Testing
     #expect(NetcheckText.clock(nil) == ["not measured in time"])
     #expect(NetcheckText.clock(ClockReport(reading: nil, servers: [])) == ["no time server is configured"])
     #expect(NetcheckText.clock(Self.clock(.milliseconds(5)))[0] == "this machine's clock is right, give or take 20 ms")
-    #expect(NetcheckText.clock(Self.clock(.milliseconds(-2500)))[0] == "this machine's clock is 3 s fast, give or take 20 ms")
+    #expect(
+      NetcheckText.clock(Self.clock(.milliseconds(-2500)))[0] == "this machine's clock is 3 s fast, give or take 20 ms")
     #expect(NetcheckText.clock(Self.clock(.milliseconds(250)))[1] == "ntp:t1  250 ms slow by it, answers in 30 ms")
     var silent = ClockFinding(server: "ntp:t2")
     silent.problem = "no answer"
-    #expect(NetcheckText.clock(ClockReport(reading: nil, servers: [silent])) == ["not known: no server tells the time", "ntp:t2  no answer"])
+    #expect(
+      NetcheckText.clock(ClockReport(reading: nil, servers: [silent])) == [
+        "not known: no server tells the time", "ntp:t2  no answer",
+      ])
   }
 
   @Test("JSON has every part, and null for what is not known")
   func json() {
     let text = NetcheckJSON.object(Self.findings([Self.report(nil)])).text
     for part in [
-      "\"format\":1", "\"brokers\":[{\"server\":\"mqtts://b1\",\"outcome\":\"answered\",\"setup_us\":null", "\"clock\":null",
+      "\"format\":1", "\"brokers\":[{\"server\":\"mqtts://b1\",\"outcome\":\"answered\",\"setup_us\":null",
+      "\"clock\":null",
       "\"advice_code\":\"open_port\"", "\"mapping\":null", "\"took_us\":0", "\"relays\":[]", "\"blocked\":[]",
     ] { #expect(text.contains(part), "\(part)") }
   }
@@ -147,7 +153,9 @@ import Testing
     progress.expect(.clock)
     progress.finished(.brokers)
     progress.finished(.clock)
-    #expect(progress.text(after: .milliseconds(1240)) == "looking at the network: NAT, brokers 1/3 (1.2 s)" && !progress.isDone)
+    #expect(
+      progress.text(after: .milliseconds(1240)) == "looking at the network: NAT, brokers 1/3 (1.2 s)"
+        && !progress.isDone)
     progress.finished(.paths)
     progress.finished(.brokers)
     progress.finished(.brokers)

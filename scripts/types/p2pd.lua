@@ -136,6 +136,22 @@ local p2pd = {}
 ---@field allocation? string how outside ports are chosen: `preserve`, `offset+7000`, `seq+1`, `random`
 ---@field mapped string[] the outside addresses and ports seen
 
+--- What `p2pd.ntp` gives. Times are seconds, with fractions.
+---@class (exact) p2pd.clock
+---@field time number the time now, since 1970 (UTC)
+---@field offset number what has to be added to this host's clock: above zero where it is slow
+---@field error number how far that may be off, either way
+---@field round_trip number to the server it was taken from, and back
+---@field servers p2pd.clock_server[] what each server said, in the order they were named
+
+--- One server's part in `p2pd.clock`.
+---@class (exact) p2pd.clock_server
+---@field server string as it was named
+---@field stratum? integer how far it is from a reference clock, 1 to 15
+---@field offset? number by it alone; nil where it gave none
+---@field round_trip? number there and back
+---@field problem? string why it gave nothing, or is not believed
+
 --- What `lab.node` takes.
 ---@class (exact) p2pd.test.node_options
 ---@field name? string the host's name, for logs and `p2pd.resolve`
@@ -582,6 +598,13 @@ function p2pd.resolve(host, options) end
 ---@param options? p2pd.stun_options whom to ask, and from where
 ---@return p2pd.stun_client client # asks when its methods are called
 function p2pd.stun_client(options) end
+
+--- Asks time servers (SNTP, RFC 4330) what time it is. Takes one round trip where they answer and agree, 5 seconds at most. `io`: they contradict each other.
+---@async
+---@param servers? (string|string[]) `"host"` or `"host:port"`, port 123 by default; with three, one that is wrong is outvoted
+---@return p2pd.clock? clock # what time it is
+---@return p2pd.error? err # why it is nil
+function p2pd.ntp(servers) end
 
 --- Runs `f(...)` as a task of its own. It starts when the caller next waits or ends.
 ---@param f (fun(...): ...) the function

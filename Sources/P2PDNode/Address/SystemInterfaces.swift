@@ -1,5 +1,6 @@
 import NIOCore
 import P2PDNet
+import P2PDTraversal
 
 /// Where the node learns of its machine's interfaces; tests put their own in its place.
 protocol InterfaceSource: AnyObject, Sendable {

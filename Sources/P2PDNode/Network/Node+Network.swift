@@ -12,6 +12,7 @@ extension Node {
     knowledge.changed = { [weak self] in
       guard let self else { return }
       portMapper?.learn(knowledge.reports.values)
+      punchPorts.update(knowledge.reports)
       renewLater()
     }
     knowledge.update(snapshot, only: configuration.interfaces)
@@ -48,6 +49,7 @@ extension Node {
     settling?.finish()
     settling = nil
     knowledge.close()
+    punchPorts.close()
     (addressChanged, consent) = (nil, nil)
     let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
     return EventLoopFuture.andAllComplete(ends, on: loop)

@@ -180,6 +180,6 @@ extension API {
     fields: [
       opt("protocol", .string, "\"\": the default protocol", "the protocol to speak"),
       opt("timeout", .number, "30", "seconds for all attempts together"),
-      opt("strategies", .table("string[]"), "those there are", "which ways to try: `p2pd.DIRECT`, ..."),
+      opt("strategies", .table("string[]"), "all four", "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
     ] + callbackFields, includes: [])
 }

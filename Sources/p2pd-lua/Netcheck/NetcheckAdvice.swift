@@ -61,7 +61,8 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
           + "one other nodes cannot call this one."
     case .nothing: return "Nothing is needed: others can connect to this host directly."
     case .askProvider:
-      return "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
+      return
+        "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
     case .configureRelay:
       return "Configure a relay (TURN), or forward a port at the router: hole punching alone will often fail here."
     case .relayHelps:

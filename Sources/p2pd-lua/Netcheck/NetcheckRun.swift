@@ -15,6 +15,7 @@ final class NetcheckRun: @unchecked Sendable {
   private var progress = NetcheckProgress()
   private let knowledge: NetworkKnowledge
   private var deadline: Scheduled<Void>?
+  private var hasStarted = false
   private var isOver = false
 
   /// - Parameters:
@@ -40,6 +41,7 @@ final class NetcheckRun: @unchecked Sendable {
     startPaths()
     startServers()
     startClock()
+    hasStarted = true
     if progress.isDone { finish() }
     return promise.futureResult
   }
@@ -53,7 +55,8 @@ final class NetcheckRun: @unchecked Sendable {
 
   private func done(_ part: NetcheckProgress.Part) {
     progress.finished(part)
-    if progress.isDone { finish() }
+    // What is done at once does not end it before the rest has begun.
+    if hasStarted, progress.isDone { finish() }
   }
 
   private func finish() {

@@ -94,7 +94,9 @@ enum NetcheckText {
       let isRight = abs(reading.offset.nanoseconds) <= reading.error.nanoseconds
       out.append("this machine's clock is \(isRight ? "right" : drift(reading.offset)), \(error)")
     } else {
-      out.append("not known: \(report.servers.contains { $0.reading != nil } ? "the servers contradict each other" : "no server tells the time")")
+      out.append(
+        "not known: \(report.servers.contains { $0.reading != nil } ? "the servers contradict each other" : "no server tells the time")"
+      )
     }
     var table = TextTable()
     for server in report.servers {

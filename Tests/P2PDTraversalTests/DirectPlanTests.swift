@@ -1,9 +1,9 @@
 import P2PDNet
 import Testing
 
-@testable import P2PDNode
+@testable import P2PDTraversal
 
-@Suite struct DialPlanTests {
+@Suite struct DirectPlanTests {
   private func local(_ cidr: String, _ interface: UInt32 = 2) throws -> LocalAddress {
     let parts = cidr.split(separator: "/")
     var ip = try #require(IPAddress(String(parts[0])))
@@ -11,25 +11,28 @@ import Testing
     return LocalAddress(ip: ip, prefix: try #require(Int(parts[1])), interface: interface)
   }
 
-  private func route(_ ip: String, outside: String? = nil) throws -> NodeRoute {
-    NodeRoute(
-      interface: 0, nic: try #require(IPAddress(ip)), port: 1000,
-      external: try outside.map { .at(try #require(Endpoint($0))) } ?? .unknown)
+  private func route(_ ip: String, outside: String? = nil) throws -> PeerPath {
+    PeerPath(
+      interface: 0, local: Endpoint(ip: try #require(IPAddress(ip)), port: 1000),
+      external: try outside.map { try #require(Endpoint($0)) })
   }
 
   /// What is dialled, in order, as `path ip`, scopes as numbers.
-  private func plan(_ routes: [NodeRoute], from own: [String]) throws -> (dialled: [String], skipped: [String]) {
+  private func plan(
+    _ routes: [PeerPath], from own: [String], outside: [String] = [], trust: DirectPlan.Trust = .own
+  ) throws -> (dialled: [String], skipped: [String]) {
     let own = try own.map { text in
       let parts = text.split(separator: "@")
       return try local(String(parts[0]), parts.count > 1 ? try #require(UInt32(parts[1])) : 2)
     }
-    let plan = DialPlan(to: routes, from: own)
+    let plan = DirectPlan(
+      to: routes, from: own, outside: try outside.map { try #require(IPAddress($0)) }, trust: trust)
     let dialled = plan.candidates.map { candidate in
       let ip = candidate.endpoint.ip
       let bare = IPAddress(family: ip.family, high: ip.high, low: ip.low)
       return "\(candidate.path.rawValue) \(bare)\(ip.scopeID == 0 ? "" : "%\(ip.scopeID)") \(candidate.endpoint.port)"
     }
-    return (dialled, plan.skipped.map { "\($0.what): \($0.cause)" })
+    return (dialled, plan.skipped.map { "\($0.error)" })
   }
 
   private static let home = ["127.0.0.1/8@1", "::1/128@1", "192.168.1.5/24", "fe80::5/64", "2001:db8:1::5/64"]
@@ -56,7 +59,7 @@ import Testing
   @Test func anotherMachinesLoopbackIsNotDialled() throws {
     let (dialled, skipped) = try plan([try route("127.0.0.1"), try route("203.0.113.9")], from: Self.home)
     #expect(dialled == ["ipv4 203.0.113.9 1000"])
-    #expect(skipped == ["skip 127.0.0.1:1000: a loopback address of another machine"])
+    #expect(skipped == ["direct 127.0.0.1:1000: not tried: a loopback address of another machine"])
   }
 
   @Test func theLanComesFirst() throws {
@@ -75,7 +78,7 @@ import Testing
     )
     #expect(dialled == ["ipv4 203.0.113.9 77"])
     #expect(skipped.count == 3)
-    #expect(skipped.first == "skip 10.0.0.9:1000: a private address of a network this machine is not in")
+    #expect(skipped.first == "direct 10.0.0.9:1000: not tried: a private address of a network this machine is not in")
   }
 
   @Test func aPrivateOutsideAddressIsNoBetter() throws {
@@ -114,7 +117,7 @@ import Testing
     let (dialled, skipped) = try plan(
       [try route("203.0.113.1"), try route("2001:db8:2::1")], from: ["127.0.0.1/8@1", "fe80::5/64", "192.168.1.5/24"])
     #expect(dialled == ["ipv4 203.0.113.1 1000"])
-    #expect(skipped == ["skip [2001:db8:2::1]:1000: this machine has no public IPv6 address"])
+    #expect(skipped == ["direct [2001:db8:2::1]:1000: not tried: this machine has no public IPv6 address"])
     #expect(try plan([try route("203.0.113.1")], from: ["::1/128"]).dialled == [])
   }
 
@@ -138,53 +141,57 @@ import Testing
     let (dialled, skipped) = try plan([], from: Self.home)
     #expect(dialled == [] && skipped == [])
   }
-}
 
-@Suite struct AddressComposerTests {
-  private func interface(
-    _ name: String, _ index: UInt32, _ addresses: [String], kind: String = "", flags: InterfaceAddress.Flags = []
-  ) throws -> NetworkInterface {
-    NetworkInterface(
-      name: name, index: index, kind: kind,
-      addresses: try addresses.map { InterfaceAddress(ip: try #require(IPAddress($0)), prefixLength: 24, flags: flags) }
-    )
+  // MARK: For strangers
+
+  @Test func aStrangerHasNothingDialledOnThisMachine() throws {
+    let (dialled, skipped) = try plan(
+      [
+        try route("192.168.1.5"), try route("127.0.0.1"), try route("::1"), try route("10.9.9.9", outside: "192.168.1.5:25"),
+        try route("10.9.9.8", outside: "127.0.0.1:25"),
+      ], from: Self.home, trust: .stranger)
+    #expect(dialled == [])
+    #expect(skipped.contains("direct 192.168.1.5:1000: not tried: this machine has that address"))
+    #expect(skipped.contains("direct 127.0.0.1:1000: not tried: a loopback address of another machine"))
   }
 
-  private func compose(
-    _ all: [NetworkInterface], _ names: [String]? = nil, listening: [IPAddress] = [.wildcard(.v4), .wildcard(.v6)]
-  ) -> [String] {
-    AddressComposer.routes(names, port: 5, listening: listening, on: all).map { "\($0.interface) \($0.nic)" }
-  }
-
-  @Test func everyInterfaceAndFamily() throws {
-    let all = [
-      try interface("lo", 1, ["127.0.0.1", "::1"]), try interface("docker0", 2, ["172.17.0.1"], kind: "bridge"),
-      try interface("eth0", 3, ["fe80::1", "fd00::1", "192.168.1.2", "2001:db8::2"]),
-    ]
-    #expect(compose(all) == ["1 2001:db8::2", "1 192.168.1.2", "1 fd00::1", "1 fe80::1", "2 172.17.0.1"])
-    #expect(compose(all, ["docker0"]) == ["0 172.17.0.1"])
-    #expect(compose(all, listening: [.wildcard(.v4)]) == ["1 192.168.1.2", "2 172.17.0.1"])
-    #expect(compose(all, listening: [try #require(IPAddress("192.168.1.2"))]) == ["1 192.168.1.2"])
-    #expect(compose(all, listening: [.loopback(.v4)]) == ["0 127.0.0.1"])
-  }
-
-  @Test func loopbackIsForThoseWhoHaveNothingElse() throws {
-    #expect(compose([try interface("lo", 1, ["127.0.0.1", "::1"])]) == ["0 127.0.0.1", "0 ::1"])
-  }
-
-  @Test func whatTheKernelBoundIsThereWithoutATable() throws {
-    #expect(compose([], listening: [try #require(IPAddress("192.0.2.1"))]) == ["15 192.0.2.1"])
-    #expect(compose([]) == [])
-  }
-
-  @Test func manyAddressesAreCut() throws {
-    let many = try interface("eth0", 1, (1...9).map { "2001:db8::\($0)" })
-    #expect(compose([many]).count == 4)
+  @Test func aStrangerOfOurNetworkIsBelievedWhereNothingSpeaksAgainstIt() throws {
+    let near = try route("192.168.1.9", outside: "203.0.113.9:0")
+    #expect(try plan([near], from: Self.home, trust: .stranger).dialled.first == "lan 192.168.1.9 1000")
     #expect(
-      compose(try (1...9).map { try interface("e\($0)", UInt32($0), ["10.0.\($0).1", "10.0.\($0).2"]) }).count == 16)
+      try plan([near], from: Self.home, outside: ["203.0.113.9"], trust: .stranger).dialled.first
+        == "lan 192.168.1.9 1000")
+    let (dialled, skipped) = try plan([near], from: Self.home, outside: ["198.51.100.7"], trust: .stranger)
+    #expect(dialled == ["ipv4 203.0.113.9 1000"])
+    #expect(skipped == ["direct 192.168.1.9:1000: not tried: its network is seen from outside at another address"])
   }
 
-  @Test func addressesInDoubtAreLeftOut() throws {
-    #expect(compose([try interface("eth0", 1, ["2001:db8::1"], flags: .tentative)]) == [])
+  @Test(arguments: [
+    "0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1", "240.0.0.1", "ff02::1", "::", "::ffff:203.0.113.9",
+  ])
+  func addressesNoHostHas(_ ip: String) throws {
+    for trust in [DirectPlan.Trust.own, .stranger] {
+      #expect(try plan([try route(ip)], from: Self.home, trust: trust).dialled == [])
+      #expect(
+        try plan([try route("10.9.9.9", outside: "\(Endpoint(ip: try #require(IPAddress(ip)), port: 5))")], from: Self.home, trust: trust)
+          .dialled == [])
+    }
+  }
+
+  @Test func theAddressOfAllHostsIsNobodys() throws {
+    #expect(try plan([try route("192.168.1.255"), try route("192.168.1.0")], from: Self.home).dialled == [])
+  }
+
+  @Test func aStrangerIsDialledAtFewPlaces() throws {
+    let many = try (1...16).map { try route("203.0.113.\($0)") }
+    #expect(try plan(many, from: Self.home).dialled.count == 16)
+    let (dialled, skipped) = try plan(many, from: Self.home, trust: .stranger)
+    #expect(dialled.count == 8 && skipped.count == 8)
+  }
+
+  @Test func aMappedPortIsDialled() throws {
+    var path = try route("10.9.9.9", outside: "203.0.113.9:0")
+    path.mapped = Endpoint("203.0.113.9:7777")
+    #expect(try plan([path], from: Self.home).dialled == ["ipv4 203.0.113.9 7777", "ipv4 203.0.113.9 1000"])
   }
 }
