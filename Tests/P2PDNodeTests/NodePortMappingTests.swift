@@ -58,7 +58,8 @@ import Testing
       configuration.servers.stun = [stun.url]
       change(&configuration)
       return try await Node.start(
-        configuration, interfaces: interfaces, on: host.loop, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        configuration, interfaces: interfaces, on: host.loop,
+        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
   }
 
@@ -113,7 +114,8 @@ import Testing
     }
   }
 
-  @Test("nobody is asked where the node is offline, has no servers, or is told not to; without servers it can be told to")
+  @Test(
+    "nobody is asked where the node is offline, has no servers, or is told not to; without servers it can be told to")
   func off() async throws {
     try await inWorld { world in
       let changes: [@Sendable (inout NodeConfiguration) -> Void] = [

@@ -66,7 +66,7 @@ extension Node {
     keeping = loop.run {
       try? await before?.get()
       do {
-        try await loop.offload { try folder.locked { try folder.write(Array(memory.text.utf8), to: Self.mappingFile) } }
+        try await loop.offload { try folder.locked { try folder.write(Array(memory.text.utf8), to: Node.mappingFile) } }
       } catch {
         logger.debug("the port mappings cannot be kept for the next start", metadata: ["error": "\(error)"])
       }

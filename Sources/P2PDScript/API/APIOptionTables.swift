@@ -2,7 +2,8 @@ extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
-    resolveOptions, servers, acceptInfo, configFile, stunOptions, stunMapping, natTable, natBehaviour, clockTable, clockServer, labNodeOptions,
+    resolveOptions, servers, acceptInfo, configFile, stunOptions, stunMapping, natTable, natBehaviour, clockTable,
+    clockServer, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
@@ -114,8 +115,11 @@ extension API {
       opt(
         "port_mapping", .boolean, "where it asks servers", "have the router open the node's port (PCP, NAT-PMP, UPnP)"),
       opt(
-        "servers", .table("string[]|p2pd.servers"), "those of the command line", "whom it asks, and at which brokers it is reached"),
-      opt("ca", .string, "the machine's roots", "PEM file of the roots that the servers' certificates are checked against"),
+        "servers", .table("string[]|p2pd.servers"), "those of the command line",
+        "whom it asks, and at which brokers it is reached"),
+      opt(
+        "ca", .string, "the machine's roots", "PEM file of the roots that the servers' certificates are checked against"
+      ),
       acceptField,
     ] + callbackFields, includes: [])
 
@@ -155,16 +159,19 @@ extension API {
       It is run without files, processes or a network, for a second at most.
       """,
     fields: [
-      opt("servers", .table("string[]|p2pd.servers"), "public ones", "the servers that nodes may contact (`--servers`)"),
+      opt(
+        "servers", .table("string[]|p2pd.servers"), "public ones", "the servers that nodes may contact (`--servers`)"),
       opt("offline", .boolean, "false", "contact none of them (`--offline`)"),
       opt(
         "port_mapping", .boolean, "where servers are asked",
         "have the router open the node's port (`--no-port-mapping`: `false`)"),
-      opt("ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
+      opt(
+        "ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
       opt("name", .string, "the first protocol's", "what `status` and the like call the node (`--name`)"),
       opt("port", .integer, "kept from the last start", "the port to listen on (`--port`)"),
       opt("listen", .table("string[]"), "every address", "the addresses to listen on (`--listen`)"),
-      opt("interfaces", .table("string[]"), "all that are up", "those whose addresses the node's address tells (`--if`)"),
+      opt(
+        "interfaces", .table("string[]"), "all that are up", "those whose addresses the node's address tells (`--if`)"),
       opt("max_pipes", .integer, "as without the file", "pipes of others open at once (`--max-pipes`)"),
       opt("memory", .integer, "64", "MiB that scripts may hold (`--memory`)"),
       opt("time_limit", .number, "1", "seconds a handler may run without waiting (`--time-limit`)"),
@@ -180,6 +187,8 @@ extension API {
     fields: [
       opt("protocol", .string, "\"\": the default protocol", "the protocol to speak"),
       opt("timeout", .number, "30", "seconds for all attempts together"),
-      opt("strategies", .table("string[]"), "all four", "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
+      opt(
+        "strategies", .table("string[]"), "all four",
+        "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
     ] + callbackFields, includes: [])
 }

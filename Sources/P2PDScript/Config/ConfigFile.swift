@@ -39,7 +39,8 @@ public struct ConfigFile: Sendable {
     self.path = path
     let source = try ScriptFiles.read(path)
     guard source.count <= Self.largest else {
-      throw ScriptError(file: path, message: "\(path): a configuration of more than \(Self.largest >> 10) KiB is refused")
+      throw ScriptError(
+        file: path, message: "\(path): a configuration of more than \(Self.largest >> 10) KiB is refused")
     }
     do {
       let vm = try LuaVM(limits: LuaLimits(memory: Self.memoryLimit, runTime: Self.runTime), sandbox: true)

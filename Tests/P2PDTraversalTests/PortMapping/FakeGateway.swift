@@ -69,7 +69,9 @@ final class FakeGateway: PipeSink, @unchecked Sendable {
       let text = String(decoding: bytes, as: UTF8.self)
       guard let end = text.firstRange(of: "\r\n\r\n") else { return true }
       let head = text[..<end.lowerBound]
-      let length = head.split(separator: "\r\n").first { $0.hasPrefix("Content-Length: ") }.flatMap { Int($0.dropFirst(16)) }
+      let length = head.split(separator: "\r\n").first { $0.hasPrefix("Content-Length: ") }.flatMap {
+        Int($0.dropFirst(16))
+      }
       guard text[end.upperBound...].utf8.count >= length ?? 0 else { return true }
       bytes = []
       gateway.answer(String(head), String(text[end.upperBound...]), from: peer.endpoint?.ip, on: pipe)

@@ -35,7 +35,9 @@ struct UPnPGatewayTests {
 
   @Test("found, described, asked; removed at the end", arguments: [1, 2])
   func works(_ version: Int) async throws {
-    try await play { $0.service = "WANIPConnection:\(version)" } _: { house, gateway, mapper in
+    try await play {
+      $0.service = "WANIPConnection:\(version)"
+    } _: { house, gateway, mapper in
       let began = house.time.now
       try await mapper.settled().get()
       #expect(house.time.now - began == .milliseconds(250))
@@ -63,7 +65,9 @@ struct UPnPGatewayTests {
 
   @Test("a router that gives mappings without an end only: it is removed at the end")
   func permanent() async throws {
-    try await play { $0.faults = [725] } _: { house, gateway, mapper in
+    try await play {
+      $0.faults = [725]
+    } _: { house, gateway, mapper in
       try await mapper.settled().get()
       #expect(mapper.mappings.count == 1 && mapper.mappings.first?.lifetime == nil)
       #expect(gateway.table == [4000: "192.168.1.10:4000 0"])
@@ -74,7 +78,9 @@ struct UPnPGatewayTests {
 
   @Test("the router's refusal is told in words")
   func refused() async throws {
-    try await play { $0.faults = [Int](repeating: 606, count: 9) } _: { house, _, mapper in
+    try await play {
+      $0.faults = [Int](repeating: 606, count: 9)
+    } _: { house, _, mapper in
       try await mapper.settled().get()
       #expect(mapper.findings.first?.answers[.upnp] == .refused("the router does not allow it (UPnP error 606)"))
     }
@@ -82,7 +88,9 @@ struct UPnPGatewayTests {
 
   @Test("a hole in the IPv6 firewall is asked for from the address itself")
   func hole() async throws {
-    try await play(six: true) { $0.service = "WANIPv6FirewallControl:1" } _: { house, gateway, mapper in
+    try await play(six: true) {
+      $0.service = "WANIPv6FirewallControl:1"
+    } _: { house, gateway, mapper in
       try await mapper.settled().get()
       let mapping = try #require(mapper.mappings.first)
       #expect(mapping.external == ep("[2001:db8::10]:4000") && mapping.by == .upnp)
@@ -94,8 +102,11 @@ struct UPnPGatewayTests {
 
   @Test("an answer that names another host is not followed")
   func elsewhere() async throws {
-    for place in ["http://8.8.8.8/x", "http://192.168.1.11:5000/x", "http://router.example/x", "https://192.168.1.1/x"] {
-      try await play(hosts: 2) { $0.location = place } _: { house, gateway, mapper in
+    for place in ["http://8.8.8.8/x", "http://192.168.1.11:5000/x", "http://router.example/x", "https://192.168.1.1/x"]
+    {
+      try await play(hosts: 2) {
+        $0.location = place
+      } _: { house, gateway, mapper in
         let bait = FakeGateway(house.hosts[1])
         try await bait.start().get()
         try await mapper.settled().get()
@@ -129,7 +140,9 @@ struct UPnPGatewayTests {
       .bytes([], ends: true), .bytes([], ends: false), .drip,
     ]
     for manner in answers {
-      try await play(hosts: 2) { $0.manner = manner } _: { house, gateway, mapper in
+      try await play(hosts: 2) {
+        $0.manner = manner
+      } _: { house, gateway, mapper in
         try await mapper.settled().get()
         try await house.pass(.seconds(30))
         #expect(gateway.connections >= 1 && gateway.connections <= 4 && mapper.mappings.isEmpty)

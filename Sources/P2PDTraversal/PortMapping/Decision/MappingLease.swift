@@ -156,7 +156,9 @@ public struct MappingLease: Sendable {
     case .start: if phase == .idle { race(now) }
     case .timer:
       // In the order of their times; one may set or clear another.
-      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }), due.value <= now {
+      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }),
+        due.value <= now
+      {
         timers[due.key] = nil
         fire(due.key, now)
       }
@@ -182,7 +184,9 @@ public struct MappingLease: Sendable {
 
   /// Anybody on the link can say so: it costs one renewal in a while, no more.
   private mutating func announced(_ now: NIODeadline) {
-    guard phase == .held, grant?.by != .upnp, announcement.map({ now - $0 >= Self.announcedRest }) ?? true else { return }
+    guard phase == .held, grant?.by != .upnp, announcement.map({ now - $0 >= Self.announcedRest }) ?? true else {
+      return
+    }
     announcement = now
     let soon = now + Self.announcedSpread * luck
     timers[.renew] = min(timers[.renew] ?? soon, soon)
