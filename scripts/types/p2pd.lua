@@ -72,6 +72,10 @@ local p2pd = {}
 ---@field ephemeral? boolean a fresh identity that is forgotten at the end
 ---@field state_dir? string the folder that keeps identity and port
 ---@field offline? boolean contact no server
+---@field port_mapping? boolean have the router open the node's port (PCP, NAT-PMP, UPnP)
+---@field servers? string[]|p2pd.servers whom it asks, and at which brokers it is reached
+---@field ca? string PEM file of the roots that the servers' certificates are checked against
+---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) asked before the node dials anything because a stranger asks it to: `true` allows it; `false`, `nil` and an error refuse; it may wait
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
@@ -80,7 +84,7 @@ local p2pd = {}
 ---@class (exact) p2pd.connect_options
 ---@field protocol? string the protocol to speak
 ---@field timeout? number seconds for all attempts together
----@field strategies? string[] which ways to try: `p2pd.DIRECT`, ...
+---@field strategies? string[] which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
@@ -101,6 +105,36 @@ local p2pd = {}
 ---@class (exact) p2pd.resolve_options
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 ---@field timeout? number seconds
+
+--- The servers a node may contact, as URLs: `stun:HOST`, `turn:USER:PASSWORD@HOST?transport=tcp`, `turns:...`, `mqtt://HOST`, `mqtts://HOST`, `ntp:HOST`. A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
+---@class (exact) p2pd.servers
+---@field stun? string[] they tell how the node looks from outside; `"HOST:PORT"` will do
+---@field turn? string[] relays, for peers that no other way leads to
+---@field brokers? string[] MQTT brokers: nodes that have no pipe to it yet reach it there
+---@field ntp? string[] clocks
+
+--- What `accept_cb` is told of a stranger's wish.
+---@class (exact) p2pd.accept_info
+---@field protocol string the protocol the pipe is to speak; `""` is the default one
+---@field strategies string[] in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`
+---@field addresses string[] what this node would dial: `"ip:port"`
+
+--- What `p2pd.conf.lua` returns: settings for `p2pd-lua`, in place of options typed each time. It is looked for beside the script, then in `$XDG_CONFIG_HOME/p2pd-lua` (`~/.config/p2pd-lua`); the first one found counts. The environment and options win over it. It is run without files, processes or a network, for a second at most.
+---@class (exact) p2pd.conf_file
+---@field servers? string[]|p2pd.servers the servers that nodes may contact (`--servers`)
+---@field offline? boolean contact none of them (`--offline`)
+---@field port_mapping? boolean have the router open the node's port (`--no-port-mapping`: `false`)
+---@field ca? string PEM file of the roots for their certificates (`--ca`), beside this file
+---@field name? string what `status` and the like call the node (`--name`)
+---@field port? integer the port to listen on (`--port`)
+---@field listen? string[] the addresses to listen on (`--listen`)
+---@field interfaces? string[] those whose addresses the node's address tells (`--if`)
+---@field max_pipes? integer pipes of others open at once (`--max-pipes`)
+---@field memory? integer MiB that scripts may hold (`--memory`)
+---@field time_limit? number seconds a handler may run without waiting (`--time-limit`)
+---@field sandbox? boolean scripts get no files and processes (`--sandbox`)
+---@field log_level? ("trace"|"debug"|"info"|"notice"|"warning"|"error"|"critical") least level that is logged (`--log-level`)
+---@field log_format? ("text"|"json") shape of the log (`--log-format`)
 
 --- What `p2pd.stun_client` takes.
 ---@class (exact) p2pd.stun_options
@@ -168,6 +202,7 @@ local p2pd = {}
 ---@field start? (fun()) The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops). At a reload it is called after the swap, when the old generation's `stop` has ended.
 ---@field stop? (fun()) The protocol ends, or another generation serves from now on. At a reload it runs first, then the new generation's `start`; it has 2 seconds. After a rollback `start` is called again.
 ---@field check? (fun(): boolean?, string?) Called before the generation serves, without waiting and without `p2pd.state`; `false`, `nil, message` or an error refuses it.
+---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse` and `punch`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them.
 ---@field version? integer The version of what the script keeps in `p2pd.state`.
 ---@field migrate? (fun(state: table, old_version: integer): table) Called when `version` differs from that of the generation in service: gets a copy of its state, returns the new state. It cannot wait. The old state stays as it is, for handlers in flight and for a rollback.
 ---@field adopt? (fun(pipe: p2pd.pipe, old_version: integer)) Called before this code hears anything of a pipe that another generation served.
@@ -309,6 +344,11 @@ local client_tup = {}
 ---@field code string For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`.
 ---@field message string For people: what was tried and what it met. `tostring(err)` is the same.
 ---@field attempts p2pd.error[] What each attempt met, where several were made; else empty.
+---@field remedy string What would help, in a sentence; `""` where the message says all there is to say.
+---@field strategy string Of an attempt of `connect`: `direct`, `reverse`, `punch` or `relay`; `""` elsewhere.
+---@field by_peer boolean Whether the other node made this attempt, and told.
+---@field from string Of an attempt: the endpoint it left from; `""` where it is not known.
+---@field to string Of an attempt: the endpoint it went to; `""` where there was none.
 local err = {}
 
 --- A node: an identity, an address, and the pipes of its peers.
@@ -321,7 +361,7 @@ local node = {}
 ---@return string address # a token that begins with `p2pd1`
 function node:address() end
 
---- Connects to a node. `err.attempts` says what each attempt met. The pipe has the callbacks given here and no others.
+--- Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.
 ---@async
 ---@param address (string|p2pd.node) an address token, or a node of this script
 ---@param options? p2pd.connect_options protocol, callbacks, deadline
