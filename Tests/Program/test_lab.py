@@ -51,6 +51,19 @@ class Laboratory(ProgramTest):
         print(done.stdout)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    @unittest.skipUnless(shutil.which("miniupnpd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"),
+                         "miniupnpd is not installed (Debian: miniupnpd)")
+    def test_routers_open_the_nodes_port(self):
+        name = f"m{os.getpid()}"
+        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_portmap.py")
+        homes = ["up=portrestricted+upnp+v6", "old=portrestricted+upnp+igdv1", "two=portrestricted+upnp+hosts=2",
+                 "isp=cgn:portrestricted", "inner=linux+upnp+via=isp"]
+        done = subprocess.run(
+            [sys.executable, LAB, "-n", name, "run", *homes, "--", sys.executable, inside, name, BINARY],
+            capture_output=True, text=True, timeout=200)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def scene(self, name, *homes, delay=10):
         lab = f"s{os.getpid()}{name[:3]}"
         inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_connect.py")
