@@ -73,6 +73,7 @@ local p2pd = {}
 ---@field ephemeral? boolean a fresh identity that is forgotten at the end
 ---@field state_dir? string the folder that keeps identity and port
 ---@field offline? boolean contact no server
+---@field port_mapping? boolean have the router open the node's port (PCP, NAT-PMP, UPnP)
 ---@field servers? string[]|p2pd.servers whom it asks, and at which brokers it is reached
 ---@field ca? string PEM file of the roots that the servers' certificates are checked against
 ---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) asked before the node dials anything because a stranger asks it to: `true` allows it; `false`, `nil` and an error refuse; it may wait
@@ -127,6 +128,7 @@ local p2pd = {}
 ---@class (exact) p2pd.conf_file
 ---@field servers? string[]|p2pd.servers the servers that nodes may contact (`--servers`)
 ---@field offline? boolean contact none of them (`--offline`)
+---@field port_mapping? boolean have the router open the node's port (`--no-port-mapping`: `false`)
 ---@field ca? string PEM file of the roots for their certificates (`--ca`), beside this file
 ---@field name? string what `status` and the like call the node (`--name`)
 ---@field port? integer the port to listen on (`--port`)
