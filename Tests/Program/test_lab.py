@@ -56,8 +56,8 @@ class Laboratory(ProgramTest):
     def test_routers_open_the_nodes_port(self):
         name = f"m{os.getpid()}"
         inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_portmap.py")
-        homes = ["up=portrestricted+upnp+v6", "old=portrestricted+upnp+igdv1", "two=portrestricted+upnp+hosts=2",
-                 "isp=cgn:portrestricted", "inner=linux+upnp+via=isp"]
+        homes = ["up=portrestricted+upnp", "six=portrestricted+upnp+v6", "old=portrestricted+upnp+igdv1", "two=portrestricted+upnp+hosts=2",
+                 "isp=cgn:portrestricted", "inner=linux+upnp+via=isp", "sr=symrandom"]
         done = subprocess.run(
             [sys.executable, LAB, "-n", name, "run", *homes, "--", sys.executable, inside, name, BINARY],
             capture_output=True, text=True, timeout=200)
