@@ -23,7 +23,8 @@ extension Node {
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil,
+    watch: (@Sendable (String) -> Void)? = nil
   ) async throws -> Pipe {
     let passed = Passed((sink, watch))
     return try await loop.flatSubmit {
@@ -46,9 +47,10 @@ extension Node {
       if closing != nil { throw NetError(.closed, what, cause: "the node is closed") }
       if strategies.isEmpty { throw NetError(.unsupported, what, cause: "no strategy is allowed") }
       let messenger = messenger(to: to)
-      let plan = RacePlan(
+      var plan = RacePlan(
         Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
         noSignalling: messenger == nil ? whyNoSignal(to) : nil)
+      plan.opensRelayEarly = !configuration.servers.turn.isEmpty && isHardToPunch
       var made: Connector?
       let connector = try connector(to: to.key, name, plan, timeout: timeout, messenger, watch: watch) { result in
         self.connected(made, result, to, name, strategies, sink, conf ?? self.defaultConf, promise)
@@ -142,6 +144,16 @@ extension Node {
       improvement.end()
       self.improvements[session] = nil
     }
+  }
+
+  /// Of no way out is it known at which port a peer would see it.
+  private var isHardToPunch: Bool {
+    let known = knowledge.reports.values.filter { $0.tcp.mapping != nil }
+    return !known.isEmpty
+      && known.allSatisfy { report in
+        if case .sequential? = report.tcp.allocation { return false }
+        return report.tcp.mapping?.isPredictable == false
+      }
   }
 
   private static let timeToImprove = TimeAmount.seconds(10)

@@ -52,7 +52,8 @@ extension Node {
     }
     let wanted = offer.strategies.subtracting([.direct])
     let plan = DirectPlan(
-      to: offer.side.paths, from: LocalAddress.all(of: interfaces), outside: side(punch: nil).paths.translated, trust: .stranger,
+      to: offer.side.paths, from: LocalAddress.all(of: interfaces), outside: side(punch: nil).paths.translated,
+      trust: .stranger,
       for: .reverse)
     allowed(offer, wanted, plan, session.key).whenComplete { result in
       guard self.closing == nil, (try? result.get()) ?? false else {

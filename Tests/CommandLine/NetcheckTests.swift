@@ -66,11 +66,15 @@ import Testing
         "Box 7, 192.168.1.1 on eth0", "  PCP is silent; NAT-PMP opens a port", "  reached from outside at 203.0.113.9",
       ])
     #expect(NetcheckText.routers(Self.router(.granted, external: "100.64.0.9")).last?.contains("of no use: ") == true)
-    let refused = Self.findings([Self.report(.endpointIndependent)]) { $0.routers = Self.router(.refused("not allowed")) }
+    let refused = Self.findings([Self.report(.endpointIndependent)]) {
+      $0.routers = Self.router(.refused("not allowed"))
+    }
     #expect(NetcheckAdvice(refused) == .openPort)
     #expect(NetcheckAdvice(refused).sentence(refused).contains("its NAT-PMP refuses: not allowed"))
     let text = NetcheckJSON.object(refused).text
-    #expect(text.contains(#""protocols":{"pcp":"silent","natpmp":"refused","upnp":null},"problems":["NAT-PMP: not allowed"]"#))
+    #expect(
+      text.contains(#""protocols":{"pcp":"silent","natpmp":"refused","upnp":null},"problems":["NAT-PMP: not allowed"]"#)
+    )
   }
 
   @Test("exactly one piece of advice: what stands in the way of everything else comes first")

@@ -127,7 +127,8 @@ import Testing
       #expect(error.code == .refused)
       #expect(error.attempts.filter { $0.way?.strategy == "direct" }.count == 1)
       #expect(error.attempts.dropFirst().map { $0.way?.strategy } == ["reverse", "punch", "relay"])
-      #expect(error.attempts.dropFirst().allSatisfy { $0.cause == "not tried: the other node's address names no broker" })
+      #expect(
+        error.attempts.dropFirst().allSatisfy { $0.cause == "not tried: the other node's address names no broker" })
       #expect(error.attempts.first?.description.contains("direct 127.0.0.1:") == true)
       let nowhere = try NodeAddress.make(by: .ephemeral(), issued: 1, routes: [])
       #expect(try await failure { try await nodes[1].connect(nowhere) }.code == .unreachable)

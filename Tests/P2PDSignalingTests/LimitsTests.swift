@@ -104,6 +104,8 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
     _ = one.handle(.start, now: start)
     let broker = one.active[0]
     #expect(one.advertised(at: start) == [broker], "named from the start, and not the one in reserve")
+    _ = one.handle(.down(broker), now: start)
+    #expect(one.advertised(at: start).isEmpty, "it could not be had")
     _ = one.handle(.up(broker), now: start)
     _ = one.handle(.down(broker), now: start)
     #expect(one.advertised(at: start + .seconds(299)) == [broker])

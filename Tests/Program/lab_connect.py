@@ -108,10 +108,10 @@ def design_script(scene):
     handler = scene.folder / "ping.lua"
     handler.write_text(PING)
     node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
-    line(node, "p2pd1")
     address = line(node, "p2pd1")
     hello = scene.folder / "hello.lua"
     hello.write_text(HELLO)
+    # The node tells its address at once, and what it learns of its router a little later: the first must do.
     done = scene.program("a", "exec", str(hello), address)
     out, _ = done.communicate(timeout=PATIENCE)
     assert done.returncode == 0, f"{out}\n{done.complaints.read_text()[-3000:]}"
@@ -124,8 +124,6 @@ def reload_in_conversation(scene):
     handler = scene.folder / "greet.lua"
     handler.write_text(GREET.replace("WORD", "one"))
     node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
-    # The first is what it knows at once; the second names its brokers.
-    line(node, "p2pd1")
     address = line(node, "p2pd1")
     talk = scene.program("a", "connect", "--ephemeral", "--protocol", "greet", "-v", address)
     talk.stdin.write("first\n")
@@ -230,6 +228,28 @@ def network_change(scene):
     expect(b.ask(to=a.ask()["address"]), "punch")
 
 
+def consent(scene):
+    """Scripts that say whether their node dials what a stranger names: yes, yes after a while, no, and an error."""
+    answers = {"yes": "return true", "later": "p2pd.sleep(0.2) return true", "no": "return false", "wrong": "error('no')"}
+    for name, body in answers.items():
+        (scene.folder / f"{name}.lua").write_text(CONSENT.replace("BODY", body))
+    node = scene.program("b", "run", "--ephemeral", "--no-control", *(str(scene.folder / f"{name}.lua") for name in answers))
+    address = line(node, "p2pd1")
+    call = scene.folder / "call.lua"
+    call.write_text(CALL)
+    done = scene.program("a", "exec", str(call), address, *answers)
+    out, _ = done.communicate(timeout=60)
+    print("  " + out.replace("\n", "\n  ").rstrip())
+    asked = [text for text in out.splitlines()]
+    assert [text.split()[:2] for text in asked] == [
+        ["yes", "reverse"], ["later", "reverse"], ["no", "nil"], ["wrong", "nil"]], f"{out}\n{done.complaints.read_text()[-3000:]}"
+    told = node.complaints.read_text()
+    caller = scene.lab.nodes["a"]["public"]
+    for name in answers:
+        assert f"{name} is asked" in told and f"{name} would dial" in told, told[-3000:]
+    assert caller in told, told[-3000:]
+
+
 def relay_then_better(scene):
     """A relayed pipe moves to the better way once there is one: here the router is replaced in mid-conversation."""
     a, b = scene.peers("a", "b")
@@ -287,6 +307,29 @@ pipe:close()
 node:close()
 """
 
+CONSENT = """
+local p2pd = require "p2pd"
+local M = {}
+function M.msg_cb() end
+function M.accept_cb(peer_id, info)
+  print(info.protocol .. " is asked by " .. peer_id .. " for " .. table.concat(info.strategies, ", "))
+  print(info.protocol .. " would dial " .. table.concat(info.addresses, ", "))
+  BODY
+end
+return M
+"""
+
+CALL = """
+local p2pd = require "p2pd"
+local node = assert(p2pd.node { ephemeral = true })
+for i = 2, #arg do
+  local pipe, err = node:connect(arg[1], { protocol = arg[i], strategies = { p2pd.REVERSE }, timeout = 6 })
+  print(arg[i], pipe and pipe.strategy, err)
+  if pipe then pipe:close() end
+end
+node:close()
+"""
+
 GREET = """
 local M = {}
 function M.msg_cb(msg, client_tup, pipe)
@@ -297,7 +340,7 @@ return M
 """
 
 SCENES = {f.__name__: f for f in (
-    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, relay_then_better,
+    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent, relay_then_better,
     both_at_once, why_not)}
 
 

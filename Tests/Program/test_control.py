@@ -42,6 +42,28 @@ class Reloading(Control):
         self.say(client, "the old one again")
         self.assertIn("rolled back", self.ok("status"))
 
+    def test_generations_names_what_holds_old_code(self):
+        text = """
+            local M = {} -- 0
+            function M.msg_cb(msg, tup, pipe)
+              if msg == "keep" then pipe.data = { cb = function() return print end } end
+              pipe:send("<" .. msg .. ">")
+            end
+            return M"""
+        _, address = self.unwatched(text=text)
+        client = self.client(address)
+        self.say(client, "keep")
+        # The one before the last stands by while its successor is on probation.
+        for count in "12":
+            self.write("echo.lua", text.replace("-- 0", "-- " + count))
+            self.ok("reload")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            oldest = json.loads(self.ok("generations", "--json"))[-1]
+            if (oldest["phase"], oldest["id"]) == ("retired", 1) or time.monotonic() > deadline:
+                break
+        self.assertRegex(oldest["kept_alive_by"][0], r"^held by \(p2pd\.pipe \d+: .*\)\.data\.cb$")
+
     def test_a_bad_save_costs_nothing_and_is_said(self):
         _, address = self.unwatched()
         client = self.client(address)

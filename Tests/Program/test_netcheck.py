@@ -42,7 +42,7 @@ class NetcheckTest(ProgramTest):
     def coturn(self):
         port = free_port()
         self.start_server(
-            TURNSERVER, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:secret", "-L", "127.0.0.1", "-E",
+            TURNSERVER, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:opensesame", "-L", "127.0.0.1", "-E",
             "127.0.0.1", "-p", str(port), "--pidfile=", "--log-file=stdout", f"--userdb={self.folder}/users.db",
             ready=lambda: connects(port))
         return port
@@ -100,14 +100,14 @@ class NetcheckTest(ProgramTest):
         turn, ntp, dead = self.coturn(), self.chrony(), free_port()
         env = dict(
             STUN=f"127.0.0.1:{turn},stun:127.0.0.1:{turn}?transport=tcp,127.0.0.1:{dead}",
-            TURN=f"turn:me:secret@127.0.0.1:{turn},turn:me:wrong@localhost:{turn},turn:127.0.0.1:{turn},turn:a:b@127.0.0.1:{dead}", NTP=f"127.0.0.1:{ntp},127.0.0.1:{dead}")
+            TURN=f"turn:me:opensesame@127.0.0.1:{turn},turn:me:wrong@localhost:{turn},turn:127.0.0.1:{turn},turn:a:b@127.0.0.1:{dead}", NTP=f"127.0.0.1:{ntp},127.0.0.1:{dead}")
         found = self.netcheck("--json", **env)
         self.assertEqual([each["outcome"] for each in found["stun"]], ["answered", "answered", "silent"], found["stun"])
         outcomes = [each["outcome"] for each in found["relays"]]
         self.assertEqual(outcomes, ["answered", "rejected", "rejected", "refused"], found["relays"])
         self.assertRegex(found["relays"][0]["relayed"], r"^127\.0\.0\.1:\d+$")
         self.assertIn("password", found["relays"][2]["problem"])
-        self.assertNotIn("secret", json.dumps(found))
+        self.assertNotIn("opensesame", json.dumps(found))
         clock = found["clock"]
         self.assertLess(abs(clock["offset_us"]), 50_000)
         self.assertEqual([each["stratum"] for each in clock["servers"]], [8, None])
@@ -115,7 +115,7 @@ class NetcheckTest(ProgramTest):
         words = self.netcheck(**env)
         for part in ("Interfaces\n", "STUN servers\n", "Relays (TURN)\n", "this machine's clock is right", "Advice\n"):
             self.assertIn(part, words)
-        self.assertNotIn("secret", words)
+        self.assertNotIn("opensesame", words)
         self.assertEqual(words.count("Advice"), 1)
 
     @unittest.skipIf(CHRONYD is None, "chronyd is not there")

@@ -96,6 +96,10 @@ class StunServer:
             self.socket.sendto(b"\1\1" + (4 + len(value)).to_bytes(2, "big") + data[4:20] + b"\0\x20\0\x08" + value, peer)
 
 
+def states(report):
+    return {broker["broker"]: broker["state"] for broker in report["brokers"]}
+
+
 def explain(test, address):
     done = test.run_program("addr", "explain", address)
     test.assertEqual(done.status, 0, done)
@@ -108,14 +112,25 @@ class Reach(ProgramTest):
             "run", "--ephemeral", "--listen", "127.0.0.1", "--port", "0", *options, script or self.write("echo.lua", ECHO),
             env={"XDG_RUNTIME_DIR": self.folder, **(env or {})})
 
-    def whole_address(self, process):
-        """The one that names brokers: printed second, or first where the brokers were quick."""
-        for _ in range(2):
-            address = read_line(process.stdout).strip()
-            self.assertTrue(address.startswith("p2pd1"), Left(process))
-            if "signalling  none" not in explain(self, address):
-                return address
-        self.fail(Left(process))
+    def first_address(self, process):
+        address = read_line(process.stdout).strip()
+        self.assertTrue(address.startswith("p2pd1"), Left(process))
+        return address
+
+    def status(self):
+        done = self.run_program("status", "--json", env={"XDG_RUNTIME_DIR": self.folder})
+        self.assertEqual(done.status, 0, done)
+        return json.loads(done.out)
+
+    def until(self, what, condition):
+        """Asks for the status until it is so, and gives it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            report = self.status()
+            if condition(report):
+                return report
+            self.assertLess(time.monotonic(), deadline, f"not {what}: {report['brokers']}")
+            select.select([], [], [], 0.05)
 
     def stop(self, process):
         process.send_signal(signal.SIGTERM)
@@ -129,92 +144,55 @@ class Brokers(Reach):
     def test_the_address_names_brokers_plain_and_tls_and_says_so(self):
         one, other = Broker(self), Broker(self)
         process = self.start("--broker", one.plain_url, "--broker", other.tls_url, "--ca", f"{CERTIFICATES}/ca.pem")
-        second = self.whole_address(process)
-        said = explain(self, second)
+        address = self.first_address(process)
+        said = explain(self, address)
         self.assertIn(f"127.0.0.1 port {one.port}\n", said)
         self.assertIn(f"localhost port {other.tls}, TLS", said)
-        status = json.loads(self.run_program("status", "--json", env={"XDG_RUNTIME_DIR": self.folder}).out)
-        self.assertEqual(status["address"], second)
-        self.assertEqual({(b["broker"], b["state"]) for b in status["brokers"]}, {(one.plain_url, "up"), (other.tls_url, "up")})
+        report = self.until("both up", lambda report: states(report) == {one.plain_url: "up", other.tls_url: "up"})
+        self.assertEqual(report["address"], address)
         words = self.run_program("status", env={"XDG_RUNTIME_DIR": self.folder}).out
         self.assertRegex(words, rf"broker +{one.plain_url}: up")
-        self.assertEqual(self.run_program("connect", second, stdin="x").out, "<x>\n")
-        _, err = self.stop(process)
-        self.assertIn("Reachable through 127.0.0.1, localhost.", err)
+        done = self.run_program("connect", address, stdin="x")
+        self.assertEqual((done.status, done.out), (0, "<x>\n"), done)
+        err = read_until(process.stderr, "Reachable through 127.0.0.1, localhost.\n")
+        self.assertIn("Connect from another terminal:\n", err + self.stop(process)[1])
 
     def test_a_broker_whose_certificate_nobody_knows_is_not_used(self):
         one, other = Broker(self), Broker(self)
         process = self.start("--broker", one.tls_url, "--broker", other.plain_url)
-        second = self.whole_address(process)
-        self.assertNotIn(str(one.tls), explain(self, second))
-        self.assertIn(str(other.port), explain(self, second))
+        self.first_address(process)
+        self.until("one of them up", lambda report: states(report)[other.plain_url] == "up")
+        report = self.until("named alone", lambda report: str(one.tls) not in explain(self, report["address"]))
+        self.assertIn(str(other.port), explain(self, report["address"]))
         words = self.run_program("status", env={"XDG_RUNTIME_DIR": self.folder}).out
         self.assertRegex(words, rf"broker +mqtts://localhost:{one.tls}: \w+ \(.*(certificate|trusted)")
+        self.stop(process)
 
     def test_a_broker_that_restarts_is_joined_again_and_the_address_stays(self):
         one, other = Broker(self), Broker(self)
         process = self.start("--broker", one.plain_url, "--broker", other.plain_url)
-        second = self.whole_address(process)
+        address = self.first_address(process)
 
-        def states():
-            report = json.loads(self.run_program("status", "--json", env={"XDG_RUNTIME_DIR": self.folder}).out)
-            self.assertEqual(report["address"], second)
-            return {b["broker"]: b["state"] for b in report["brokers"]}
+        def is_up(report):
+            self.assertEqual(report["address"], address)
+            return states(report)[one.plain_url] == "up"
 
-        def until(broker, wanted):
-            deadline = time.monotonic() + PATIENCE
-            while (states()[broker.plain_url] == "up") != wanted:
-                self.assertLess(time.monotonic(), deadline, f"it is not {'up' if wanted else 'down'}")
-                select.select([], [], [], 0.05)
-
+        self.until("up", is_up)
         one.stop()
-        until(one, False)
-        self.assertEqual(states()[other.plain_url], "up")
+        report = self.until("down", lambda report: not is_up(report))
+        self.assertEqual(states(report)[other.plain_url], "up")
         one.start()
-        until(one, True)
+        self.until("up again", is_up)
+        self.stop(process)
 
-    def test_brokers_that_refuse_leave_the_address_as_it_is(self):
+    def test_brokers_that_refuse_are_told(self):
         process = self.start("--broker", f"mqtt://127.0.0.1:{free_port()}")
-        read_line(process.stdout)
-        err = read_until(process.stderr, "only direct connections work")
-        err += read_until(process.stderr, "\n")
+        self.first_address(process)
+        err = read_until(process.stderr, "only direct connections work") + read_until(process.stderr, "\n")
         self.assertIn("No broker can be reached, so only direct connections work (", err)
         self.assertIn("refused", err)
-        out, _ = self.stop(process)
-        self.assertEqual(out, "")
-
-    def test_a_script_says_yes_or_no_before_its_node_dials(self):
-        broker = Broker(self)
-        self.write("accept.lua", f"""
-          local p2pd = require "p2pd"
-          local url = "{broker.plain_url}"
-          local asked
-          local function start(answer)
-            return assert(p2pd.node {{ servers = {{ brokers = {{ url }} }},
-              accept_cb = function(peer_id, info) asked = {{ peer_id, info }} return answer() end }})
-          end
-          local caller = start(function() return false end)
-          for _, case in ipairs {{
-            {{ "yes", function() return true end }}, {{ "later", function() p2pd.sleep(0.1) return true end }},
-            {{ "no", function() return false end }}, {{ "error", function() error("no") end }},
-          }} do
-            local callee = start(case[2])
-            local address = callee:address(10)
-            assert(caller:address(10))
-            local pipe, err = caller:connect(address, {{ strategies = {{ p2pd.REVERSE }}, timeout = 5 }})
-            print(case[1], pipe and pipe.strategy, asked and asked[1] == caller.id, asked and asked[2].strategies[1],
-              asked and #asked[2].addresses > 0)
-            asked = nil
-            if pipe then pipe:close() end
-            callee:close()
-          end
-          caller:close()
-        """)
-        done = self.run_program("exec", "accept.lua", timeout=60)
-        self.assertEqual(done.status, 0, done)
-        self.assertEqual(done.out.splitlines(), [
-            "yes\treverse\ttrue\treverse\ttrue", "later\treverse\ttrue\treverse\ttrue", "no\tnil\ttrue\treverse\ttrue",
-            "error\tnil\ttrue\treverse\ttrue"], done)
+        self.until("named no more", lambda report: "signalling  none" in explain(self, report["address"]))
+        self.stop(process)
 
     def test_nodes_that_start_and_end_leave_nothing_behind(self):
         broker, stun = Broker(self), StunServer(self)

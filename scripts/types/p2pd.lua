@@ -73,6 +73,7 @@ local p2pd = {}
 ---@field ephemeral? boolean a fresh identity that is forgotten at the end
 ---@field state_dir? string the folder that keeps identity and port
 ---@field offline? boolean contact no server
+---@field port_mapping? boolean have the router open the node's port (PCP, NAT-PMP, UPnP)
 ---@field servers? string[]|p2pd.servers whom it asks, and at which brokers it is reached
 ---@field ca? string PEM file of the roots that the servers' certificates are checked against
 ---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) asked before the node dials anything because a stranger asks it to: `true` allows it; `false`, `nil` and an error refuse; it may wait
@@ -127,6 +128,7 @@ local p2pd = {}
 ---@class (exact) p2pd.conf_file
 ---@field servers? string[]|p2pd.servers the servers that nodes may contact (`--servers`)
 ---@field offline? boolean contact none of them (`--offline`)
+---@field port_mapping? boolean have the router open the node's port (`--no-port-mapping`: `false`)
 ---@field ca? string PEM file of the roots for their certificates (`--ca`), beside this file
 ---@field name? string what `status` and the like call the node (`--name`)
 ---@field port? integer the port to listen on (`--port`)
@@ -144,6 +146,18 @@ local p2pd = {}
 ---@field servers? string[] `"host"` or `"host:port"`, port 3478 by default
 ---@field interface? (string|p2pd.interface) where to ask from
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
+
+--- What `p2pd.turn_client` takes.
+---@class (exact) p2pd.turn_options
+---@field server? (string|string[]) `"host"`, `"host:port"` or a URL (`turns:user:password@host`); of several the first that works
+---@field user? string the user's name
+---@field password? string the user's password
+---@field secret? string in place of a password: coturn's `static-auth-secret`
+---@field transport? ("udp"|"tcp"|"tls") what to speak to the server over
+---@field interface? (string|p2pd.interface) where to speak from
+---@field ca? string PEM file of the roots that the server's certificate is checked against
+---@field timeout? number seconds for opening
+---@field max_qsize? integer datagrams that may wait for `recv`
 
 --- What `get_mapping` gives.
 ---@class (exact) p2pd.stun_mapping
@@ -558,6 +572,42 @@ function client:get_mapping(proto) end
 ---@return p2pd.error? err # why it is nil
 function client:get_nat() end
 
+--- An allocation at a TURN server: `p2pd.turn_client`. `local turn <close> = ...` gives it back at the end of the block.
+---@class p2pd.turn_client
+local turn = {}
+
+--- The two tuples that the other side needs for its `accept_peer`.
+---@return p2pd.client_tup? mapped # our own address as the server sees it
+---@return p2pd.client_tup relayed # where peers send to
+function turn:get_tups() end
+
+--- Lets a peer through, in both directions, for as long as the client is open.
+---@async
+---@param peer_tup (p2pd.client_tup|{[1]: string, [2]: integer}) the peer's own address as others see it
+---@param peer_relay_tup? (p2pd.client_tup|{[1]: string, [2]: integer}) its relayed address; it sends from there then
+---@return boolean? ok # true
+---@return p2pd.error? err # why it is nil
+function turn:accept_peer(peer_tup, peer_relay_tup) end
+
+--- Sends a datagram. It may be lost or overtaken, as always with UDP.
+---@param msg string the bytes
+---@param client_tup? (p2pd.client_tup|{[1]: string, [2]: integer}) an accepted peer: its relayed address, if it has one
+---@return boolean? ok # true
+---@return p2pd.error? err # why it is nil
+function turn:send(msg, client_tup) end
+
+--- Takes the next datagram, waiting for one if need be. Over `max_qsize` that wait the newest is dropped.
+---@async
+---@param timeout? number seconds; 0 takes only what is there
+---@return string? msg # the datagram
+---@return p2pd.client_tup? client_tup # its sender, or err after nil
+function turn:recv(timeout) end
+
+--- Gives the allocation back.
+---@async
+---@return boolean ok # true
+function turn:close() end
+
 --- A function that runs on its own: `p2pd.spawn`.
 ---@class p2pd.task
 local task = {}
@@ -660,6 +710,13 @@ function p2pd.resolve(host, options) end
 ---@param options? p2pd.stun_options whom to ask, and from where
 ---@return p2pd.stun_client client # asks when its methods are called
 function p2pd.stun_client(options) end
+
+--- Opens an allocation at a TURN server (RFC 8656): over UDP, and where that is blocked over TCP. It is kept alive until `close()` or the script's end.
+---@async
+---@param options? p2pd.turn_options the server, who we are to it, and how to speak to it
+---@return p2pd.turn_client? client # an allocation
+---@return p2pd.error? err # why it is nil
+function p2pd.turn_client(options) end
 
 --- Asks time servers (SNTP, RFC 4330) what time it is. Takes one round trip where they answer and agree, 5 seconds at most. `io`: they contradict each other.
 ---@async

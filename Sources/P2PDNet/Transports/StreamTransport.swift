@@ -13,6 +13,8 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   /// The loop's, which outlives this: asked without counting references.
   private let batch: Unmanaged<StreamBatch>
   private var isReading = false
+  /// Read, but nobody's yet.
+  private var ownerless = ByteBuffer()
   /// There was more to read last time than others wait for.
   private var isBulk = false
   /// The kernel has no room: the queue goes on when it says so.
@@ -136,9 +138,19 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     guard descriptor >= 0 else { return }
     if let pipe {
       pipe._withUnsafeGuaranteedRef { $0.received(stream: bytes) }
+    } else if let owner {
+      owner.received(stream: bytes)
     } else {
-      owner?.received(stream: bytes)
+      // Another's handler took the stream from its owner between the read and now: they are for the next one.
+      ownerless.writeBytes(bytes)
     }
+  }
+
+  private func handOutOwnerless() {
+    guard isReading, owner != nil, ownerless.readableBytes > 0 else { return }
+    let bytes = ownerless
+    ownerless = ByteBuffer()
+    bytes.withUnsafeReadableBytes { handOut($0) }
   }
 
   private func nothingRead(_ count: Int, _ number: CInt) {
@@ -304,6 +316,8 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     guard on != isReading else { return }
     isReading = on
     if !on, let failure { loop.assumeIsolated().execute { self.end(failure) } }
+    // Before the loop reads anything again.
+    if on, ownerless.readableBytes > 0 { loop.assumeIsolated().execute { self.handOutOwnerless() } }
     updateInterest()
   }
 
@@ -329,6 +343,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   override func abort() {
     guard descriptor >= 0 else { return }
     connecting = nil
+    if piece.count > 0 { _ = sendPiece() }
     var options = StreamOptions()
     options.linger = 0
     KernelSocket.apply(options, to: descriptor)

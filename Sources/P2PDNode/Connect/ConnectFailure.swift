@@ -58,7 +58,8 @@ struct ConnectFailure {
         : "Give the other node a broker (servers.mqtt in its p2pd.conf.lua) and ask for its new address."
     }
     if reverse != nil {
-      return "Check that the other node runs and reaches its brokers (p2pd-lua netcheck), and that its address is not old."
+      return
+        "Check that the other node runs and reaches its brokers (p2pd-lua netcheck), and that its address is not old."
     }
     return ""
   }

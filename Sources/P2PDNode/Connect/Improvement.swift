@@ -58,7 +58,7 @@ final class Improvement: @unchecked Sendable {
     connector.start()
   }
 
-  /// NAT.md 5.3: a second full try after 5 s, then each minute.
+  /// Ports that were taken, or routers that had to forget something, may be ready after the first; then each minute.
   private static let firstPause = TimeAmount.seconds(5)
   private static let pause = TimeAmount.seconds(60)
 }

@@ -11,6 +11,7 @@ extension Node {
   func networkStarted() {
     knowledge.changed = { [weak self] in
       guard let self else { return }
+      portMapper?.learn(knowledge.reports.values)
       punchPorts.update(knowledge.reports)
       orientation.look(knowledge)
       renewLater()
@@ -47,6 +48,7 @@ extension Node {
       signalling?.networkChanged()
       for improvement in Array(improvements.values) { improvement.networkChanged() }
     }
+    updatePortMapping()
     // Its own addresses are known at once; what is seen from outside follows.
     renew()
   }
@@ -71,8 +73,8 @@ extension Node {
     punchPorts.close()
     orientation.finish()
     (addressChanged, consent) = (nil, nil)
-    guard let signalling else { return loop.makeSucceededVoidFuture() }
-    return signalling.stop()
+    let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
+    return EventLoopFuture.andAllComplete(ends, on: loop)
   }
 
   // MARK: The address
@@ -108,7 +110,8 @@ extension Node {
     AddressComposer.routes(
       configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces
     ) { interface, ip in
-      OutsideView(of: ip, on: interface, port: self.port, by: self.knowledge)
+      OutsideView(
+        of: ip, on: interface, port: self.port, by: self.knowledge, mapped: self.mapped(ip, on: interface))
     }
   }
 

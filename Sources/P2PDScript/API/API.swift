@@ -12,6 +12,7 @@ public enum API {
     ("Servers on several addresses: the daemon", daemonText, daemonEntries),
     ("Interfaces and routes", interfacesText, interfaceEntries),
     ("How the Internet sees this host: STUN", stunText, stunEntries),
+    ("Datagrams through a relay: TURN", turnText, turnEntries),
     ("What time it is: NTP", clockText, clockEntries),
     ("Time and tasks", tasksText, taskEntries),
     ("State, log, JSON", plainText, plainEntries),

@@ -168,6 +168,7 @@ extension ScriptHost {
     if let folder { configuration.stateDirectory = folder }
     if let port = try options.integer("port", in: 0...65_535) { configuration.port = UInt16(port) }
     if let offline = options.bool("offline") { configuration.offline = offline }
+    if let wanted = options.bool("port_mapping") { configuration.portMapping = wanted }
     if let file = options.string("ca") { configuration.caFile = file }
     if let pairs = options.table("servers") {
       let option = try ServersOption(pairs, function: "node")

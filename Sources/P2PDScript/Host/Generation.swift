@@ -72,6 +72,7 @@ final class Generation {
   /// Pipes it opened itself, their clients and those of its other protocols.
   private(set) var pipes: [ObjectIdentifier: PipeFace] = [:]
   private(set) var nodes: [ObjectIdentifier: NodeFace] = [:]
+  private(set) var relays: [ObjectIdentifier: TurnObject] = [:]
   private var sets: [ObjectIdentifier: WeakHandlers] = [:]
   var listeners: [Listener] = []
   /// Servers the top level asked for.
@@ -130,6 +131,8 @@ final class Generation {
   func remove(_ pipe: PipeFace) { pipes[ObjectIdentifier(pipe)] = nil }
   func add(_ node: NodeFace) { nodes[ObjectIdentifier(node)] = node }
   func remove(_ node: NodeFace) { nodes[ObjectIdentifier(node)] = nil }
+  func add(_ relay: TurnObject) { relays[ObjectIdentifier(relay)] = relay }
+  func remove(_ relay: TurnObject) { relays[ObjectIdentifier(relay)] = nil }
   func add(_ set: HandlerSet) { sets[ObjectIdentifier(set)] = WeakHandlers(set: set) }
   func remove(_ set: ObjectIdentifier) { sets[set] = nil }
 
@@ -174,6 +177,10 @@ final class Generation {
     action()
   }
 
+  /// - Returns: when their servers have them back.
+  @discardableResult
+  func closeRelays() -> [EventLoopFuture<Void>] { Array(relays.values).map { $0.close() } }
+
   func cancelTimers() { for timer in Array(timers.values) { timer.cancel() } }
   func cancelTasks(_ reason: String) { for task in Array(tasks.values) { task.cancel(reason: reason) } }
 
@@ -194,6 +201,7 @@ final class Generation {
     waitingStarts = []
     cancelTimers()
     cancelTasks(reason)
+    closeRelays()
   }
 
   func releaseReferences() {

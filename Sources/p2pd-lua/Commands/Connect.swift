@@ -216,9 +216,10 @@ struct Connect: AsyncParsableCommand {
     configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let steps = Steps(on: Engine.loop)
+    let watch: (@Sendable (String) -> Void)? = verbose ? { steps.tell($0) } : nil
     let pipe = try await node.connect(
       address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)),
-      strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: verbose ? steps.tell : nil)
+      strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: watch)
     let how = try await Engine.loop.submit { "\(pipe.strategy), \(pipe.path)" }.get()
     return Dialled(pipe: pipe, node: node, how: "to the node (\(how))")
   }
@@ -226,7 +227,7 @@ struct Connect: AsyncParsableCommand {
   private func remedy(_ error: NetError) -> String? {
     // It says so itself.
     if !error.remedy.isEmpty { return nil }
-    switch error.code {
+    return switch error.code {
     case .refused: "Nothing listens there. Is the node running, and is the address its newest?"
     case .noProtocol: "Ask its owner for the name of a protocol it hosts."
     case .tls where tls: "Does it speak TLS there, and has its certificate the name you gave?"

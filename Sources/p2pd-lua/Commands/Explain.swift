@@ -80,7 +80,7 @@ struct Explain: AsyncParsableCommand {
     do {
       let pipe = try await node.connect(
         target, protocol: self.protocol, timeout: .nanoseconds(Int64(connectTimeout * 1e9)),
-        strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: steps.tell)
+        strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: { steps.tell($0) })
       let how = try await Engine.loop.submit { "\(pipe.strategy), \(pipe.path)" }.get()
       Console.shared.out("Connected: \(how), \(steps.elapsed).\n")
       _ = try? await Engine.loop.flatSubmit { pipe.close() }.get()
@@ -128,4 +128,4 @@ final class Steps: @unchecked Sendable {
   }
 }
 
-extension ConnectStrategy: @retroactive ExpressibleByArgument {}
+extension ConnectStrategy: ExpressibleByArgument {}

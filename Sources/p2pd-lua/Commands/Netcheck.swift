@@ -53,7 +53,8 @@ struct Netcheck: AsyncParsableCommand {
     let asksRouters = !noPortMapping
     let isWatched = Console.shared.errorIsTerminal
     let findings = try await loop.flatSubmit {
-      NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, asksRouters: asksRouters, on: loop) { progress, time in
+      NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, asksRouters: asksRouters, on: loop) {
+        progress, time in
         if isWatched { Console.shared.setLive("\r\(progress.text(after: time))\u{1b}[K") }
       }.run()
     }.get()

@@ -74,7 +74,8 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
       return
         "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
     case .secondRouter:
-      return "Let the router before this one do without address translation (bridge mode), or forward a port there too: "
+      return
+        "Let the router before this one do without address translation (bridge mode), or forward a port there too: "
         + "two routers in a row translate addresses, and the outer one opens no port."
     case .configureRelay:
       return "Configure a relay (TURN), or forward a port at the router: hole punching alone will often fail here."
@@ -83,7 +84,8 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
         + "reached without it."
     case .openPort:
       if let refusal = findings.routers.refusal {
-        return "Peers behind ordinary routers will be reached by hole punching. Let the router open ports (its \(refusal.by) "
+        return
+          "Peers behind ordinary routers will be reached by hole punching. Let the router open ports (its \(refusal.by) "
           + "refuses: \(refusal.why)), or forward one, to be reached by all."
       }
       return "Peers behind ordinary routers will be reached by hole punching. Allow UPnP or NAT-PMP at the router, or "

@@ -81,7 +81,8 @@ struct NetcheckFindings: Sendable {
     for (urls, findings) in groups {
       for finding in findings {
         guard let url = urls.first(where: { $0.description == finding.server }) else { continue }
-        let place = Place(port: url.port, isTCP: url.transport == .tcp)
+        // Relays are spoken to over TCP, whatever transport their URL names.
+        let place = Place(port: url.port, isTCP: url.transport == .tcp || [.turn, .turns].contains(url.scheme))
         out[place, default: (0, 0, 0)].all += 1
         if finding.isAlive { out[place, default: (0, 0, 0)].answered += 1 }
         if finding.outcome == .silent || finding.outcome == .refused { out[place, default: (0, 0, 0)].silent += 1 }

@@ -39,7 +39,10 @@ enum NetcheckText {
     if !report.external.isEmpty {
       out.append("  outside address: \(report.external.map(\.description).joined(separator: ", "))")
     }
-    out += report.sentences.map { "  \($0)" }
+    out +=
+      report.udp.reach == nil && report.servers.isEmpty
+      ? ["  Not measured: no STUN server has an \(report.family) address, or finding one took too long."]
+      : report.sentences.map { "  \($0)" }
     if report.hasAnswer {
       out.append("  UDP: \(facts(report.udp)); TCP: \(facts(report.tcp))")
       let delta = report.p2pdDelta
@@ -61,7 +64,8 @@ enum NetcheckText {
       let answers = PortMappingProtocol.allCases.compactMap { by in router.answers[by].map { "\(by) \(words($0))" } }
       out.append("  " + (answers.isEmpty ? "not asked" : answers.joined(separator: "; ")))
       for mapping in found.mappings where mapping.path == router.path {
-        out.append("  " + (mapping.distrust.map { "of no use: \($0)" } ?? "reached from outside at \(mapping.external.ip)"))
+        out.append(
+          "  " + (mapping.distrust.map { "of no use: \($0)" } ?? "reached from outside at \(mapping.external.ip)"))
       }
       return out
     }

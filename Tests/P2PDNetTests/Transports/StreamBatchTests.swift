@@ -173,6 +173,33 @@ import Testing
     }
   }
 
+  @Test("bytes of a stream that another's handler takes from its owner are the next owner's, before all that follows")
+  func takenByAnother() async throws {
+    try await together(2) { ends in
+      for (index, end) in ends.all.enumerated() {
+        end.answer = { _, _ in
+          let other = ends[1 - index]
+          guard other.heard.isEmpty else { return }
+          other.stream.setReading(false)
+          other.stream.owner = nil
+        }
+      }
+    } _: { loop, ends in
+      let index = try await loop.submit { ends.all.firstIndex { $0.heard.isEmpty } }.get()
+      let taken = try #require(index)
+      try await loop.submit {
+        #expect(write(ends[taken].peer, "more", 4) == 4)
+        ends[taken].stream.owner = ends[taken]
+        ends[taken].stream.setReading(true)
+      }.get()
+      while try await loop.submit({ ends[taken].heard.count < 5 }).get() {
+        try Task.checkCancellation()
+        await Task.yield()
+      }
+      #expect(try await loop.submit { ends[taken].heard }.get() == Array("\(taken)more".utf8))
+    }
+  }
+
   @Test("an answer goes before the end that follows it", arguments: ["close", "linger", "output"])
   func answerAndEnd(_ way: String) async throws {
     try await together(3) { ends in

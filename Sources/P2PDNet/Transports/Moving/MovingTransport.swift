@@ -123,6 +123,12 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     (steps.output == .old ? old : new)?.stream.uncork()
   }
 
+  override func flush() {
+    if let last { return last.flush() }
+    old?.stream.flush()
+    new?.stream.flush()
+  }
+
   override func closeOutput() {
     if !isOver { perform(steps.closeOutput()) }
   }
