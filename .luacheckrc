@@ -38,6 +38,7 @@ stds.p2pd = {
         spawn = {},
         state = { read_only = false, other_fields = true },
         stun_client = {},
+        turn_client = {},
         watch = {},
         with_timeout = {},
       },

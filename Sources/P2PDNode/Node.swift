@@ -33,6 +33,10 @@ public final class Node: @unchecked Sendable {
   public let knowledge: NetworkKnowledge
   /// How nodes it has no path to can tell it something; nil where it is offline.
   public let signalling: SignalingService?
+  /// What keeps the node's port open in the routers before it; nil where nobody is to be asked.
+  public internal(set) var portMapper: PortMapper?
+  /// The last writing of what the mappings need for the next start.
+  var keeping: EventLoopFuture<Void>?
   /// Asked before the node dials anything because a stranger wants it to; nil allows it.
   public var consent: Consent?
 
@@ -69,6 +73,7 @@ public final class Node: @unchecked Sendable {
   var offered: (routes: [NodeRoute], servers: [SignalServer])
   var renewal: Scheduled<Void>?
   var settling: Settling?
+  var contact = Contact.none
   let orientation: Orientation
   var signalTimes = SignalTimes()
   var routes: [IPAddress: Route] = [:]

@@ -9,6 +9,8 @@ public struct ServerFinding: Hashable, Sendable {
   public var setup: TimeAmount?
   /// One question and its answer, once everything stood.
   public var roundTrip: TimeAmount?
+  /// What it gave: of a relay, the address that peers would connect to.
+  public var address: Endpoint?
   /// Why it is of no use, in words.
   public var problem: String?
 

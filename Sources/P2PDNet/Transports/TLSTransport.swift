@@ -195,6 +195,11 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     channel.pipeline.syncOperations.writeAndFlush(NIOAny(plain), promise: nil)
   }
 
+  override func flush() {
+    uncork()
+    lower.flush()
+  }
+
   override func setReading(_ on: Bool) {
     guard phase == .open else { return }
     lower.setReading(on)
@@ -234,6 +239,7 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     if phase == .open {
       corked = ByteBuffer()
       channel.pipeline.close(mode: .output, promise: nil)
+      lower.flush()
     }
     finish(linger: linger && lower.unsent == 0)
   }

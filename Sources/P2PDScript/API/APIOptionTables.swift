@@ -2,13 +2,14 @@ extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
-    resolveOptions, servers, acceptInfo, configFile, stunOptions, stunMapping, natTable, natBehaviour, clockTable,
-    clockServer, labNodeOptions,
+    resolveOptions, servers, acceptInfo, configFile, stunOptions, turnOptions, stunMapping, natTable, natBehaviour,
+    clockTable, clockServer, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
     opt("msg_cb", .function(messageCallback), "nil", "gets each message"),
-    opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "called when the pipe, or a server's client, opens"),
+    opt("up_cb", .function(pipeCallback), "nil", "called when the pipe, or a server's client, opens"),
+    opt("path_cb", .function(pipeCallback), "nil", "called when the pipe moved to another path"),
     opt("end_cb", .function(endCallback), "nil", "called when the pipe, or a server's client, ends"),
   ]
 
@@ -113,6 +114,8 @@ extension API {
       opt("state_dir", .string, "nil", "the folder that keeps identity and port"),
       opt("offline", .boolean, "as the command line says", "contact no server"),
       opt(
+        "port_mapping", .boolean, "where it asks servers", "have the router open the node's port (PCP, NAT-PMP, UPnP)"),
+      opt(
         "servers", .table("string[]|p2pd.servers"), "those of the command line",
         "whom it asks, and at which brokers it is reached"),
       opt(
@@ -160,6 +163,9 @@ extension API {
       opt(
         "servers", .table("string[]|p2pd.servers"), "public ones", "the servers that nodes may contact (`--servers`)"),
       opt("offline", .boolean, "false", "contact none of them (`--offline`)"),
+      opt(
+        "port_mapping", .boolean, "where servers are asked",
+        "have the router open the node's port (`--no-port-mapping`: `false`)"),
       opt(
         "ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
       opt("name", .string, "the first protocol's", "what `status` and the like call the node (`--name`)"),

@@ -11,6 +11,7 @@ public struct ConfigFile: Sendable {
   public var servers: ServerList
   public var offline: Bool?
   public var caFile: String?
+  public var portMapping: Bool?
   public var name: String?
   public var port: UInt16?
   public var listen: [IPAddress]?
@@ -93,6 +94,7 @@ public struct ConfigFile: Sendable {
     }
     offline = known.bool("offline")
     caFile = known.string("ca").map { ScriptFiles.absolute($0, in: ScriptFiles.directory(path ?? "")) }
+    portMapping = known.bool("port_mapping")
     name = known.string("name")
     port = try known.integer("port", in: 0...65_535).map { UInt16($0) }
     listen = try known.strings("listen")?.map { text in

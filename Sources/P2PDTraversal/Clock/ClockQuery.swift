@@ -110,7 +110,8 @@ public struct ClockQuery: Sendable {
     if servers[index].finding.reading.map({ sample.roundTrip < $0.roundTrip }) ?? true {
       servers[index].finding.reading = sample
     }
-    if servers[index].questions >= Self.questions {
+    // It is not bothered again where it cannot say anything better.
+    if servers[index].questions >= Self.questions || sample.error <= Self.goodError {
       over(index, nil)
     } else {
       servers[index].due = sent + Self.spacing
