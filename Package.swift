@@ -56,7 +56,7 @@ let package = Package(
     .target(
       name: "P2PDNode",
       dependencies: [
-        "P2PDNet",
+        "P2PDTraversal", "P2PDSignaling", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -85,7 +85,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDNet", "CNet",
+        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -114,7 +114,9 @@ let package = Package(
       name: "P2PDTraversalTests", dependencies: ["P2PDTraversal", "P2PDNet"] + nioTests, swiftSettings: strict),
     .testTarget(
       name: "P2PDNodeTests",
-      dependencies: ["P2PDNode", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      dependencies: [
+        "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto"),
+      ] + nioTests,
       swiftSettings: strict),
     .testTarget(
       name: "P2PDSignalingTests",

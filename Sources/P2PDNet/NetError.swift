@@ -27,17 +27,43 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
   public let cause: String
   /// Every attempt's own failure, in the order they were started.
   public let attempts: [NetError]
+  /// What to do about it, one sentence; empty where the cause says it all.
+  public let remedy: String
+  /// Of an attempt to reach a node: which way it went.
+  public let way: Way?
 
-  public init(_ code: Code, _ what: String, cause: String = "", attempts: [NetError] = []) {
+  /// Which way an attempt to reach a node went.
+  public struct Way: Hashable, Sendable {
+    /// `direct`, `reverse`, `punch` or `relay`.
+    public var strategy: String
+    /// The other node made it, and told.
+    public var isPeers: Bool
+    public var from: Endpoint?
+    public var to: Endpoint?
+
+    public init(_ strategy: String, isPeers: Bool, from: Endpoint?, to: Endpoint?) {
+      self.strategy = strategy
+      self.isPeers = isPeers
+      self.from = from
+      self.to = to
+    }
+  }
+
+  public init(
+    _ code: Code, _ what: String, cause: String = "", attempts: [NetError] = [], remedy: String = "", way: Way? = nil
+  ) {
     self.code = code
     self.what = what
     self.cause = cause
     self.attempts = attempts
+    self.remedy = remedy
+    self.way = way
   }
 
   public var description: String {
     var text = cause.isEmpty ? "\(what): \(code.rawValue)" : "\(what): \(cause)"
     for attempt in attempts { text += "\n  - \(attempt)" }
+    if !remedy.isEmpty { text += "\n  \(remedy)" }
     return text
   }
 

@@ -1,6 +1,10 @@
 import NIOCore
 import NIOSSL
 import P2PDNet
+import P2PDTraversal
+
+/// The ways to come to a pipe.
+public typealias ConnectStrategy = P2PDTraversal.ConnectStrategy
 
 /// The road out: address → plan → race → pipe.
 extension Node {
@@ -10,60 +14,79 @@ extension Node {
   ///   - name: the protocol to speak; "" is the default one, which every node has.
   ///   - sink: gets the pipe's messages; without one they wait for ``Pipe/receive(from:timeout:_:)``.
   ///   - timeout: for everything: all attempts, their handshakes included.
+  ///   - strategies: the ways to try; all at once. Those that need the other node to take part need a broker that both
+  ///     reach.
   ///   - conf: the pipe's settings. Framing and TLS are the node's own.
+  ///   - watch: is told each step in words, on the loop, until there is nothing more to try.
   /// - Throws: ``NetError``. `noProtocol`: the node does not host it. `wrongKey`, `notP2PD`: something else answered.
   /// `limit`: it takes no
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) async throws -> Pipe {
-    let sink = Passed(sink)
+    let passed = Passed((sink, watch))
     return try await loop.flatSubmit {
-      self.connecting(to, protocol: name, sink: sink.value, timeout: timeout, strategies: strategies, conf: conf).pipe
+      self.connecting(
+        to, protocol: name, sink: passed.value.0, timeout: timeout, strategies: strategies, conf: conf,
+        watch: passed.value.1
+      ).pipe
     }.get()
   }
 
   /// The same for callers on the loop. `cancel` gives it up: the future fails with `cancelled`.
   public func connecting(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) -> (pipe: EventLoopFuture<Pipe>, cancel: () -> Void) {
     loop.assertInEventLoop()
     let promise = loop.makePromise(of: Pipe.self)
+    let what = "connect to node \(to.key.short)"
     do {
-      if closing != nil { throw NetError(.closed, "connect to node \(to.key.short)", cause: "the node is closed") }
-      guard strategies.contains(.direct) else {
-        throw NetError(
-          .unsupported, "connect to node \(to.key.short)", cause: "this version knows the strategy direct only")
+      if closing != nil { throw NetError(.closed, what, cause: "the node is closed") }
+      if strategies.isEmpty { throw NetError(.unsupported, what, cause: "no strategy is allowed") }
+      let messenger = messenger(to: to)
+      let plan = RacePlan(
+        Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
+        noSignalling: messenger == nil ? whyNoSignal(to) : nil)
+      connects &+= 1
+      var id: ObjectIdentifier?
+      let connector = try Connector(
+        connects, to: to.key, protocol: name, plan, deadline: loop.now + timeout, context: try clientContext(name),
+        messenger: messenger, of: self, watch: watch
+      ) { result in
+        self.connected(id.flatMap { self.connectors[$0] }, result, name, sink, conf ?? self.defaultConf, promise)
+      } ended: {
+        if let id { self.connectors[id] = nil }
       }
-      let dialler = Dialler(
-        DialPlan(to: to.routes, from: LocalAddress.all(of: interfaces)), key: to.key, context: try clientContext(name),
-        deadline: loop.now + timeout, network: try loop.requireNetwork("connect"), loop: loop
-      ) { result in self.dialled(result, name, sink, conf ?? self.defaultConf, promise) }
-      let id = ObjectIdentifier(dialler)
-      diallers[id] = dialler
-      promise.futureResult.assumeIsolated().whenComplete { _ in self.diallers[id] = nil }
-      dialler.start()
-      return (promise.futureResult, { [weak dialler] in dialler?.cancel() })
+      let known = ObjectIdentifier(connector)
+      id = known
+      connectors[known] = connector
+      connector.start()
+      return (promise.futureResult, { [weak connector] in connector?.cancel() })
     } catch {
       promise.fail(error)
       return (promise.futureResult, {})
     }
   }
 
-  private func dialled(
-    _ result: Result<Dialler.Winner, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
+  private func whyNoSignal(_ to: NodeAddress) -> NetError {
+    let cause = signalling == nil ? "this node is offline" : "the other node's address names no broker"
+    return NetError(.unsupported, "signal", cause: cause)
+  }
+
+  private func connected(
+    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
     _ promise: EventLoopPromise<Pipe>
   ) {
     do {
-      let winner = try result.get()
-      let pipe = adopt(winner.proof, protocol: name, path: winner.path, conf: conf) { _ in }
+      let won = try result.get()
+      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { connector?.handedOut($0) }) { _ in }
       logger.debug(
         "connected",
         metadata: [
-          "pipe": "\(pipe.id)", "peer": "\(pipe.peer?.description ?? "")", "key": "\(winner.proof.key.short)",
-          "protocol": "\(name)", "path": "\(winner.path.rawValue)",
+          "pipe": "\(pipe.id)", "peer": "\(pipe.peer?.description ?? "")", "key": "\(won.proof.key.short)",
+          "protocol": "\(name)", "strategy": "\(won.way.strategy.rawValue)", "path": "\(won.way.path.rawValue)",
         ])
       if let sink {
         pipe.sink = sink
@@ -73,6 +96,13 @@ extension Node {
     } catch {
       promise.fail(NetError(error, "connect"))
     }
+  }
+
+  func reverseContext() throws -> NIOSSLContext {
+    if let reversing { return reversing }
+    let made = try tls.reverse()
+    reversing = made
+    return made
   }
 
   /// A context per protocol's name, kept: making one costs more than a handshake.

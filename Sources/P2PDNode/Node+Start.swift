@@ -4,7 +4,9 @@ import NIOSSL
 import P2PDNet
 
 extension Node {
-  /// Starts a node: reads or makes its key, listens, composes and signs its address. Contacts nobody.
+  /// Starts a node: reads or makes its key, listens, composes and signs its address. What it asks its servers it asks
+  /// afterwards: the address of the first moment tells this machine's addresses, later ones what was found out
+  /// (``settled()``, ``addressChanged``).
   ///
   /// Throws ``NetError``: `inUse` and `permission` for a port asked for, `badAddress` for an address or interface
   /// this machine does not have, and what ``StateFolder`` and ``Identity`` throw.
@@ -91,11 +93,11 @@ private final class Starter: @unchecked Sendable {
   /// The node, and the port to write down for the next start.
   func run() -> EventLoopFuture<(Node, UInt16?)> {
     let owner = owner
-    return interfaces.start(on: loop) { owner.node?.interfacesChanged($0) }.flatMapError { error in
+    return interfaces.start(on: loop) { owner.node?.networkChanged($0) }.flatMapError { error in
       self.logger.warning("the interfaces cannot be read", metadata: ["error": "\(error)"])
-      return self.loop.makeSucceededFuture([])
+      return self.loop.makeSucceededFuture(NetworkSnapshot())
     }.flatMap { found in
-      self.loop.makeCompletedFuture { try self.check(found) }.flatMap { self.listen() }.flatMapThrowing {
+      self.loop.makeCompletedFuture { try self.check(found.interfaces) }.flatMap { self.listen() }.flatMapThrowing {
         acceptors, keep in
         do { return (try self.node(acceptors, found), keep) } catch {
           for acceptor in acceptors { _ = acceptor.close() }
@@ -115,11 +117,12 @@ private final class Starter: @unchecked Sendable {
     throw NetError(.badAddress, "use the interface \(missing)", cause: "there is none of that name; there are \(names)")
   }
 
-  private func node(_ acceptors: [Acceptor], _ found: [NetworkInterface]) throws -> Node {
+  private func node(_ acceptors: [Acceptor], _ found: NetworkSnapshot) throws -> Node {
     let node = try Node(
-      identity: kept.identity, tls: NodeTLS(kept.identity), acceptors: acceptors, interfaces: found, source: interfaces,
+      identity: kept.identity, tls: NodeTLS(kept.identity), acceptors: acceptors, snapshot: found, source: interfaces,
       claim: kept.claim, configuration: configuration, loop: loop, logger: logger)
     owner.node = node
+    node.networkStarted()
     logger.info(
       "listening",
       metadata: ["id": "\(node.id)", "on": "\(acceptors.map { "\($0.endpoint)" }.joined(separator: ", "))"])
@@ -209,7 +212,7 @@ private final class LateOwner: AcceptorOwner, @unchecked Sendable {
     return node.serverContext
   }
   func acceptFailed(_ peer: Endpoint, _ error: NetError) { node?.acceptFailed(peer, error) }
-  func accepted(_ peer: Endpoint, _ proof: HandshakeGate.Proof) {
-    if let node { node.accepted(peer, proof) } else { proof.stream.close(linger: true) }
+  func accepted(_ peer: Endpoint, _ guest: Arrival.Guest) {
+    if let node { node.accepted(peer, guest) } else { guest.proof.stream.close(linger: true) }
   }
 }

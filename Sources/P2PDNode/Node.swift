@@ -3,6 +3,8 @@ import Logging
 import NIOCore
 import NIOSSL
 import P2PDNet
+import P2PDSignaling
+import P2PDTraversal
 
 /// Asked for the receiver of each pipe of a hosted protocol. Calls come on the node's event loop.
 public protocol NodeProtocol: AnyObject {
@@ -22,8 +24,17 @@ public final class Node: @unchecked Sendable {
 
   /// The port it listens on.
   public let port: UInt16
-  /// Its address as of now. A new one is made when the interfaces change.
+  /// Its address as of now. A new one is made when the interfaces change, and when more is found out about what it looks
+  /// like from outside and at which brokers it can be reached.
   public internal(set) var address: NodeAddress
+  /// Called on the loop with each new address.
+  public var addressChanged: ((NodeAddress) -> Void)?
+  /// What was measured of the networks it sits in.
+  public let knowledge: NetworkKnowledge
+  /// How nodes it has no path to can tell it something; nil where it is offline.
+  public let signalling: SignalingService?
+  /// Asked before the node dials anything because a stranger wants it to; nil allows it.
+  public var consent: Consent?
 
   let tls: NodeTLS
   var acceptors: [Acceptor]
@@ -33,13 +44,28 @@ public final class Node: @unchecked Sendable {
   var counter: AcceptCounter
   var refusals = RefusalLog()
   var entries: [UInt64: Entry] = [:]
-  var diallers: [ObjectIdentifier: Dialler] = [:]
+  var connects: UInt64 = 0
+  var connectors: [ObjectIdentifier: Connector] = [:]
+  /// What it does for others who want to reach it.
+  var responders: ResponderTable
+  /// For TLS with nodes that asked to be dialled.
+  var reversing: NIOSSLContext?
+  /// Pipes over relays that other nodes may move.
+  var relayed: [Responder.Session: RelayedPipe] = [:]
+  /// Ports that are ready for punching holes.
+  let punchPorts: PunchPorts
   var closing: EventLoopFuture<Void>?
   /// Says to other processes that the state folder's node is running.
   private var claim: StateFolder.Claim?
   let interfaceSource: any InterfaceSource
-  /// The machine's interfaces as last read.
-  public internal(set) var interfaces: [NetworkInterface]
+  /// The machine's interfaces and default routes as last read.
+  public internal(set) var snapshot: NetworkSnapshot
+  public var interfaces: [NetworkInterface] { snapshot.interfaces }
+  /// What the address tells, or would if it fitted.
+  var offered: (routes: [NodeRoute], servers: [SignalServer])
+  var renewal: Scheduled<Void>?
+  var settling: Settling?
+  var signalTimes = SignalTimes()
   var routes: [IPAddress: Route] = [:]
 
   struct Entry {
@@ -48,7 +74,7 @@ public final class Node: @unchecked Sendable {
   }
 
   init(
-    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], interfaces: [NetworkInterface],
+    identity: Identity, tls: NodeTLS, acceptors: [Acceptor], snapshot: NetworkSnapshot,
     source: any InterfaceSource,
     claim: StateFolder.Claim?, configuration: NodeConfiguration, loop: any EventLoop, logger: Logger
   ) throws {
@@ -56,18 +82,26 @@ public final class Node: @unchecked Sendable {
     self.tls = tls
     self.acceptors = acceptors
     port = acceptors.first?.endpoint.port ?? 0
-    self.interfaces = interfaces
+    self.snapshot = snapshot
     interfaceSource = source
     let routes = AddressComposer.routes(
-      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: interfaces)
-    address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: routes)
+      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces)
+    address = try NodeAddress.fitting(by: identity, issued: Self.wallClock(), routes: routes, signalling: [])
+    offered = (routes, [])
+    knowledge = Self.makeKnowledge(configuration, on: loop)
+    signalling = Self.makeSignalling(configuration, identity, logger, on: loop)
     self.claim = claim
     self.configuration = configuration
     self.loop = loop
     self.logger = logger
     counter = AcceptCounter(configuration.limits)
+    responders = ResponderTable(at: loop.now)
+    punchPorts = PunchPorts(on: loop)
     serverContext = try tls.server(hosting: [""])
   }
+
+  /// Its end has begun.
+  public var isClosing: Bool { closing != nil }
 
   /// See ``NodeKey``.
   public var id: String { identity.id }
@@ -111,23 +145,40 @@ public final class Node: @unchecked Sendable {
 
   // MARK: Pipes
 
-  /// Makes the proven connection a pipe of this node.
+  /// Makes a pipe of a stream that was chosen.
+  /// - Parameter relayed: gets what lets the pipe move, where the stream is relayed.
+  func pipe(
+    of proof: HandshakeGate.Proof, by way: PathRace.Way, protocol name: String, conf: PipeConf,
+    relayed: (RelayedPipe) -> Void, prepare: (Pipe) -> Void
+  ) -> Pipe {
+    func adopt(_ stream: Transport) -> Pipe {
+      self.adopt(stream, proof.key, protocol: name, way: way, conf: conf, prepare: prepare)
+    }
+    guard way.strategy == .relay else { return adopt(proof.stream) }
+    let moving = MovingTransport(over: proof.stream, on: loop)
+    let pipe = adopt(moving)
+    relayed(RelayedPipe(pipe, over: moving))
+    return pipe
+  }
+
+  /// Makes a proven stream a pipe of this node.
   func adopt(
-    _ proof: HandshakeGate.Proof, protocol name: String, path: DialPath, conf: PipeConf, prepare: (Pipe) -> Void
+    _ stream: Transport, _ key: NodeKey, protocol name: String, way: PathRace.Way, conf: PipeConf,
+    prepare: (Pipe) -> Void
   ) -> Pipe {
     var conf = conf
     conf.framing = .message
     conf.tls = nil
     conf.keepAlive = conf.keepAlive ?? configuration.keepAlive
-    let pipe = Pipe.adopt(proof.stream, conf: conf, sink: nil, on: loop) { pipe in
-      pipe.strategy = ConnectStrategy.direct.rawValue
-      pipe.path = path.rawValue
+    let pipe = Pipe.adopt(stream, conf: conf, sink: nil, on: loop) { pipe in
+      pipe.strategy = way.strategy.rawValue
+      pipe.path = way.path.rawValue
       pipe.protocolName = name
-      pipe.peerKey = proof.key.bytes
+      pipe.peerKey = key.bytes
       pipe.route = pipe.localEndpoint.flatMap { self.route(at: $0.ip) }
       prepare(pipe)
     }
-    entries[pipe.id] = Entry(pipe: pipe, stream: proof.stream)
+    entries[pipe.id] = Entry(pipe: pipe, stream: stream)
     let id = pipe.id
     pipe.ended.assumeIsolated().whenComplete { _ in self.entries[id] = nil }
     return pipe
@@ -140,22 +191,7 @@ public final class Node: @unchecked Sendable {
     return conf
   }
 
-  // MARK: Interfaces
-
-  func interfacesChanged(_ now: [NetworkInterface]) {
-    guard closing == nil else { return }
-    interfaces = now
-    routes = [:]
-    let offered = AddressComposer.routes(
-      configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: now)
-    guard offered != address.routes else { return }
-    do {
-      address = try NodeAddress.make(by: identity, issued: Self.wallClock(), routes: offered)
-      logger.info("the interfaces changed: the node has a new address", metadata: ["address": "\(address)"])
-    } catch {
-      logger.warning("no new address after the interfaces changed", metadata: ["error": "\(error)"])
-    }
-  }
+  // MARK: Facts
 
   /// The route a pipe with this local address goes by.
   private func route(at ip: IPAddress) -> Route? {
@@ -193,7 +229,8 @@ public final class Node: @unchecked Sendable {
     let promise = loop.makePromise(of: Void.self)
     closing = promise.futureResult
     logger.debug("closing", metadata: ["pipes": "\(entries.count)"])
-    for dialler in Array(diallers.values) { dialler.cancel() }
+    for connector in Array(connectors.values) { connector.cancel() }
+    for responder in responders.all { responder.cancel() }
     var ends = acceptors.map { $0.close() }
     for entry in Array(entries.values) {
       let gone = loop.makePromise(of: Void.self)
@@ -204,13 +241,8 @@ public final class Node: @unchecked Sendable {
     acceptors = []
     claim = nil
     ends.append(interfaceSource.stop())
+    ends.append(networkStopped())
     EventLoopFuture.whenAllComplete(ends, on: loop).map { _ in }.cascade(to: promise)
     return promise.futureResult
   }
-}
-
-/// The ways to reach a node, under P2PD's names. This version has the first only.
-public enum ConnectStrategy: String, Sendable, CaseIterable {
-  /// To the addresses that its node address names.
-  case direct
 }

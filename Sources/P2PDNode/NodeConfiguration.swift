@@ -14,8 +14,13 @@ public struct NodeConfiguration: Sendable {
   public var listen: [IPAddress]?
   /// Names of the interfaces whose addresses go into the node's address; nil: all that are up.
   public var interfaces: [String]?
-  /// Contacts no server.
+  /// Contacts no server, whatever ``servers`` has.
   public var offline = false
+  /// Whom the node asks how it looks from outside, and at which brokers and relays it can be reached. Empty: nobody;
+  /// ``ServerList/publicServers`` is a list for those who host none.
+  public var servers = ServerList()
+  /// PEM file or folder of the roots that the servers' certificates are checked against; nil takes the machine's.
+  public var caFile: String?
   public var limits = AcceptLimits()
   /// How a silent peer is found dead; nil leaves it to the kernel.
   public var keepAlive: KeepAlive? = KeepAlive()

@@ -62,7 +62,8 @@ import Testing
       (#"{"v":1,"id":1,"op":"cancel","request":4}"#, .cancel(request: 4)),
       (#"{"v":1,"id":1,"op":"reload","protocol":"a","dry_run":true}"#, .reload(protocol: "a", dryRun: true)),
       (#"{"v":1,"id":1,"op":"rollback"}"#, .rollback(protocol: nil)),
-      (#"{"v":1,"id":1,"op":"generations"}"#, .generations),
+      (#"{"v":1,"id":1,"op":"generations"}"#, .generations(holders: false)),
+      (#"{"v":1,"id":1,"op":"generations","holders":true}"#, .generations(holders: true)),
     ] as [(String, ControlRequest.Operation)]) func isRead(_ line: String, _ operation: ControlRequest.Operation) throws
   {
     #expect(try read(line) == ControlRequest(id: 1, operation: operation))

@@ -49,14 +49,15 @@ import Testing
 
   @Test func theHandlerMergesMetadataAndObeysItsLevel() {
     let lines = Lines()
+    let queue = LogQueue { lines.add($0) }
     var logger = Logger(label: "t") { label in
       ConsoleLog(
-        label: label, logLevel: .info, format: .json, colours: false, withDate: false, write: { lines.add($0) })
+        label: label, logLevel: .info, format: .json, colours: false, withDate: false, queue: queue)
     }
     logger[metadataKey: "pipe"] = "1"
     logger.debug("not this")
     logger.info("this", metadata: ["peer": "2"])
-    #expect(lines.all.count == 1)
+    #expect(queue.flush(within: .seconds(20)) && lines.all.count == 1)
     #expect(lines.all.first?.contains(#""metadata":{"peer":"2","pipe":"1"}"#) == true)
   }
 

@@ -1,6 +1,7 @@
 import Crypto
 import Glibc
 import P2PDNet
+import P2PDTraversal
 import Testing
 
 @testable import P2PDNode
@@ -70,7 +71,7 @@ import Testing
         let address = try NodeAddress.make(by: Self.identity, body: body)
         #expect(try NodeAddress(address.description) == address)
         _ = address.explanation(now: 1)
-        _ = DialPlan(to: address.routes, from: [LocalAddress(ip: .loopback(.v4), prefix: 8, interface: 1)])
+        _ = DirectPlan(to: address.routes.map(\.path), from: [LocalAddress(ip: .loopback(.v4), prefix: 8, interface: 1)])
         valid += 1
       } catch is NodeAddressError {}
     }

@@ -126,7 +126,7 @@ import Testing
       let error = try await failure { try await nodes[1].connect(address) }
       #expect(error.code == .refused)
       #expect(error.attempts.count == 1)
-      #expect(error.attempts.first?.description.contains("same machine 127.0.0.1:") == true)
+      #expect(error.attempts.first?.description.contains("direct 127.0.0.1:") == true)
       let nowhere = try NodeAddress.make(by: .ephemeral(), issued: 1, routes: [])
       #expect(try await failure { try await nodes[1].connect(nowhere) }.code == .unreachable)
     }
@@ -157,7 +157,7 @@ import Testing
         let late = try await failure { try await nodes[0].connect(address, timeout: .milliseconds(150)) }
         #expect(late.code == .timeout)
         #expect(late.attempts.map(\.code) == [.timeout])
-        let left = try await nodes[0].onLoop { $0.diallers.count }
+        let left = try await nodes[0].onLoop { $0.connectors.count }
         #expect(left == 0)
       }
     }

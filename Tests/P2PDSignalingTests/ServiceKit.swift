@@ -30,7 +30,7 @@ final class Signaller: @unchecked Sendable {
     let identity = try #require(
       SignalIdentity(seed: seed ?? Array(Curve25519.Signing.PrivateKey().rawRepresentation)))
     self.loop = loop
-    service = try SignalingService(identity, brokers: brokers, conf: conf, logger: logger, on: loop)
+    service = SignalingService(identity, brokers: brokers, conf: conf, logger: logger, on: loop)
     try await on {
       self.service.onMessage = { [unowned self] in self.took($0) }
       self.service.start()

@@ -214,7 +214,7 @@ struct NetworkKnowledgeTests {
       }
     }
     let known = "[\"127.9.9.9\"]"
-    #expect(words == ["[] true false", "\(known) true true", "\(known) true false", "\(known) true true"])
+    #expect(words == ["[] true false", "\(known) true true", "\(known) false false", "\(known) true true"])
   }
 
   private final class Seen: @unchecked Sendable {

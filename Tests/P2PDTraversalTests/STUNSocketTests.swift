@@ -83,7 +83,7 @@ struct STUNSocketTests {
     let source: Bool = try await play({ request, from, _ in FakeServer.honest(request, from, 1) }) {
       socket, server, promise in
       let other = server.endpoints[1]
-      socket.bind(server.endpoints[0], change: .port, from: .endpoint(other)) {
+      socket.bind(server.endpoints[0], change: .port, from: other) {
         promise.completeWith($0.map { $0.source == other }.mapError { $0 })
       }
     }
@@ -113,7 +113,9 @@ struct STUNSocketTests {
   func signed() async throws {
     let key = STUNKey.shortTerm(password: "secret")
     let code: NetError.Code? = try await play { socket, server, promise in
-      socket.ask(STUNMessage(.request, .binding), server.endpoints[0], key: key, schedule: Self.hasty) { result in
+      socket.ask(
+        STUNMessage(.request, .binding), server.endpoints[0], signed: STUNSignature(key: key), schedule: Self.hasty
+      ) { result in
         promise.succeed(Self.code(result))
       }
     }

@@ -50,6 +50,47 @@ class Laboratory(ProgramTest):
         print(done.stdout)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def scene(self, name, *homes, delay=10):
+        lab = f"s{os.getpid()}{name[:3]}"
+        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_connect.py")
+        done = subprocess.run(
+            [sys.executable, LAB, "-n", lab, "run", *homes, "--delay", str(delay), "--", sys.executable, inside, lab, BINARY, name],
+            capture_output=True, text=True, timeout=150)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_the_script_of_the_readme_from_home_to_home(self):
+        self.scene("design_script", "a=portrestricted", "b=linux")
+
+    def test_a_hot_reload_in_the_middle_of_a_conversation_between_homes(self):
+        self.scene("reload_in_conversation", "a=linux", "b=linux")
+
+    def test_a_node_stays_reachable_while_one_broker_lives(self):
+        self.scene("broker_restarts", "a=linux", "b=portrestricted")
+
+    def test_ipv6_only(self):
+        self.scene("ipv6_only", "a=linux+v6", "b=linux+v6", "c=linux+v6open")
+
+    def test_two_families_one_of_them_broken(self):
+        self.scene("broken_ipv4", "a=linux+v6", "b=linux+v6")
+
+    def test_an_interface_with_no_way_out(self):
+        self.scene("dead_interface", "a=linux", "b=linux")
+
+    def test_both_connect_to_each_other_at_once(self):
+        self.scene("both_at_once", "a=linux", "b=portrestricted")
+
+    def test_a_connect_that_cannot_be_says_why(self):
+        self.scene("why_not", "a=symrandom", "b=symrandom")
+
+    def test_each_kind_of_router_to_another(self):
+        """The quick matrix. Times fail nothing here: the machine may be busy."""
+        done = subprocess.run(
+            [sys.executable, os.path.join(ROOT, "scripts/dev/natmatrix"), "--quick", "--no-bounds", "--times", "1", "--jobs", "3",
+             "--binary", BINARY], capture_output=True, text=True, timeout=200)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

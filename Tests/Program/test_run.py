@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -183,6 +184,46 @@ return M
         self.assertTrue(lines)
         for line in lines:
             self.assertLessEqual({"time", "level", "label", "message"}, set(line))
+
+    def test_standard_error_that_nobody_reads_holds_up_nothing(self):
+        script = self.write("loud.lua", """
+            local M, count = {}, 0
+            function M.msg_cb(msg, tup, pipe)
+              count = count + 1
+              for i = 1, 20 do print(count .. "/" .. i .. (" "):rep(4000) .. "end") end
+              pipe:send("said " .. count)
+            end
+            return M""")
+        node, address = self.start_node("--no-watch", script)
+        client = self.start_program("connect", address)
+        # Each message logs 80 KB: more than a pipe holds, and in the end more than the node keeps.
+        for count in range(1, 41):
+            client.stdin.write(b"x\n")
+            client.stdin.flush()
+            self.assertEqual(read_line(client.stdout), f"said {count}\n")
+        node.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        self.assertEqual(node.wait(PATIENCE), 0, "it ends although its last words are not read")
+        self.assertLess(time.monotonic() - began, 6)
+        self.assertIn(b"/1 ", node.stderr.read())
+
+    def test_a_reader_that_comes_late_is_told_what_it_missed(self):
+        script = self.write("loud.lua", """
+            local M = {}
+            function M.msg_cb(msg, tup, pipe)
+              for i = 1, 1000 do print("line " .. i .. (" "):rep(4000)) end
+              pipe:send("said")
+            end
+            return M""")
+        node, address = self.start_node("--no-watch", script)
+        client = self.start_program("connect", address)
+        client.stdin.write(b"x\n")
+        client.stdin.flush()
+        self.assertEqual(read_line(client.stdout), "said\n")
+        seen = read_until(node.stderr, "line 1000 ")
+        lost = re.search(r"warn +p2pd.*: (\d+) log lines were lost: standard error is not read fast enough", seen)
+        self.assertIsNotNone(lost, seen[:2000])
+        self.assertEqual(len(re.findall(r": line \d+ ", seen)) + int(lost.group(1)), 1000)
 
     def test_no_colours_in_a_file_or_where_they_are_not_wanted(self):
         process, _ = self.host()

@@ -61,6 +61,7 @@ final class MemoryAttempt: StreamAttempt {
   private func arrive(at host: MemoryHost) {
     let net = caller.net
     if let other = host.attempt(from: remoteEndpoint, to: local) { return cross(other, at: host) }
+    if host.isFirewalled, host !== caller { return callAgain(host) }
     guard let listener = host.listener(at: address) else {
       net.tell("\(caller.name) > \(host.name) \(port) refused")
       return answer(from: host, .failure(error(.refused, "nobody listens there")))

@@ -6,6 +6,8 @@ public final class MemoryHost: Network, @unchecked Sendable {
   public let addresses: [IPAddress]
   /// Switched off or out of reach: nothing it sends arrives any more, and nothing arrives at it.
   public var hasVanished = false
+  /// Calls from other hosts get lost, as before a router or firewall that lets in nothing but answers.
+  public var isFirewalled = false
   public let number: Int
   let net: MemoryNetwork
 
@@ -45,6 +47,9 @@ public final class MemoryHost: Network, @unchecked Sendable {
   }
 
   func owns(_ ip: IPAddress) -> Bool { ip.isWildcard || ip.isLoopback || addresses.contains(ip) }
+
+  /// What is open on it: streams, calls under way, datagram sockets.
+  public var open: (streams: Int, calls: Int, sockets: Int) { (streams.count, attempts.count, sockets.count) }
 
   // MARK: Streams
 

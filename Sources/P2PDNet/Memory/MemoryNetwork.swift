@@ -25,12 +25,13 @@ public final class MemoryNetwork: @unchecked Sendable {
     self.seed = seed
   }
 
-  /// Adds a host with addresses of its own: `10.0.0.N` and `fd00::N`.
-  public func addHost(_ name: String) -> MemoryHost {
+  /// Adds a host.
+  /// - Parameter addresses: that no other has; nil gives it `10.0.0.N` and `fd00::N`.
+  public func addHost(_ name: String, addresses: [IPAddress]? = nil) -> MemoryHost {
     let number = hosts.count + 1
     let host = MemoryHost(
       name, number: number, in: self,
-      addresses: [
+      addresses: addresses ?? [
         IPAddress(family: .v4, high: (UInt64(10) << 24 | UInt64(number & 0xff_ffff)) << 32, low: 0),
         IPAddress(family: .v6, high: 0xfd00 << 48, low: UInt64(number)),
       ])

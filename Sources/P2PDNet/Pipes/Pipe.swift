@@ -20,8 +20,10 @@ public final class Pipe: @unchecked Sendable {
   public internal(set) var peer: Peer? {
     didSet { streamPeer = peer.map { Unmanaged.passUnretained($0) } }
   }
-  /// ``peer``, to be handed out with each message without counting references: it is set before the first and stays.
+  /// ``peer``, to be handed out with each message without counting references: it is set before the first, and a move
+  /// to another path keeps the one before.
   var streamPeer: Unmanaged<Peer>?
+  var formerPeer: Peer?
   /// How the pipe is held to its interface; nil where it is not.
   public internal(set) var heldBy: InterfaceBinding.Hold?
   /// What TLS agreed on with ALPN.

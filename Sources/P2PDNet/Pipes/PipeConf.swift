@@ -1,8 +1,5 @@
 import NIOCore
 
-/// The transport protocols a pipe can use. Unix-domain streams count as `tcp`: they behave alike.
-public enum PipeProto: String, Sendable { case tcp, udp }
-
 /// Where a client pipe leads.
 public enum Destination: Sendable, CustomStringConvertible {
   case endpoint(Endpoint)

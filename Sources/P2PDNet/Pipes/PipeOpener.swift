@@ -7,13 +7,16 @@ public enum PipeOpener {
   ///   - bind: the local address and port; for a server nil is the wildcard address of `family` and a free port.
   ///   - family: which addresses of a name may be used, and of a server without `bind`; nil is both for a name.
   ///   - sink: gets the pipe's messages; a client pipe without one keeps them for ``Pipe/receive(from:timeout:_:)``.
+  ///   - ticket: to give it up with; it works while a stream is being connected.
   ///   - loop: a ``NetworkLoop``.
   /// - Returns: the open pipe (TLS done), on `loop`.
   public static func open(
     _ proto: PipeProto, to dest: Destination? = nil, bind: Endpoint? = nil, family: AddressFamily? = nil,
-    conf: PipeConf = PipeConf(), sink: (any PipeSink)? = nil, on loop: any EventLoop
+    conf: PipeConf = PipeConf(), sink: (any PipeSink)? = nil, ticket: OpenTicket? = nil,
+    on loop: any EventLoop
   ) -> EventLoopFuture<Pipe> {
-    let request = OpenRequest(proto: proto, bind: bind, family: family, conf: conf, sink: sink, loop: loop)
+    let request = OpenRequest(
+      proto: proto, bind: bind, family: family, conf: conf, sink: sink, ticket: ticket, loop: loop)
     let promise = loop.makePromise(of: Pipe.self)
     let start = { @Sendable in
       do {
@@ -39,22 +42,25 @@ final class OpenRequest: @unchecked Sendable {
   let family: AddressFamily?
   let conf: PipeConf
   let sink: (any PipeSink)?
+  let ticket: OpenTicket?
   let loop: any EventLoop
 
   init(
     proto: PipeProto, bind: Endpoint?, family: AddressFamily?, conf: PipeConf, sink: (any PipeSink)?,
-    loop: any EventLoop
+    ticket: OpenTicket?, loop: any EventLoop
   ) {
     self.proto = proto
     self.bind = bind
     self.family = family
     self.conf = conf
     self.sink = sink
+    self.ticket = ticket
     self.loop = loop
   }
 
   func start(_ dest: Destination?, _ promise: EventLoopPromise<Pipe>) throws(NetError) {
     let network = try loop.requireNetwork("open a pipe")
+    if ticket?.isCancelled == true { throw OpenTicket.error }
     switch (dest, proto) {
     case (nil, .tcp): try listen(network, promise)
     case (nil, .udp): try openDatagram(network, to: nil, promise)
@@ -72,6 +78,7 @@ final class OpenRequest: @unchecked Sendable {
     let families = family.map { [$0] } ?? bind.map { [$0.ip.family] } ?? [.v6, .v4]
     network.resolve(name, families: families, timeout: conf.dnsTimeout).assumeIsolated().whenComplete { result in
       do throws(NetError) {
+        if self.ticket?.isCancelled == true { throw OpenTicket.error }
         let addresses: [IPAddress]
         switch result {
         case .success(let found): addresses = found

@@ -24,9 +24,13 @@ private final class PipeRace: @unchecked Sendable {
     self.network = network
     self.name = name
     self.promise = promise
+    request.ticket?.watch { self.perform(.stop($0)) }
     let timeout = request.conf.conTimeout
     deadline = request.loop.assumeIsolated().scheduleTask(in: timeout) {
-      self.perform(.stop(NetError(.timeout, "connect", cause: "no answer in \(Double(timeout.nanoseconds) / 1e9) s")))
+      let seconds = "\(Double(timeout.nanoseconds) / 1e9) s"
+      let isHalfDone = self.openings.values.contains(where: \.isInHandshake)
+      let cause = isHalfDone ? "it took the connection, but TLS was not done in \(seconds)" : "no answer in \(seconds)"
+      self.perform(.stop(NetError(.timeout, "connect", cause: cause)))
     }
   }
 
@@ -68,6 +72,7 @@ private final class PipeRace: @unchecked Sendable {
   }
 
   private func finish() {
+    request.ticket?.watch(nil)
     alarm?.cancel()
     deadline?.cancel()
   }

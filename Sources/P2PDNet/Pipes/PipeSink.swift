@@ -9,6 +9,9 @@ public protocol PipeSink: AnyObject {
   /// later ones in its inbox until ``Pipe/ready()``.
   func pipe(_ pipe: Pipe, message: UnsafeRawBufferPointer, from peer: Peer) -> Bool
 
+  /// It stands on another path now: strategy, path and endpoints are that one's.
+  func pipeMoved(_ pipe: Pipe)
+
   /// Called exactly once, after the last message.
   func pipeEnded(_ pipe: Pipe, reason: EndReason)
 
@@ -34,6 +37,7 @@ public protocol PipeTap: AnyObject {
 
 extension PipeSink {
   public func pipeOpened(_ pipe: Pipe) {}
+  public func pipeMoved(_ pipe: Pipe) {}
   public func pipeEnded(_ pipe: Pipe, reason: EndReason) {}
   public func pipeShouldAccept(from peer: Peer, by server: Pipe) -> Bool { true }
   public func pipeAccepted(_ pipe: Pipe, by server: Pipe) -> (any PipeSink)? { nil }

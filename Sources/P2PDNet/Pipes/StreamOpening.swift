@@ -34,6 +34,9 @@ final class StreamOpening: @unchecked Sendable {
     attempt = network.connectStream(to: address, options) { self.connected($0) }
   }
 
+  /// The connection stands and TLS is being made.
+  var isInHandshake: Bool { tls != nil }
+
   func cancel() {
     done = nil
     clean()

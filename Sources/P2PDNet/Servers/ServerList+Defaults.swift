@@ -7,6 +7,8 @@ extension ServerList {
       ServerURL(.stun, host: "stun.cloudflare.com"),
       ServerURL(.stun, host: "stun.l.google.com", port: 19302),
       ServerURL(.stun, host: "stun.nextcloud.com"),
+      // One that has two addresses tells how a router filters (RFC 5780).
+      ServerURL(.stun, host: "stunserver2025.stunprotocol.org"),
       ServerURL(.stun, host: "stun.sipgate.net"),
       ServerURL(.stun, host: "global.stun.twilio.com"),
     ]

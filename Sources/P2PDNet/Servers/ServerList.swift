@@ -53,19 +53,26 @@ public struct ServerList: Hashable, Sendable {
     var result = self
     for group in Group.allCases {
       guard let text = environment[group.variable], !text.isEmpty else { continue }
-      result[keyPath: group.path] = []
-      if text == "none" { continue }
-      for word in text.split(whereSeparator: { $0 == "," || $0.isWhitespace }) {
-        do throws(NetError) {
-          let url = try ServerURL(word, scheme: group.scheme)
-          guard Group(url.scheme) == group else {
-            throw NetError(.badAddress, "use \(url)", cause: "it is of another kind")
-          }
-          try result.add(url)
-        } catch {
-          throw NetError(error.code, "read \(group.variable)", cause: error.description)
-        }
+      let words = text == "none" ? [] : text.split(whereSeparator: { $0 == "," || $0.isWhitespace }).map(String.init)
+      do throws(NetError) {
+        result = try result.replacing(group, with: words)
+      } catch {
+        throw NetError(error.code, "read \(group.variable)", cause: error.description)
       }
+    }
+    return result
+  }
+
+  /// The list with other servers in one group: URLs, or plain `host:port`. Throws ``NetError`` that names the URL.
+  public func replacing(_ group: Group, with texts: some Sequence<String>) throws(NetError) -> ServerList {
+    var result = self
+    result[keyPath: group.path] = []
+    for text in texts {
+      let url = try ServerURL(text, scheme: group.scheme)
+      guard Group(url.scheme) == group else {
+        throw NetError(.badAddress, "use \(url)", cause: "it is no server for \(group.words)")
+      }
+      try result.add(url)
     }
     return result
   }
@@ -81,10 +88,11 @@ public struct ServerList: Hashable, Sendable {
     }
   }
 
-  private enum Group: CaseIterable {
+  /// What a server is for, under the names that configurations use.
+  public enum Group: String, Sendable, CaseIterable {
     case stun, turn, brokers, ntp
 
-    init(_ scheme: ServerURL.Scheme) {
+    fileprivate init(_ scheme: ServerURL.Scheme) {
       switch scheme {
       case .stun, .stuns: self = .stun
       case .turn, .turns: self = .turn
@@ -93,7 +101,7 @@ public struct ServerList: Hashable, Sendable {
       }
     }
 
-    var path: WritableKeyPath<ServerList, [ServerURL]> {
+    fileprivate var path: WritableKeyPath<ServerList, [ServerURL]> {
       switch self {
       case .stun: \.stun
       case .turn: \.turn
@@ -102,7 +110,7 @@ public struct ServerList: Hashable, Sendable {
       }
     }
 
-    var scheme: ServerURL.Scheme {
+    fileprivate var scheme: ServerURL.Scheme {
       switch self {
       case .stun: .stun
       case .turn: .turn
@@ -111,7 +119,8 @@ public struct ServerList: Hashable, Sendable {
       }
     }
 
-    var variable: String {
+    /// The environment variable that replaces the group.
+    public var variable: String {
       switch self {
       case .stun: "P2PD_STUN"
       case .turn: "P2PD_TURN"
@@ -120,7 +129,7 @@ public struct ServerList: Hashable, Sendable {
       }
     }
 
-    var words: String {
+    fileprivate var words: String {
       switch self {
       case .stun: "STUN"
       case .turn: "relays (TURN)"

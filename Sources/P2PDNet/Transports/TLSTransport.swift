@@ -205,6 +205,13 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     sawEarlyEnd = false
   }
 
+  /// Takes back plaintext that was handed out last: it comes first again, to the next owner.
+  func putBack(_ bytes: UnsafeRawBufferPointer) {
+    var all = ByteBuffer(bytes: bytes)
+    all.writeBuffer(&early)
+    early = all
+  }
+
   /// `close_notify`, then the end of the stream below.
   override func closeOutput() {
     guard phase == .open else { return }

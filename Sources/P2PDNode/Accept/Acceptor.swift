@@ -8,10 +8,11 @@ protocol AcceptorOwner: AnyObject {
   func shouldAccept(_ peer: Endpoint) -> Bool
   /// The TLS of now: it changes with the hosted protocols.
   func serverContext() throws -> NIOSSLContext
-  /// An accepted connection ended without proving a key. Comes once for each that was let in, unless `accepted` does.
+  /// An accepted connection ended without proving a key, or before it was nominated. Comes once for each that was let in,
+  /// unless `accepted` does.
   func acceptFailed(_ peer: Endpoint, _ error: NetError)
-  /// A node has proven its key. The callee takes the stream over, or closes it.
-  func accepted(_ peer: Endpoint, _ proof: HandshakeGate.Proof)
+  /// A node has proven its key and, where it has to, nominated the stream. The callee takes it over, or closes it.
+  func accepted(_ peer: Endpoint, _ guest: Arrival.Guest)
 }
 
 /// One listening TCP socket of a node. Confined to its event loop.
@@ -21,7 +22,7 @@ final class Acceptor: ListenerOwner, @unchecked Sendable {
   private let time: TimeAmount
   private let loop: any EventLoop
   private var listener: Transport?
-  private var unfinished: [ObjectIdentifier: HandshakeGate] = [:]
+  private var unfinished: [ObjectIdentifier: Arrival] = [:]
   /// The caller asked about last.
   private var caller: Endpoint?
 
@@ -53,28 +54,28 @@ final class Acceptor: ListenerOwner, @unchecked Sendable {
     guard let peer = caller else { return stream.close(linger: false) }
     caller = nil
     var id: ObjectIdentifier?
-    let gate = HandshakeGate("accept \(peer)", expected: nil) { result in
+    let arrival = Arrival("accept \(peer)", expected: nil) { result in
       if let id { self.unfinished[id] = nil }
       switch result {
-      case .success(let proof): self.owner.accepted(peer, proof)
+      case .success(let guest): self.owner.accepted(peer, guest)
       case .failure(let error): self.owner.acceptFailed(peer, error)
       }
     }
-    let known = ObjectIdentifier(gate)
+    let known = ObjectIdentifier(arrival)
     id = known
-    unfinished[known] = gate
+    unfinished[known] = arrival
     do {
       let context = try owner.serverContext()
-      gate.start(over: stream, context: context, isServer: true, time: time, on: loop)
+      arrival.start(over: stream, context: context, isServer: true, time: time, on: loop)
     } catch {
       stream.close(linger: false)
-      gate.cut()
+      arrival.cut()
     }
   }
 
   /// The kernel refuses new connections from now on, and unfinished handshakes are cut.
   func close() -> EventLoopFuture<Void> {
-    for gate in Array(unfinished.values) { gate.cut() }
+    for arrival in Array(unfinished.values) { arrival.cut() }
     let closed = loop.makePromise(of: Void.self)
     listener?.whenGone { closed.succeed() }
     if listener == nil { closed.succeed() }

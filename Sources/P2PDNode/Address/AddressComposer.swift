@@ -2,10 +2,13 @@ import P2PDNet
 
 /// Chooses the routes of a node's address. Pure.
 enum AddressComposer {
-  /// - Parameter listening: what the node's sockets are bound to.
-  static func routes(_ names: [String]?, port: UInt16, listening: [IPAddress], on all: [NetworkInterface])
-    -> [NodeRoute]
-  {
+  /// - Parameters:
+  ///   - listening: what the node's sockets are bound to.
+  ///   - outside: how an address of an interface looks from there.
+  static func routes(
+    _ names: [String]?, port: UInt16, listening: [IPAddress], on all: [NetworkInterface],
+    outside: (NetworkInterface, IPAddress) -> OutsideView = { _, _ in OutsideView() }
+  ) -> [NodeRoute] {
     // Bridges and the like lead to guests of this machine at most: last.
     let interfaces = all.filter { $0.isUp && (names?.contains($0.name) ?? true) }
       .sorted { ($0.kind.isEmpty ? 0 : 1, $0.index) < ($1.kind.isEmpty ? 0 : 1, $1.index) }
@@ -16,7 +19,11 @@ enum AddressComposer {
           && listening.contains { $0.isSameHost(as: address.ip) || ($0.isWildcard && $0.family == address.ip.family) }
       }
       let best = reachable.sorted { rank($0) < rank($1) }.prefix(perInterface)
-      routes += best.map { NodeRoute(interface: UInt8(min(position, 15)), nic: $0.ip, port: port) }
+      routes += best.map { address in
+        let view = outside(interface, address.ip)
+        return NodeRoute(
+          interface: UInt8(min(position, 15)), nic: address.ip, port: port, external: view.external, nat: view.nat)
+      }
     }
     // What the kernel let us bind to is there, even if its tables could not be read.
     for ip in listening where ip.isUsableHost && !routes.contains(where: { $0.nic.isSameHost(as: ip) }) && names == nil

@@ -53,6 +53,21 @@ extension NodeAddress {
     return try make(by: identity, body: body)
   }
 
+  /// As ``make(by:issued:routes:signalling:)``; where that would be too long, the last routes are left out, which are the
+  /// least likely ways.
+  static func fitting(
+    by identity: Identity, issued: UInt32, routes: [NodeRoute], signalling: [SignalServer]
+  ) throws -> NodeAddress {
+    var routes = routes
+    while true {
+      do {
+        return try make(by: identity, issued: issued, routes: routes, signalling: signalling)
+      } catch NodeAddressError.tooLong where !routes.isEmpty {
+        routes.removeLast()
+      }
+    }
+  }
+
   /// The token of a body that may hold anything: tests make later versions' addresses, and hostile ones, with it.
   static func make(by identity: Identity, body: [UInt8]) throws -> NodeAddress {
     var bytes = body

@@ -1,12 +1,13 @@
 import NIOCore
 import P2PDNet
+import P2PDTraversal
 
 /// Where the node learns of its machine's interfaces; tests put their own in its place.
 protocol InterfaceSource: AnyObject, Sendable {
   /// Reads them and goes on watching; `changed` comes on the loop after each change. A machine that does not tell has
   /// none.
-  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
-    [NetworkInterface]
+  func start(on loop: any EventLoop, changed: @escaping @Sendable (NetworkSnapshot) -> Void) -> EventLoopFuture<
+    NetworkSnapshot
   >
   /// No change is reported after this.
   func stop() -> EventLoopFuture<Void>
@@ -19,12 +20,12 @@ final class SystemInterfaces: InterfaceSource, @unchecked Sendable {
 
   init(on loop: any EventLoop) { self.loop = loop }
 
-  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
-    [NetworkInterface]
+  func start(on loop: any EventLoop, changed: @escaping @Sendable (NetworkSnapshot) -> Void) -> EventLoopFuture<
+    NetworkSnapshot
   > {
-    InterfaceMonitor.start(on: loop) { _, now in changed(now.interfaces) }.map { monitor in
+    InterfaceMonitor.start(on: loop) { _, now in changed(now) }.map { monitor in
       self.monitor = monitor
-      return monitor.snapshot.interfaces
+      return monitor.snapshot
     }
   }
 
@@ -37,10 +38,10 @@ final class MemoryInterfaces: InterfaceSource {
 
   init(on loop: VirtualLoop) { self.loop = loop }
 
-  func start(on loop: any EventLoop, changed: @escaping @Sendable ([NetworkInterface]) -> Void) -> EventLoopFuture<
-    [NetworkInterface]
+  func start(on loop: any EventLoop, changed: @escaping @Sendable (NetworkSnapshot) -> Void) -> EventLoopFuture<
+    NetworkSnapshot
   > {
-    loop.makeCompletedFuture { try self.loop.network.interfaces().interfaces }
+    loop.makeCompletedFuture { try self.loop.network.interfaces() }
   }
 
   func stop() -> EventLoopFuture<Void> { loop.makeSucceededVoidFuture() }

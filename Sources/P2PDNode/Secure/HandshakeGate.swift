@@ -8,7 +8,7 @@ import P2PDNet
 /// Confined to its event loop.
 final class HandshakeGate: @unchecked Sendable {
   struct Proof {
-    let stream: Transport
+    let stream: TLSTransport
     let key: NodeKey
     let agreed: ALPN.Agreed
   }

@@ -41,6 +41,9 @@ struct NodeTLS: Sendable {
     try context(.makeClientConfiguration(), ALPN.client(name))
   }
 
+  /// For connecting to a node that has asked for it: see ``ALPN``.
+  func reverse() throws -> NIOSSLContext { try context(.makeClientConfiguration(), ALPN.reverse) }
+
   /// The key in a peer's certificate, leaf first; nil if it is no node's certificate.
   static func key(of chain: [NIOSSLCertificate]) -> NodeKey? {
     guard let leaf = chain.first, let info = try? leaf.extractPublicKey().toSPKIBytes(),
@@ -85,15 +88,22 @@ struct NodeTLS: Sendable {
 /// How a protocol is named in the handshake. A client offers `p2pd1/NAME`, or `p2pd1` for the default protocol, and
 /// `p2pd1?` after it; the server takes the first it hosts. So a node that does not host the protocol answers
 /// `p2pd1?`, and what is no node agrees on nothing.
+///
+/// A node that connects because the other one asked it to offers `p2pd1<` alone: the protocol is what was asked for, and
+/// the other one knows it.
 enum ALPN {
   static func client(_ name: String) -> [String] { [token(name), probe] }
 
-  static func server(_ names: [String]) -> [String] { names.sorted().map(token) + [probe] }
+  static func server(_ names: [String]) -> [String] { names.sorted().map(token) + [probe] + reverse }
+
+  static let reverse = ["p2pd1<"]
 
   enum Agreed: Equatable {
     /// The protocol's name, "" for the default one.
     case hosted(String)
     case notHosted
+    /// The client was asked to connect by the server.
+    case reversed
     case notANode
   }
 
@@ -101,6 +111,7 @@ enum ALPN {
     switch negotiated {
     case base: .hosted("")
     case probe: .notHosted
+    case reverse.first: .reversed
     case let name? where name.hasPrefix(base + "/"): .hosted(String(name.dropFirst(base.count + 1)))
     default: .notANode
     }

@@ -12,6 +12,7 @@ public enum API {
     ("Servers on several addresses: the daemon", daemonText, daemonEntries),
     ("Interfaces and routes", interfacesText, interfaceEntries),
     ("How the Internet sees this host: STUN", stunText, stunEntries),
+    ("What time it is: NTP", clockText, clockEntries),
     ("Time and tasks", tasksText, taskEntries),
     ("State, log, JSON", plainText, plainEntries),
     ("Hot reload", reloadText, reloadEntries),
@@ -49,6 +50,10 @@ public enum API {
       "check", .function("fun(): boolean?, string?"), "nil",
       "Called before the generation serves, without waiting and without `p2pd.state`; `false`, `nil, message` or an error refuses it."
     ),
+    opt(
+      "accept_cb", .function(acceptCallback), "nil: everybody may",
+      "Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse` and `punch`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them."
+    ),
     opt("version", .integer, "1", "The version of what the script keeps in `p2pd.state`."),
     opt(
       "migrate", .function("fun(state: table, old_version: integer): table"), "nil",
@@ -64,6 +69,7 @@ public enum API {
   ]
 
   static let messageCallback = "fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)"
+  static let acceptCallback = "fun(peer_id: string, info: p2pd.accept_info): boolean?"
   static let endCallback = "fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)"
 
   /// The names a script may use after `p2pd.`: functions, constants and the tables `log`, `json`, `state`.

@@ -26,7 +26,7 @@ extension API {
       errors: [
         "timeout", "refused", "unreachable", "wrong_key", "not_p2pd", "protocol", "limit", "bad_address", "closed",
       ], waits: true,
-      "Connects to a node. `err.attempts` says what each attempt met. The pipe has the callbacks given here and no others.",
+      "Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.",
       example: """
         local pipe = assert(node:connect(address, { protocol = "chat", timeout = 10 }))
         """),

@@ -2,7 +2,7 @@ extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
-    resolveOptions, stunOptions, stunMapping, natTable, natBehaviour, labNodeOptions,
+    resolveOptions, servers, acceptInfo, configFile, stunOptions, stunMapping, natTable, natBehaviour, clockTable, clockServer, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
@@ -111,13 +111,70 @@ extension API {
       opt("ephemeral", .boolean, "true unless `state_dir` is given", "a fresh identity that is forgotten at the end"),
       opt("state_dir", .string, "nil", "the folder that keeps identity and port"),
       opt("offline", .boolean, "as the command line says", "contact no server"),
+      opt(
+        "servers", .table("string[]|p2pd.servers"), "those of the command line", "whom it asks, and at which brokers it is reached"),
+      opt("ca", .string, "the machine's roots", "PEM file of the roots that the servers' certificates are checked against"),
+      acceptField,
     ] + callbackFields, includes: [])
+
+  private static let acceptField = opt(
+    "accept_cb", .function(acceptCallback), "nil: everybody may",
+    "asked before the node dials anything because a stranger asks it to: `true` allows it; `false`, `nil` and an error refuse; it may wait"
+  )
+
+  static let acceptInfo = APIOptions(
+    name: "p2pd.accept_info", text: "What `accept_cb` is told of a stranger's wish.",
+    fields: [
+      arg("protocol", .string, "the protocol the pipe is to speak; `\"\"` is the default one"),
+      arg("strategies", .table("string[]"), "in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`"),
+      arg("addresses", .table("string[]"), "what this node would dial: `\"ip:port\"`"),
+    ], includes: [])
+
+  private static let urls = APIType.table("string[]")
+
+  static let servers = APIOptions(
+    name: "p2pd.servers",
+    text: """
+      The servers a node may contact, as URLs: `stun:HOST`, `turn:USER:PASSWORD@HOST?transport=tcp`, `turns:...`, `mqtt://HOST`, \
+      `mqtts://HOST`, `ntp:HOST`. A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
+      """,
+    fields: [
+      opt("stun", urls, "as before", "they tell how the node looks from outside; `\"HOST:PORT\"` will do"),
+      opt("turn", urls, "as before", "relays, for peers that no other way leads to"),
+      opt("brokers", urls, "as before", "MQTT brokers: nodes that have no pipe to it yet reach it there"),
+      opt("ntp", urls, "as before", "clocks"),
+    ], includes: [])
+
+  static let configFile = APIOptions(
+    name: "p2pd.conf_file",
+    text: """
+      What `p2pd.conf.lua` returns: settings for `p2pd-lua`, in place of options typed each time. It is looked for beside the script, \
+      then in `$XDG_CONFIG_HOME/p2pd-lua` (`~/.config/p2pd-lua`); the first one found counts. The environment and options win over it. \
+      It is run without files, processes or a network, for a second at most.
+      """,
+    fields: [
+      opt("servers", .table("string[]|p2pd.servers"), "public ones", "the servers that nodes may contact (`--servers`)"),
+      opt("offline", .boolean, "false", "contact none of them (`--offline`)"),
+      opt("ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
+      opt("name", .string, "the first protocol's", "what `status` and the like call the node (`--name`)"),
+      opt("port", .integer, "kept from the last start", "the port to listen on (`--port`)"),
+      opt("listen", .table("string[]"), "every address", "the addresses to listen on (`--listen`)"),
+      opt("interfaces", .table("string[]"), "all that are up", "those whose addresses the node's address tells (`--if`)"),
+      opt("max_pipes", .integer, "as without the file", "pipes of others open at once (`--max-pipes`)"),
+      opt("memory", .integer, "64", "MiB that scripts may hold (`--memory`)"),
+      opt("time_limit", .number, "1", "seconds a handler may run without waiting (`--time-limit`)"),
+      opt("sandbox", .boolean, "false", "scripts get no files and processes (`--sandbox`)"),
+      opt("log_level", .words(logLevels), "the command's", "least level that is logged (`--log-level`)"),
+      opt("log_format", .words(["text", "json"]), "\"text\"", "shape of the log (`--log-format`)"),
+    ], includes: [])
+
+  private static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
 
   static let connectOptions = APIOptions(
     name: "p2pd.connect_options", text: "What `node:connect` takes.",
     fields: [
       opt("protocol", .string, "\"\": the default protocol", "the protocol to speak"),
       opt("timeout", .number, "30", "seconds for all attempts together"),
-      opt("strategies", .table("string[]"), "those there are", "which ways to try: `p2pd.DIRECT`, ..."),
+      opt("strategies", .table("string[]"), "all four", "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
     ] + callbackFields, includes: [])
 }

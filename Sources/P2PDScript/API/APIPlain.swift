@@ -19,6 +19,14 @@ extension API {
     field("p2pd.error", "message", .string, "For people: what was tried and what it met. `tostring(err)` is the same."),
     field(
       "p2pd.error", "attempts", .table("p2pd.error[]"), "What each attempt met, where several were made; else empty."),
+    field(
+      "p2pd.error", "remedy", .string, "What would help, in a sentence; `\"\"` where the message says all there is to say."),
+    field(
+      "p2pd.error", "strategy", .string,
+      "Of an attempt of `connect`: `direct`, `reverse`, `punch` or `relay`; `\"\"` elsewhere."),
+    field("p2pd.error", "by_peer", .boolean, "Whether the other node made this attempt, and told."),
+    field("p2pd.error", "from", .string, "Of an attempt: the endpoint it left from; `\"\"` where it is not known."),
+    field("p2pd.error", "to", .string, "Of an attempt: the endpoint it went to; `\"\"` where there was none."),
     fn(
       "p2pd.error", [arg("code", .string, "a word for programs"), arg("message", .string, "a sentence for people")],
       returns: [arg("err", .object("p2pd.error"), "")],

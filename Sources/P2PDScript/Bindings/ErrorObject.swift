@@ -6,15 +6,23 @@ final class ErrorObject {
   let code: String
   let message: String
   let attempts: [ErrorObject]
+  let remedy: String
+  let way: NetError.Way?
 
-  init(code: String, message: String, attempts: [ErrorObject] = []) {
+  init(
+    code: String, message: String, attempts: [ErrorObject] = [], remedy: String = "", way: NetError.Way? = nil
+  ) {
     self.code = code
     self.message = message
     self.attempts = attempts
+    self.remedy = remedy
+    self.way = way
   }
 
   convenience init(_ error: NetError) {
-    self.init(code: error.code.rawValue, message: error.description, attempts: error.attempts.map { ErrorObject($0) })
+    self.init(
+      code: error.code.rawValue, message: error.description, attempts: error.attempts.map { ErrorObject($0) },
+      remedy: error.remedy, way: error.way)
   }
 
   func field(_ name: String) -> LuaReturn? {
@@ -22,6 +30,11 @@ final class ErrorObject {
     case "code": .string(code)
     case "message": .string(message)
     case "attempts": .values([.list(attempts.map { .object($0) })])
+    case "remedy": .string(remedy)
+    case "strategy": .string(way?.strategy ?? "")
+    case "by_peer": .one(.bool(way?.isPeers ?? false))
+    case "from": .string(way?.from?.description ?? "")
+    case "to": .string(way?.to?.description ?? "")
     default: nil
     }
   }

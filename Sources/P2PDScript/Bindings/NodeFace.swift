@@ -124,9 +124,34 @@ extension ScriptHost {
     return .wait
   }
 
+  /// Asks a script's `accept_cb` whether the node may dial what a stranger names; without one it may.
+  func consent(_ handlers: HandlerSet?, _ key: NodeKey, _ info: ConsentInfo) -> EventLoopFuture<Bool> {
+    guard let handlers, let accept = handlers.accept else { return loop.makeSucceededFuture(true) }
+    let answer = ConsentAnswer(loop)
+    let told = LuaValue.table([
+      (.string("protocol"), .string(info.protocolName)),
+      (.string("strategies"), .list(info.strategies.map { .string($0) })),
+      (.string("addresses"), .list(info.addresses.map { .string($0.description) })),
+    ])
+    let arguments = [LuaValue.string(key.description), told]
+    startCallback(
+      accept, arguments: arguments, generation: handlers.generation, place: "accept_cb",
+      answer: { values in
+        switch values?.first {
+        case nil, .nil?, .bool(false)?: answer.give(false)
+        default: answer.give(true)
+        }
+      })
+    return answer.future
+  }
+
   private func nodeStarted(_ node: Node, _ handlers: HandlerSet, _ generation: Generation, _ waiter: Waiter) {
     guard waiter.isWaiting, generation.phase == .live else { return _ = node.closed(flush: .zero) }
     let face = NodeFace(node, generation: generation, isOwn: true)
+    // Held here: a node may have an `accept_cb` and no other callback.
+    node.consent = { [weak self] key, info in
+      self?.consent(handlers, key, info) ?? node.loop.makeSucceededFuture(false)
+    }
     do {
       if !handlers.isEmpty { try face.host("", handlers) }
       waiter.finish([.object(face)])
@@ -143,6 +168,15 @@ extension ScriptHost {
     if let folder { configuration.stateDirectory = folder }
     if let port = try options.integer("port", in: 0...65_535) { configuration.port = UInt16(port) }
     if let offline = options.bool("offline") { configuration.offline = offline }
+    if let file = options.string("ca") { configuration.caFile = file }
+    if let pairs = options.table("servers") {
+      let option = try ServersOption(pairs, function: "node")
+      do throws(NetError) {
+        configuration.servers = try option.applied(to: configuration.servers)
+      } catch {
+        throw Misuse("bad option 'servers' of 'node' (\(error))")
+      }
+    }
     if let names = options.table("ifs") {
       configuration.interfaces = try names.sequence.map {
         switch $0 {
@@ -160,5 +194,24 @@ extension ScriptHost {
         return ip
       } ?? configuration.listen
     return configuration
+  }
+}
+
+/// The answer of an `accept_cb`, given once; a script that ends before it has said anything has said no. Confined to the
+/// loop.
+private final class ConsentAnswer {
+  private let promise: EventLoopPromise<Bool>
+  private var isGiven = false
+
+  var future: EventLoopFuture<Bool> { promise.futureResult }
+
+  init(_ loop: any EventLoop) { promise = loop.makePromise() }
+
+  deinit { if !isGiven { promise.succeed(false) } }
+
+  func give(_ answer: Bool) {
+    guard !isGiven else { return }
+    isGiven = true
+    promise.succeed(answer)
   }
 }

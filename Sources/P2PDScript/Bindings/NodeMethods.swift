@@ -47,9 +47,6 @@ enum NodeMethods {
     } catch {
       return host.failure(error.netError)
     }
-    guard !strategies.isEmpty else {
-      return host.failure(.unsupported, "connect", cause: "none of the strategies asked for exists in this version")
-    }
     let handlers = HandlerSet(face.generation, options)
     let sink = OpeningSink(slot: HandlerSlot(handlers), generation: face.generation, route: nil)
     let waiter = host.wait(call.wait)
@@ -77,18 +74,15 @@ enum NodeMethods {
     waiter.finish(.ref(ref))
   }
 
-  /// Strategies this version has not are left out: a script may name them already.
   private static func strategies(_ options: OptionReader) throws -> [ConnectStrategy] {
     guard let names = try options.strings("strategies") else { return ConnectStrategy.allCases }
-    for name in names where !known.contains(name) {
+    return try names.map { name in
+      if let known = ConnectStrategy(rawValue: name) { return known }
       throw Misuse(
-        "bad option 'strategies' of 'connect' (no strategy is called '\(name)'" + Spelling.hint(name, among: known)
-          + ")")
+        "bad option 'strategies' of 'connect' (no strategy is called '\(name)'"
+          + Spelling.hint(name, among: ConnectStrategy.allCases.map(\.rawValue)) + ")")
     }
-    return names.compactMap(ConnectStrategy.init)
   }
-
-  private static let known = ["direct", "reverse", "punch", "relay"]
 
   private static func host(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try node(call, "host")

@@ -89,14 +89,16 @@ extension ScriptHost {
     return .object(StunObject(client, host: self))
   }
 
-  /// None where no server may be contacted that the script did not name.
-  var stunServers: [STUNServer] { options.nodeDefaults.offline ? [] : options.stunServers }
+  /// The process's; none where no server may be contacted that the script did not name.
+  var servers: ServerList { options.nodeDefaults.offline ? ServerList() : options.nodeDefaults.servers }
+  private var stunServers: [STUNServer] { servers.stun.compactMap(STUNServer.init) }
 
   /// `nic:load_nat()`: measures the interface's paths, the first of each family.
   func loadNAT(_ call: borrowing LuaCall, _ object: InterfaceObject) throws -> LuaReturn {
     try refuseAtTopLevel("load_nat", call)
     guard call.canWait else { return .wait }
     let interface = object.interface
+    if let knowledge { return measured(by: knowledge, interface, wait(call.wait)) }
     let families = AddressFamily.allCases.filter { interface.route($0)?.nicIPs.isEmpty == false }
     let waiter = wait(call.wait)
     let asked = families.map { family in
@@ -118,8 +120,27 @@ extension ScriptHost {
     return .wait
   }
 
+  /// What the node measures for itself; nil where no node of the script's runs that asks servers.
+  private var knowledge: NetworkKnowledge? {
+    let nodes = [node].compactMap { $0 } + generations.values.flatMap { $0.openNodes.map(\.node) }
+    return nodes.first { !$0.isClosing && !$0.configuration.offline && !$0.configuration.servers.stun.isEmpty }?.knowledge
+  }
+
+  private func measured(by knowledge: NetworkKnowledge, _ interface: NetworkInterface, _ waiter: Waiter) -> LuaReturn {
+    knowledge.settled().assumeIsolated().whenComplete { _ in
+      if let report = self.nat(of: interface), report.hasAnswer { return waiter.finish([report.lua]) }
+      let cause = "no STUN server answered on \(interface.name)"
+      self.finish(waiter, failing: NetError(.timeout, "load_nat", cause: cause))
+    }
+    return .wait
+  }
+
   /// What was measured of the interface, IPv4 first.
   func nat(of interface: NetworkInterface) -> NATReport? {
+    if let knowledge {
+      let reports = AddressFamily.allCases.compactMap { knowledge.report(interface: interface.name, $0) }
+      if let report = reports.first(where: \.hasAnswer) { return report }
+    }
     let found = natReports.values.filter { $0.interface == interface.name }
       .filter { report in interface.addresses.contains { $0.ip == report.local } }
     return found.min { $0.family.rawValue < $1.family.rawValue }
@@ -128,6 +149,10 @@ extension ScriptHost {
   /// The route with the outside addresses that were measured.
   func completed(_ route: Route) -> Route {
     guard let interface = route.interface?.name else { return route }
+    if let knowledge {
+      let known = knowledge.completed(route)
+      if !known.extIPs.isEmpty { return known }
+    }
     var route = route
     for ip in route.nicIPs {
       if let report = natReports[NATKey(interface: interface, local: ip)] {

@@ -20,6 +20,8 @@ final class HandlerSet {
   private(set) var end: [LuaRef] = []
   /// `M.session`: a task for each pipe in place of message callbacks.
   private(set) var session: LuaRef?
+  /// `accept_cb`: may the node dial what a stranger names?
+  private(set) var accept: LuaRef?
 
   init(_ generation: Generation) {
     self.generation = generation
@@ -32,6 +34,7 @@ final class HandlerSet {
     if let ref = options.takeFunction("msg_cb") { add(ref, .message) }
     if let ref = options.takeFunction("up_cb") { add(ref, .up) }
     if let ref = options.takeFunction("end_cb") { add(ref, .end) }
+    accept = options.takeFunction("accept_cb")
   }
 
   deinit {
@@ -39,12 +42,12 @@ final class HandlerSet {
     for ref in references { generation.host.vm.release(ref) }
   }
 
-  private var references: [LuaRef] { message + up + end + (session.map { [$0] } ?? []) }
+  private var references: [LuaRef] { message + up + end + [session, accept].compactMap { $0 } }
 
   /// Gives every function back: the generation has ended.
   func empty() {
     let all = references
-    (message, up, end, session) = ([], [], [], nil)
+    (message, up, end, session, accept) = ([], [], [], nil, nil)
     for ref in all { generation.host.vm.release(ref) }
   }
 
@@ -69,6 +72,12 @@ final class HandlerSet {
   func set(session ref: LuaRef) {
     if let session { generation.host.vm.release(session) }
     session = ref
+  }
+
+  /// Takes the reference over.
+  func set(accept ref: LuaRef) {
+    if let accept { generation.host.vm.release(accept) }
+    accept = ref
   }
 
   /// Takes a callback out and gives it to whoever asked.

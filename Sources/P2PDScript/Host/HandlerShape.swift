@@ -36,6 +36,7 @@ struct HandlerShape {
       case ("up_cb", .ref(let ref)): generation.handlers.add(ref, .up)
       case ("end_cb", .ref(let ref)): generation.handlers.add(ref, .end)
       case ("session", .ref(let ref)): generation.handlers.set(session: ref)
+      case ("accept_cb", .ref(let ref)): generation.handlers.set(accept: ref)
       case ("error_cb", .ref(let ref)): generation.errorCallback = ref
       case ("start", .ref(let ref)): generation.startCallback = ref
       case ("stop", .ref(let ref)): generation.stopCallback = ref

@@ -60,6 +60,12 @@ extension ScriptHost {
     let promise = loop.makePromise(of: Void.self)
     loop.execute {
       self.node = node
+      node.consent = { [weak self] key, info in
+        guard let self, !isClosed else { return node.loop.makeSucceededFuture(false) }
+        let name = info.protocolName
+        let asked = name.isEmpty ? hosted.first : hostedProtocol(name)
+        return consent(asked?.slot.current, key, info)
+      }
       self.openListeners(of: self.hosted[...]) { failure in
         if let failure { return promise.fail(failure) }
         do {

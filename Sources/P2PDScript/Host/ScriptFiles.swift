@@ -74,9 +74,9 @@ enum ScriptFiles {
     return names.sorted()
   }
 
-  /// Whether a file of this name in a hosted folder is a handler: tests and hidden files are none.
+  /// Whether a file of this name in a hosted folder is a handler: tests, hidden files and the configuration are none.
   static func isHandler(_ name: String) -> Bool {
-    name.hasSuffix(".lua") && !name.hasPrefix(".") && !name.hasSuffix("_test.lua")
+    name.hasSuffix(".lua") && !name.hasPrefix(".") && !name.hasSuffix("_test.lua") && name != ConfigFile.fileName
   }
 
   /// The last part of a path.

@@ -32,6 +32,8 @@ public final class ScriptHost: @unchecked Sendable {
   var reloadListeners: [@Sendable (ReloadReport) -> Void] = []
   /// Generations that have ended and whose Lua side has not been collected yet.
   var uncollected: [Int64: GenerationInfo] = [:]
+  /// By generation, while Lua has anything of it.
+  var notices: [Int64: WeakNotice] = [:]
   var isCollecting = false
   /// What `load_nat` found out.
   var natReports: [NATKey: NATReport] = [:]

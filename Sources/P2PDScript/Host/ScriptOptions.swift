@@ -1,7 +1,6 @@
 import LuaVM
 import NIOCore
 import P2PDNode
-import P2PDTraversal
 
 /// What a ``ScriptHost`` is made with.
 public struct ScriptOptions: Sendable {
@@ -11,10 +10,9 @@ public struct ScriptOptions: Sendable {
   public var sandbox = false
   /// Where `require` looks after the script's own folder.
   public var moduleDirectories: [String] = []
-  /// What `p2pd.node { ... }` starts from; the script's options win.
+  /// What `p2pd.node { ... }` starts from; the script's options win. Its servers are also those that `p2pd.stun_client`,
+  /// `p2pd.ntp` and `nic:load_nat` ask where the script names nobody.
   public var nodeDefaults = NodeConfiguration()
-  /// Whom `p2pd.stun_client` and `nic:load_nat` ask where the script names nobody.
-  public var stunServers = STUNServer.wellKnown
   /// Errors written out per script and second; the rest are counted.
   public var errorsPerSecond = 5
   /// How reloads go.

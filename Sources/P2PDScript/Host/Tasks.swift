@@ -76,14 +76,16 @@ extension ScriptHost {
   }
 
   /// Runs a callback as a task of its own, whose failure is reported.
+  /// - Parameter answer: gets what it returned; nil where it failed.
   func startCallback(
     _ function: LuaRef, arguments: [LuaValue], generation: Generation, pipe: PipeFace? = nil, place: String,
-    ended: (() -> Void)? = nil
+    ended: (() -> Void)? = nil, answer: (([LuaValue]?) -> Void)? = nil
   ) {
     whenIdle {
       guard !self.isClosed else { return }
-      let run = CallbackRun(host: self, generation: generation, pipe: pipe, place: place, ended: ended)
-      if self.vm.start(function, arguments: arguments, tag: run.tag) == .waiting { run.task = self.vm.lastTask }
+      let run = CallbackRun(host: self, generation: generation, pipe: pipe, place: place, ended: ended, answer: answer)
+      let status = self.vm.start(function, arguments: arguments, tag: run.tag, wantsResults: answer != nil)
+      if status == .waiting { run.task = self.vm.lastTask }
       self.afterRun()
     }
   }
@@ -96,16 +98,21 @@ final class CallbackRun: TaskOwner {
   private let pipe: PipeFace?
   private let place: String
   private let ended: (() -> Void)?
+  private let answer: (([LuaValue]?) -> Void)?
   private(set) var tag: UInt64 = 0
   /// While it waits.
   var task: LuaTask = 0
 
-  init(host: ScriptHost, generation: Generation, pipe: PipeFace?, place: String, ended: (() -> Void)?) {
+  init(
+    host: ScriptHost, generation: Generation, pipe: PipeFace?, place: String, ended: (() -> Void)?,
+    answer: (([LuaValue]?) -> Void)?
+  ) {
     self.host = host
     self.generation = generation
     self.pipe = pipe
     self.place = place
     self.ended = ended
+    self.answer = answer
     super.init()
     tag = host.register(self)
     generation.add(self)
@@ -119,6 +126,11 @@ final class CallbackRun: TaskOwner {
     tag = 0
     if case .failure(let failure) = result { generation.report(failure, pipe: pipe, in: place) }
     generation.remove(self)
+    if let answer {
+      let values = try? result.get()
+      answer(values)
+      for value in values ?? [] { OptionReader.release(value, host.vm) }
+    }
     ended?()
     host.checkQuiet()
   }

@@ -6,7 +6,7 @@ extension Prelude {
 
     -- Functions that take the generation as a first argument; tail calls, so that errors point at the script.
     local owned = { "pipe_open", "daemon", "node", "after", "every", "reload", "watch", "pipes" }
-    local plain = { "list_interfaces", "interface", "resolve", "stun_client", "sleep", "now", "error" }
+    local plain = { "list_interfaces", "interface", "resolve", "stun_client", "ntp", "sleep", "now", "error" }
 
     local function words(...)
       local parts = {}

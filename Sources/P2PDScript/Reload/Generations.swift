@@ -4,8 +4,10 @@ import NIOCore
 /// What generations there are, and what keeps each alive.
 extension ScriptHost {
   /// Newest first within a protocol; an exec script has one.
-  public func generationList() async -> [GenerationInfo] {
-    await onLoop { host in
+  /// - Parameter holders: finds out what keeps those alive that have ended; see ``findHolders()`` for what it costs.
+  public func generationList(holders: Bool = false) async -> [GenerationInfo] {
+    if holders { await findHolders() }
+    return await onLoop { host in
       let names = host.hosted.map(\.name)
       let order = { (name: String) in names.firstIndex(of: name) ?? names.count }
       return (host.generations.values.map(\.info) + host.uncollected.values).sorted {
@@ -73,17 +75,4 @@ extension Generation {
 
   /// Pipes that finish on it although its successor serves.
   var drainingPipes: Int { drainingSlots.reduce(0) { $0 + $1.draining(on: self) } }
-}
-
-/// Told by the collector when nothing of a generation's Lua side is left.
-final class CollectionNotice {
-  private weak var host: ScriptHost?
-  private let id: Int64
-
-  init(_ host: ScriptHost, _ id: Int64) {
-    self.host = host
-    self.id = id
-  }
-
-  deinit { host?.uncollected[id] = nil }
 }

@@ -22,7 +22,7 @@ final class BrokerLink: @unchecked Sendable {
   var lastUse: NIODeadline
   private(set) var skipped = 0
   private let loop: any EventLoop
-  private let conf: PipeConf
+  private let conf: () -> EventLoopFuture<PipeConf>
   private let logger: Logger
   private weak var owner: (any BrokerLinkOwner)?
   private var session: MQTTSession
@@ -37,8 +37,9 @@ final class BrokerLink: @unchecked Sendable {
   private var isPaused = false
 
   init(
-    _ broker: Broker, foreign: Bool, topics: [String], clientID: String, conf: PipeConf, settings: SignalingConf,
-    logger: Logger, on loop: any EventLoop, owner: any BrokerLinkOwner
+    _ broker: Broker, foreign: Bool, topics: [String], clientID: String,
+    conf: @escaping () -> EventLoopFuture<PipeConf>,
+    settings: SignalingConf, logger: Logger, on loop: any EventLoop, owner: any BrokerLinkOwner
   ) {
     self.broker = broker
     self.isForeign = foreign
@@ -143,7 +144,9 @@ final class BrokerLink: @unchecked Sendable {
   private func connect() {
     attempt += 1
     let this = attempt
-    PipeOpener.open(.tcp, to: broker.destination, conf: conf, on: loop).assumeIsolated().whenComplete { result in
+    let (loop, destination) = (loop, broker.destination)
+    let opened = conf().flatMap { PipeOpener.open(.tcp, to: destination, conf: $0, on: loop) }
+    opened.assumeIsolated().whenComplete { result in
       guard this == self.attempt, self.session.phase == .connecting else {
         if case .success(let late) = result { late.close(flush: .zero) }
         return
@@ -247,7 +250,7 @@ protocol BrokerLinkOwner: AnyObject {
 }
 
 extension Broker {
-  fileprivate var destination: Destination {
+  var destination: Destination {
     if let ip = IPAddress(host) { return .endpoint(Endpoint(ip: ip, port: port)) }
     return .host(host, port)
   }

@@ -8,7 +8,8 @@ final class BrokerPool: @unchecked Sendable {
   private let key: SignalKey
   private let conf: SignalingConf
   private let plain: PipeConf
-  private let encrypted: PipeConf
+  /// Read from the disk when the first broker needs it: a node's start does not wait for a hundred certificates.
+  private var encrypted: EventLoopFuture<PipeConf>?
   private let loop: any EventLoop
   private let logger: Logger
   private var choice: BrokerChoice
@@ -21,9 +22,11 @@ final class BrokerPool: @unchecked Sendable {
   var received: ((MQTTPublish, Broker) -> Void)?
   /// The brokers an address should name are others now.
   var advertisedChanged: (([Broker]) -> Void)?
+  /// One of this node's own brokers came up, went down or could not be had.
+  var statusChanged: (() -> Void)?
 
   init(
-    _ brokers: [Broker], key: SignalKey, conf: SignalingConf, tls: TLSSetup, logger: Logger, on loop: any EventLoop
+    _ brokers: [Broker], key: SignalKey, conf: SignalingConf, logger: Logger, on loop: any EventLoop
   ) {
     self.key = key
     self.conf = conf
@@ -35,9 +38,6 @@ final class BrokerPool: @unchecked Sendable {
     plain.interface = conf.interface
     plain.sendHighWater = 256 << 10
     self.plain = plain
-    var encrypted = plain
-    encrypted.tls = tls
-    self.encrypted = encrypted
   }
 
   func start() { perform(choice.handle(.start, now: loop.now)) }
@@ -93,12 +93,27 @@ final class BrokerPool: @unchecked Sendable {
     let link = BrokerLink(
       broker, foreign: foreign, topics: [Gate.topic(of: key, at: broker)],
       // A name for this connection only, at most 23 characters (§3.1.3.1): it tells the broker nothing.
-      clientID: "p2pd" + String(random, radix: 36), conf: broker.tls ? encrypted : plain, settings: conf,
-      logger: logger, on: loop, owner: self)
+      clientID: "p2pd" + String(random, radix: 36), conf: { [unowned self] in settings(broker) },
+      settings: conf, logger: logger, on: loop, owner: self)
     links[broker] = link
     link.start()
     arm()
     return link
+  }
+
+  private func settings(_ broker: Broker) -> EventLoopFuture<PipeConf> {
+    guard broker.tls else { return loop.makeSucceededFuture(plain) }
+    if let encrypted { return encrypted }
+    let (loop, plain, file) = (loop, plain, conf.caFile)
+    let read = loop.run {
+      var conf = plain
+      conf.tls = try await loop.offload { try TLSSetup.client(caFile: file) }
+      return conf
+    }
+    encrypted = read
+    // A file that is not there may be there at the next try.
+    read.assumeIsolated().whenFailure { [weak self] _ in self?.encrypted = nil }
+    return read
   }
 
   private func close(_ broker: Broker) { _ = links.removeValue(forKey: broker)?.stop() }
@@ -146,5 +161,6 @@ extension BrokerPool: BrokerLinkOwner {
   func linkChanged(_ link: BrokerLink) {
     guard !isStopped, !link.isForeign else { return }
     perform(choice.handle(link.isUp ? .up(link.broker) : .down(link.broker), now: loop.now))
+    statusChanged?()
   }
 }

@@ -1,7 +1,7 @@
 import NIOCore
 
 /// So much a second, with a reserve for bursts. A value: the caller brings the time.
-struct TokenBucket {
+package struct TokenBucket {
   let rate: Double
   let burst: Double
   private var tokens: Double
@@ -10,7 +10,7 @@ struct TokenBucket {
   /// - Parameters:
   ///   - rate: tokens that come back each second; more than 0.
   ///   - burst: the most there can be, and how many there are at first.
-  init(rate: Double, burst: Double, at now: NIODeadline) {
+  package init(rate: Double, burst: Double, at now: NIODeadline) {
     self.rate = rate
     self.burst = burst
     tokens = burst
@@ -18,7 +18,7 @@ struct TokenBucket {
   }
 
   /// Takes one if there is one.
-  mutating func take(at now: NIODeadline) -> Bool {
+  package mutating func take(at now: NIODeadline) -> Bool {
     fill(now)
     guard tokens >= 1 else { return false }
     tokens -= 1
@@ -33,7 +33,7 @@ struct TokenBucket {
   }
 
   /// Nobody has taken anything for so long that it is as new.
-  mutating func isFull(at now: NIODeadline) -> Bool {
+  package mutating func isFull(at now: NIODeadline) -> Bool {
     fill(now)
     return tokens >= burst
   }

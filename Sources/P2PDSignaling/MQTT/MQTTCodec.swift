@@ -1,3 +1,5 @@
+import P2PDNet
+
 /// Bytes and packets of MQTT 3.1.1, both ways: this side's, and the broker's for tests that play one. Strict: what the
 /// standard calls malformed is an error, and nothing in the bytes traps.
 enum MQTTCodec {

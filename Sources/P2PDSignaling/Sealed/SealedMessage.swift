@@ -19,7 +19,7 @@ struct SealedMessage {
 
   /// nil: cut short, of another version, or with a key that seals nothing.
   init?(inner: [UInt8]) {
-    var reader = ByteReader(inner[...])
+    var reader = ByteReader(inner)
     guard reader.byte() == Self.version, let lifetime = reader.byte(), let issued = reader.uint32(),
       let encapsulated = reader.bytes(Self.encapsulatedLength), !Montgomery.isSmallOrder(encapsulated),
       let ciphertext = reader.bytes(reader.remaining), ciphertext.count >= Self.leastCiphertext
@@ -29,9 +29,9 @@ struct SealedMessage {
     self.encapsulated = Array(encapsulated)
     self.ciphertext = Array(ciphertext)
     header = Array(inner.prefix(Self.headerLength))
-    var hash = ByteReader(Array(SHA256.hash(data: inner))[...])
-    func word() -> UInt64 { (hash.bytes(8) ?? []).reduce(0) { $0 << 8 | UInt64($1) } }
-    digest = SeenFilter.Digest(high: word(), low: word())
+    var hash = ByteReader(Array(SHA256.hash(data: inner)))
+    guard let high = hash.uint64(), let low = hash.uint64() else { return nil }
+    digest = SeenFilter.Digest(high: high, low: low)
   }
 
   /// The public key work: unseals and checks the signature. nil: it was not sealed to this node, or not by who it says.
@@ -42,7 +42,7 @@ struct SealedMessage {
         encapsulatedKey: Data(encapsulated)),
       let plain = try? recipient.open(ciphertext, authenticating: header)
     else { return nil }
-    var reader = ByteReader(Array(plain)[...])
+    var reader = ByteReader(Array(plain))
     guard let sender = reader.bytes(SignalKey.length).flatMap({ SignalKey(bytes: $0) }),
       let signature = reader.bytes(Self.signatureLength), let body = reader.bytes(reader.remaining),
       sender.isValid(signature: signature, of: Self.signed(receiver.key, header, encapsulated, body)),

@@ -1,3 +1,5 @@
+import P2PDNet
+
 // The inside of a message, sealed to the receiver:
 //
 //    0                   1                   2                   3

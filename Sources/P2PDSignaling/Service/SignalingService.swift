@@ -14,6 +14,8 @@ public final class SignalingService: @unchecked Sendable {
   public var onMessage: ((IncomingSignal) -> Void)?
   /// Gets the brokers this node can be reached at, each time they change: what its address should name.
   public var onBrokersChanged: (([Broker]) -> Void)?
+  /// Called whenever one of the node's own brokers came up, went down or could not be had.
+  public var onStatusChanged: (() -> Void)?
 
   let pool: BrokerPool
   private let identity: SignalIdentity
@@ -24,20 +26,17 @@ public final class SignalingService: @unchecked Sendable {
 
   /// - Parameters:
   ///   - brokers: the node's own, in any order; may be empty, and then it can send but not be reached.
-  /// - Throws: ``NetError`` (`tls`) where the certificates of the roots cannot be read. Reads them from the disk: not for
-  ///   an event loop's thread.
   public init(
     _ identity: SignalIdentity, brokers: [Broker], conf: SignalingConf = SignalingConf(), logger: Logger,
     on loop: any EventLoop
-  ) throws {
+  ) {
     key = identity.key
     self.identity = identity
     self.conf = conf
     self.logger = logger
     self.loop = loop
     inbox = Inbox(identity, conf, at: loop.now)
-    pool = BrokerPool(
-      brokers, key: identity.key, conf: conf, tls: try TLSSetup.client(caFile: conf.caFile), logger: logger, on: loop)
+    pool = BrokerPool(brokers, key: identity.key, conf: conf, logger: logger, on: loop)
   }
 
   /// Begins to listen. Does not wait for a broker.
@@ -45,6 +44,7 @@ public final class SignalingService: @unchecked Sendable {
     loop.assertInEventLoop()
     pool.received = { [weak self] in self?.received($0, $1) }
     pool.advertisedChanged = { [weak self] in self?.onBrokersChanged?($0) }
+    pool.statusChanged = { [weak self] in self?.onStatusChanged?() }
     pool.start()
   }
 
@@ -56,6 +56,7 @@ public final class SignalingService: @unchecked Sendable {
     for label in Array(requests.keys) { finish(label, .failure(error)) }
     onMessage = nil
     onBrokersChanged = nil
+    onStatusChanged = nil
     return pool.stop()
   }
 

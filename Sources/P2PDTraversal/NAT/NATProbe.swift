@@ -248,7 +248,7 @@ public final class NATProbe: @unchecked Sendable {
         }
       case .ask(let question):
         let socket = question.isControl ? udp : filteringSocket
-        socket?.bind(server, change: question.change, from: .endpoint(question.from), schedule: schedule) { result in
+        socket?.bind(server, change: question.change, from: question.from, schedule: schedule) { result in
           // A refusal to do so is as good as silence, and the control meets it as well.
           let isHeard = (try? result.get())?.message.kind == .success
           self.filter(isHeard ? .answered(question) : .silent(question))

@@ -26,7 +26,7 @@ extension NATReport {
   }
 
   /// The behaviour that TCP connections meet, as far as it is known.
-  private var leading: NATBehaviour { tcp.mapping == nil ? udp : tcp }
+  public var leading: NATBehaviour { tcp.mapping == nil ? udp : tcp }
 
   private var mappingSentence: String {
     switch leading.mapping {
@@ -79,26 +79,5 @@ extension NATReport {
 
   private static func word(_ mapping: NATBehaviour.Mapping) -> String {
     mapping.rawValue.replacing("_", with: " ")
-  }
-
-  /// One piece of advice for the whole host, from the reports of its paths.
-  public static func advice(_ reports: [NATReport]) -> String {
-    let reached = reports.filter(\.hasAnswer)
-    guard !reached.isEmpty else {
-      return "Check the cable, the Wi-Fi and the firewall: nothing on the Internet answered."
-    }
-    func some(_ test: (NATReport) -> Bool) -> Bool { reached.contains(where: test) }
-    if some({ $0.udp.filtering == NATBehaviour.Filtering.none }) {
-      return "Nothing is needed: others can connect to this host directly."
-    }
-    if some({ $0.carrierNAT == true }) {
-      return
-        "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
-    }
-    if some({ $0.leading.mapping?.isPredictable == true }) {
-      return "Peers behind ordinary routers will be reached by hole punching. Allow UPnP or NAT-PMP at the router, or "
-        + "forward a port, to be reached by all."
-    }
-    return "Configure a relay (TURN), or forward a port at the router: hole punching alone will often fail here."
   }
 }

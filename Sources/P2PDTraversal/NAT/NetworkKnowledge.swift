@@ -56,6 +56,23 @@ public final class NetworkKnowledge: @unchecked Sendable {
     tasks.first { $0.key.interface == interface && $0.key.local == local }?.value.report
   }
 
+  /// The report that holds for an address of the interface: its own, or that of the address that speaks for its kind.
+  public func report(interface: String, of ip: IPAddress) -> NATReport? {
+    if let own = report(interface: interface, local: ip) { return own }
+    return tasks.first { path, task in
+      guard path.interface == interface, path.family == ip.family, path.local.isPrivate == ip.isPrivate else {
+        return false
+      }
+      // Of public addresses the first speaks for all only where they are not translated.
+      return ip.isPrivate || task.report.udp.mapping == NATBehaviour.Mapping.none
+    }?.value.report
+  }
+
+  /// Whether a server has answered on any path of the family: then silence on another is that path's.
+  public func hasAnswer(_ family: AddressFamily) -> Bool {
+    tasks.contains { $0.key.family == family && $0.value.report.hasAnswer }
+  }
+
   /// The report of the interface's first path of the family.
   public func report(interface: String, _ family: AddressFamily) -> NATReport? {
     let all = tasks.filter { $0.key.interface == interface && $0.key.family == family }
@@ -102,15 +119,19 @@ public final class NetworkKnowledge: @unchecked Sendable {
 
   /// Takes in the state of the interfaces: what is new or changed is measured, what is gone is forgotten.
   /// - Parameter names: only these interfaces; nil for all.
-  public func update(_ snapshot: NetworkSnapshot, only names: [String]? = nil) {
-    guard !isClosed else { return }
+  /// - Returns: whether a path came or went.
+  @discardableResult
+  public func update(_ snapshot: NetworkSnapshot, only names: [String]? = nil) -> Bool {
+    guard !isClosed else { return false }
     let paths = Self.paths(snapshot, only: names)
+    guard Set(paths) != Set(tasks.keys) else { return false }
     for path in tasks.keys where !paths.contains(path) { forget(path) }
     for path in paths where tasks[path] == nil {
       tasks[path] = Task(path)
       measure(path)
     }
     changed?()
+    return true
   }
 
   /// Measures everything anew, as after a sign that the router changed.

@@ -61,15 +61,15 @@ extension STUNAttribute {
     var reader = ByteReader(value)
     switch type {
     case 0x0001: return endpoint(value).map { .mappedAddress($0) }
-    case 0x0003: return exactly(value, reader.word32()).map { .changeRequest(STUNChange(rawValue: $0 & 6)) }
+    case 0x0003: return exactly(value, reader.uint32()).map { .changeRequest(STUNChange(rawValue: $0 & 6)) }
     case 0x0004: return endpoint(value).map { .sourceAddress($0) }
     case 0x0005: return endpoint(value).map { .changedAddress($0) }
     case 0x0006: return text(value).map { .username($0) }
     case 0x0008: return value.count == 20 ? .messageIntegrity([UInt8](value)) : nil
     case 0x0009: return error(&reader).map { .errorCode($0, $1) }
     case 0x000a: return .unknownAttributes(words(&reader))
-    case 0x000c: return value.count == 4 ? reader.word16().map { .channelNumber($0) } : nil
-    case 0x000d: return exactly(value, reader.word32()).map { .lifetime($0) }
+    case 0x000c: return value.count == 4 ? reader.uint16().map { .channelNumber($0) } : nil
+    case 0x000d: return exactly(value, reader.uint32()).map { .lifetime($0) }
     case 0x0012: return endpoint(value, id).map { .xorPeerAddress($0) }
     case 0x0013: return .data([UInt8](value))
     case 0x0014: return text(value).map { .realm($0) }
@@ -87,8 +87,8 @@ extension STUNAttribute {
     case 0x0020: return endpoint(value, id).map { .xorMappedAddress($0) }
     case 0x0022: return value.count == 8 ? .reservationToken([UInt8](value)) : nil
     case 0x0026: return .padding(value.count)
-    case 0x0027: return value.count >= 2 ? reader.word16().map { .responsePort($0) } : nil
-    case 0x002a: return exactly(value, reader.word32()).map { .connectionID($0) }
+    case 0x0027: return value.count >= 2 ? reader.uint16().map { .responsePort($0) } : nil
+    case 0x002a: return exactly(value, reader.uint32()).map { .connectionID($0) }
     case 0x8000: return value.count == 4 ? family(reader.byte()).map { .additionalAddressFamily($0) } : nil
     case 0x8001:
       guard let family = family(value.first), let (code, reason) = error(&reader) else { return nil }
@@ -98,7 +98,7 @@ extension STUNAttribute {
     case 0x8004: return icmp(&reader)
     case 0x8022: return text(value).map { .software($0) }
     case 0x8023: return endpoint(value).map { .alternateServer($0) }
-    case 0x8028: return exactly(value, reader.word32()).map { .fingerprint($0) }
+    case 0x8028: return exactly(value, reader.uint32()).map { .fingerprint($0) }
     case 0x802b: return endpoint(value).map { .responseOrigin($0) }
     case 0x802c: return endpoint(value).map { .otherAddress($0) }
     default: return .other(type, [UInt8](value))
@@ -107,42 +107,42 @@ extension STUNAttribute {
 
   /// The value's bytes, without padding.
   func value(_ id: STUNTransactionID) -> [UInt8] {
-    var out = ByteWriter()
+    var out: [UInt8] = []
     switch self {
     case .mappedAddress(let endpoint), .alternateServer(let endpoint), .responseOrigin(let endpoint),
       .otherAddress(let endpoint), .sourceAddress(let endpoint), .changedAddress(let endpoint):
       Self.write(endpoint, nil, &out)
     case .xorMappedAddress(let endpoint), .xorPeerAddress(let endpoint), .xorRelayedAddress(let endpoint):
       Self.write(endpoint, id, &out)
-    case .username(let text), .realm(let text), .software(let text), .alternateDomain(let text): out.append(text.utf8)
+    case .username(let text), .realm(let text), .software(let text), .alternateDomain(let text): out += text.utf8
     case .userHash(let bytes), .nonce(let bytes), .data(let bytes), .reservationToken(let bytes),
       .messageIntegrity(let bytes), .messageIntegritySHA256(let bytes), .other(_, let bytes):
-      out.append(bytes)
+      out += bytes
     case .passwordAlgorithm(let algorithm): Self.write(algorithm, &out)
     case .passwordAlgorithms(let all): for algorithm in all { Self.write(algorithm, &out) }
     case .errorCode(let code, let reason): Self.write(0, code, reason, &out)
     case .addressErrorCode(let family, let code, let reason): Self.write(Self.number(family), code, reason, &out)
-    case .unknownAttributes(let types): for type in types { out.word16(type) }
-    case .changeRequest(let change): out.word32(change.rawValue & 6)
+    case .unknownAttributes(let types): for type in types { out.append(uint16: type) }
+    case .changeRequest(let change): out.append(uint32: change.rawValue & 6)
     case .responsePort(let port):
-      out.word16(port)
-      out.word16(0)
-    case .padding(let count): out.append(repeatElement(0, count: max(0, min(count, 0xffff))))
+      out.append(uint16: port)
+      out.append(uint16: 0)
+    case .padding(let count): out += repeatElement(0, count: max(0, min(count, 0xffff)))
     case .channelNumber(let number):
-      out.word16(number)
-      out.word16(0)
-    case .lifetime(let value), .connectionID(let value), .fingerprint(let value): out.word32(value)
-    case .requestedTransport(let number): out.word32(UInt32(number) << 24)
-    case .evenPort(let reserve): out.byte(reserve ? 0x80 : 0)
+      out.append(uint16: number)
+      out.append(uint16: 0)
+    case .lifetime(let value), .connectionID(let value), .fingerprint(let value): out.append(uint32: value)
+    case .requestedTransport(let number): out.append(uint32: UInt32(number) << 24)
+    case .evenPort(let reserve): out.append(reserve ? 0x80 : 0)
     case .dontFragment: break
     case .requestedAddressFamily(let family), .additionalAddressFamily(let family):
-      out.word32(UInt32(Self.number(family)) << 24)
+      out.append(uint32: UInt32(Self.number(family)) << 24)
     case .icmp(let type, let code, let data):
-      out.word16(0)
-      out.word16(UInt16(type & 0x7f) << 9 | code & 0x1ff)
-      out.word32(data)
+      out.append(uint16: 0)
+      out.append(uint16: UInt16(type & 0x7f) << 9 | code & 0x1ff)
+      out.append(uint32: data)
     }
-    return out.bytes
+    return out
   }
 
   // MARK: Parts
@@ -154,18 +154,18 @@ extension STUNAttribute {
   /// RFC 8489 §14.1 and, with an id, §14.2: port and address XORed with the cookie and the id.
   private static func endpoint(_ value: ArraySlice<UInt8>, _ id: STUNTransactionID? = nil) -> Endpoint? {
     var reader = ByteReader(value)
-    guard reader.byte() != nil, let family = family(reader.byte()), let port = reader.word16() else { return nil }
-    guard reader.left == (family == .v4 ? 4 : 16), let ip = IPAddress(bytes: reader.rest()) else { return nil }
+    guard reader.skip(1), let family = family(reader.byte()), let port = reader.uint16() else { return nil }
+    guard reader.remaining == (family == .v4 ? 4 : 16), let ip = IPAddress(bytes: reader.rest()) else { return nil }
     let endpoint = Endpoint(ip: ip, port: port)
     return id.map { endpoint.xored(with: $0) } ?? endpoint
   }
 
-  private static func write(_ endpoint: Endpoint, _ id: STUNTransactionID?, _ out: inout ByteWriter) {
+  private static func write(_ endpoint: Endpoint, _ id: STUNTransactionID?, _ out: inout [UInt8]) {
     let endpoint = id.map { endpoint.xored(with: $0) } ?? endpoint
-    out.byte(0)
-    out.byte(number(endpoint.ip.family))
-    out.word16(endpoint.port)
-    out.append(endpoint.ip.bytes)
+    out.append(0)
+    out.append(number(endpoint.ip.family))
+    out.append(uint16: endpoint.port)
+    out += endpoint.ip.bytes
   }
 
   private static func family(_ number: UInt8?) -> AddressFamily? { number == 1 ? .v4 : number == 2 ? .v6 : nil }
@@ -173,56 +173,56 @@ extension STUNAttribute {
 
   /// RFC 8489 §14.8: 21 bits of nothing (or RFC 8656 §18.12's family), the hundreds, the rest, a sentence.
   private static func error(_ reader: inout ByteReader) -> (Int, String)? {
-    guard reader.word16() != nil, let hundreds = reader.byte(), let rest = reader.byte() else { return nil }
+    guard reader.skip(2), let hundreds = reader.byte(), let rest = reader.byte() else { return nil }
     let code = Int(hundreds & 7) * 100 + Int(rest)
     guard rest < 100, code >= 300, code < 700 else { return nil }
     return (code, String(decoding: reader.rest(), as: UTF8.self))
   }
 
-  private static func write(_ family: UInt8, _ code: Int, _ reason: String, _ out: inout ByteWriter) {
+  private static func write(_ family: UInt8, _ code: Int, _ reason: String, _ out: inout [UInt8]) {
     let code = min(max(code, 300), 699)
-    out.byte(family)
-    out.byte(0)
-    out.byte(UInt8(truncatingIfNeeded: code / 100))
-    out.byte(UInt8(truncatingIfNeeded: code % 100))
-    out.append(reason.utf8)
+    out.append(family)
+    out.append(0)
+    out.append(UInt8(truncatingIfNeeded: code / 100))
+    out.append(UInt8(truncatingIfNeeded: code % 100))
+    out += reason.utf8
   }
 
   private static func words(_ reader: inout ByteReader) -> [UInt16] {
     var words: [UInt16] = []
-    while let word = reader.word16() { words.append(word) }
+    while let word = reader.uint16() { words.append(word) }
     return words
   }
 
   private static func algorithm(_ reader: inout ByteReader) -> STUNPasswordAlgorithm? {
-    guard let number = reader.word16(), let length = reader.word16(), let parameters = reader.take(Int(length)) else {
+    guard let number = reader.uint16(), let length = reader.uint16(), let parameters = reader.bytes(Int(length)) else {
       return nil
     }
     // The padding of the last one may be left to the attribute's own.
-    _ = reader.take(min(reader.left, (4 - Int(length) % 4) % 4))
+    _ = reader.skip(min(reader.remaining, (4 - Int(length) % 4) % 4))
     return STUNPasswordAlgorithm(number: number, parameters: [UInt8](parameters))
   }
 
   private static func algorithms(_ reader: inout ByteReader) -> [STUNPasswordAlgorithm]? {
     var all: [STUNPasswordAlgorithm] = []
-    while reader.left > 0 {
+    while !reader.isAtEnd {
       guard let next = algorithm(&reader) else { return nil }
       all.append(next)
     }
     return all
   }
 
-  private static func write(_ algorithm: STUNPasswordAlgorithm, _ out: inout ByteWriter) {
+  private static func write(_ algorithm: STUNPasswordAlgorithm, _ out: inout [UInt8]) {
     let parameters = algorithm.parameters.prefix(0xffff)
-    out.word16(algorithm.number)
-    out.word16(UInt16(truncatingIfNeeded: parameters.count))
-    out.append(parameters)
-    out.append(repeatElement(0, count: (4 - parameters.count % 4) % 4))
+    out.append(uint16: algorithm.number)
+    out.append(uint16: UInt16(truncatingIfNeeded: parameters.count))
+    out += parameters
+    out += repeatElement(0, count: (4 - parameters.count % 4) % 4)
   }
 
   /// RFC 8656 §18.13.
   private static func icmp(_ reader: inout ByteReader) -> STUNAttribute? {
-    guard reader.left == 8, reader.word16() != nil, let word = reader.word16(), let data = reader.word32() else {
+    guard reader.remaining == 8, reader.skip(2), let word = reader.uint16(), let data = reader.uint32() else {
       return nil
     }
     return .icmp(type: UInt8(truncatingIfNeeded: word >> 9), code: word & 0x1ff, data: data)

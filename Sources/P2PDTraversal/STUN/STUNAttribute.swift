@@ -114,6 +114,15 @@ extension STUNMessage {
   public var lifetime: UInt32? { first { if case .lifetime(let seconds) = $0 { seconds } else { nil } } }
   public var connectionID: UInt32? { first { if case .connectionID(let id) = $0 { id } else { nil } } }
 
+  public var data: [UInt8]? { first { if case .data(let bytes) = $0 { bytes } else { nil } } }
+  public var alternateServer: Endpoint? {
+    first { if case .alternateServer(let endpoint) = $0 { endpoint } else { nil } }
+  }
+  public var alternateDomain: String? { first { if case .alternateDomain(let name) = $0 { name } else { nil } } }
+  public var passwordAlgorithms: [STUNPasswordAlgorithm]? {
+    first { if case .passwordAlgorithms(let all) = $0 { all } else { nil } }
+  }
+
   /// Of several attributes of one type the first counts (RFC 8489 §14).
   private func first<T>(_ pick: (STUNAttribute) -> T?) -> T? {
     for attribute in attributes {

@@ -1,4 +1,5 @@
 import Crypto
+import P2PDNet
 
 /// What both sides of an authenticated exchange share (RFC 8489 §9.1.1, §9.2.2).
 ///
@@ -36,7 +37,30 @@ public struct STUNKey: Hashable, Sendable {
   }
 }
 
+/// How an exchange is signed: with which key, and with which of the two hashes.
+public struct STUNSignature: Hashable, Sendable {
+  public let key: STUNKey
+  /// MESSAGE-INTEGRITY-SHA256 in the place of MESSAGE-INTEGRITY, both ways.
+  public let sha256: Bool
+
+  public init(key: STUNKey, sha256: Bool = false) {
+    self.key = key
+    self.sha256 = sha256
+  }
+}
+
 extension STUNMessage {
+  /// Whether a message read from the network was signed like this. One signed with the weaker hash only is not, where the
+  /// stronger was agreed on.
+  public func isAuthentic(_ signature: STUNSignature) -> Bool {
+    if signature.sha256, source?.integritySHA256 == nil { return false }
+    return isAuthentic(signature.key)
+  }
+
+  func encoded(signature: STUNSignature?) throws(STUNError) -> [UInt8] {
+    try encoded(key: signature?.key, sha256: signature?.sha256 ?? false)
+  }
+
   /// Whether a message read from the network was signed with the key. False where it is not signed at all.
   public func isAuthentic(_ key: STUNKey) -> Bool {
     guard let source else { return false }
@@ -52,10 +76,9 @@ extension STUNMessage {
     guard offset >= Self.headerSize, offset + 4 <= bytes.count else { return nil }
     let size = Int(bytes[offset + 2]) << 8 | Int(bytes[offset + 3])
     guard offset + 4 + size <= bytes.count else { return nil }
-    var head = ByteWriter()
-    head.append(bytes[..<offset])
-    head.patch16(UInt16(truncatingIfNeeded: offset + 4 + size - Self.headerSize), at: 2)
-    let wanted = hmac(head.bytes[...])
+    var head = Array(bytes[..<offset])
+    head.set(uint16: UInt16(truncatingIfNeeded: offset + 4 + size - Self.headerSize), at: 2)
+    let wanted = hmac(head[...])
     let found = bytes[offset + 4..<offset + 4 + size]
     // In constant time; a SHA-256 code may be cut short (RFC 8489 §14.6).
     var difference: UInt8 = 0

@@ -16,32 +16,33 @@ extension STUNMessage {
 
   /// The length of the message that a stream begins with, header included; nil until that is known.
   /// - Throws: `.notSTUN` where the stream is something else.
-  public static func length(of stream: [UInt8]) throws(STUNError) -> Int? {
+  public static func length(of stream: ArraySlice<UInt8>) throws(STUNError) -> Int? {
+    var reader = ByteReader(stream)
     guard let first = stream.first else { return nil }
     guard first & 0xc0 == 0 else { throw .notSTUN }
-    guard stream.count >= 4 else { return nil }
-    guard stream[3] & 3 == 0 else { throw .notSTUN }
-    return headerSize + (Int(stream[2]) << 8 | Int(stream[3]))
+    guard reader.uint16() != nil, let length = reader.uint16() else { return nil }
+    guard length % 4 == 0 else { throw .notSTUN }
+    return headerSize + Int(length)
   }
 
   /// Reads one whole message. A FINGERPRINT is checked here; integrity is, by whoever has the key, with
   /// ``isAuthentic(_:)``.
   public init(decoding bytes: [UInt8]) throws(STUNError) {
     var reader = ByteReader(bytes)
-    guard let type = reader.word16(), type & 0xc000 == 0, let length = reader.word16(), length % 4 == 0,
-      let id = reader.take(16).flatMap({ STUNTransactionID($0) }), reader.left == Int(length)
+    guard let type = reader.uint16(), type & 0xc000 == 0, let length = reader.uint16(), length % 4 == 0,
+      let id = reader.bytes(16).flatMap({ STUNTransactionID($0) }), reader.remaining == Int(length)
     else { throw .notSTUN }
     let (kind, method) = Self.split(type)
     self.init(kind, method, transaction: id)
     var source = STUNSource(bytes: bytes)
     var isEnded = false
-    while reader.left > 0 {
+    while !reader.isAtEnd {
       let offset = reader.offset
-      guard let type = reader.word16(), let size = reader.word16(), let value = reader.take(Int(size)) else {
+      guard let type = reader.uint16(), let size = reader.uint16(), let value = reader.bytes(Int(size)) else {
         throw .truncated
       }
       // RFC 3489 knows no padding, but its values are all multiples of four.
-      guard reader.take((4 - Int(size) % 4) % 4) != nil else { throw .truncated }
+      guard reader.skip((4 - Int(size) % 4) % 4) else { throw .truncated }
       // FINGERPRINT is the last one (RFC 8489 §14.7).
       guard !isEnded else { throw .malformed(attribute: type) }
       let isSigned = source.integrity != nil || source.integritySHA256 != nil
@@ -70,40 +71,40 @@ extension STUNMessage {
   public func encoded(
     key: STUNKey? = nil, sha256: Bool = false, fingerprint: Bool = false
   ) throws(STUNError) -> [UInt8] {
-    var out = ByteWriter()
-    out.word16(Self.join(kind, method))
-    out.word16(0)
+    var out: [UInt8] = []
+    out.append(uint16: Self.join(kind, method))
+    out.append(uint16: 0)
     transaction.write(to: &out)
     for attribute in attributes { try Self.write(attribute, transaction, &out) }
     if let key {
       let size = sha256 ? 32 : 20
       // The length stands as if the message ended behind the check value (RFC 8489 §14.5).
       try Self.setLength(&out, more: 4 + size)
-      let code = sha256 ? key.sha256(out.bytes[...]) : key.sha1(out.bytes[...])
+      let code = sha256 ? key.sha256(out[...]) : key.sha1(out[...])
       try Self.write(sha256 ? .messageIntegritySHA256(code) : .messageIntegrity(code), transaction, &out)
     }
     if fingerprint {
       try Self.setLength(&out, more: 8)
-      try Self.write(.fingerprint(STUNFingerprint.of(out.bytes[...])), transaction, &out)
+      try Self.write(.fingerprint(STUNFingerprint.of(out[...])), transaction, &out)
     }
     try Self.setLength(&out, more: 0)
-    return out.bytes
+    return out
   }
 
   private static func write(
-    _ attribute: STUNAttribute, _ id: STUNTransactionID, _ out: inout ByteWriter
+    _ attribute: STUNAttribute, _ id: STUNTransactionID, _ out: inout [UInt8]
   ) throws(STUNError) {
     let value = attribute.value(id)
     guard let size = UInt16(exactly: value.count) else { throw .tooLong }
-    out.word16(attribute.type)
-    out.word16(size)
-    out.append(value)
-    out.append(repeatElement(0, count: (4 - value.count % 4) % 4))
+    out.append(uint16: attribute.type)
+    out.append(uint16: size)
+    out += value
+    out += repeatElement(0, count: (4 - value.count % 4) % 4)
   }
 
-  private static func setLength(_ out: inout ByteWriter, more: Int) throws(STUNError) {
-    guard let length = UInt16(exactly: out.bytes.count - headerSize + more) else { throw .tooLong }
-    out.patch16(length, at: 2)
+  private static func setLength(_ out: inout [UInt8], more: Int) throws(STUNError) {
+    guard let length = UInt16(exactly: out.count - headerSize + more) else { throw .tooLong }
+    out.set(uint16: length, at: 2)
   }
 
   /// RFC 8489 §5: the class stands in bits 4 and 8 of the type, among the method's.

@@ -97,20 +97,19 @@ public struct STUNTransactionID: Hashable, Sendable {
   /// Sixteen bytes: the cookie and the id.
   init?(_ bytes: ArraySlice<UInt8>) {
     var reader = ByteReader(bytes)
-    guard let cookie = reader.word32(), let high = reader.word32(), let middle = reader.word32(),
-      let low = reader.word32(), reader.left == 0
-    else { return nil }
-    self.init(cookie: cookie, high: high, low: UInt64(middle) << 32 | UInt64(low))
+    guard let cookie = reader.uint32(), let high = reader.uint32(), let low = reader.uint64(), reader.isAtEnd else {
+      return nil
+    }
+    self.init(cookie: cookie, high: high, low: low)
   }
 
   /// The peer uses RFC 8489's form (or RFC 5389's).
   public var hasMagicCookie: Bool { cookie == Self.magicCookie }
 
-  func write(to writer: inout ByteWriter) {
-    writer.word32(cookie)
-    writer.word32(high)
-    writer.word32(UInt32(truncatingIfNeeded: low >> 32))
-    writer.word32(UInt32(truncatingIfNeeded: low))
+  func write(to out: inout [UInt8]) {
+    out.append(uint32: cookie)
+    out.append(uint32: high)
+    out.append(uint64: low)
   }
 }
 

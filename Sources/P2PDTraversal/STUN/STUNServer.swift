@@ -14,6 +14,12 @@ public struct STUNServer: Hashable, Sendable, CustomStringConvertible {
 
   public init(_ endpoint: Endpoint) { self.init(host: endpoint.ip.description, port: endpoint.port) }
 
+  /// nil for a URL of another kind than `stun:`.
+  public init?(_ url: ServerURL) {
+    guard url.scheme == .stun else { return nil }
+    self.init(host: url.host, port: url.port)
+  }
+
   /// `stun.example.net`, `stun.example.net:3479`, `192.0.2.1:3478`, `[2001:db8::1]:3478`, each also behind `stun:` (RFC
   /// 7064); nil for anything else.
   public init?(_ text: String) {

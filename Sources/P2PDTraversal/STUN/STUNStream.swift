@@ -14,18 +14,16 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
   public let local: Endpoint
   /// Messages that answer nothing: TURN's indications.
   public var onMessage: ((STUNMessage) -> Void)?
+  /// ChannelData messages (RFC 8656 §12.5): the channel and the bytes, valid during the call only. Without it a stream that
+  /// has any is broken.
+  var onChannelData: ((UInt16, UnsafeRawBufferPointer) -> Void)?
   /// Called once when the connection is over.
   public var onEnd: ((EndReason) -> Void)?
 
-  private var open: [STUNTransactionID: Exchange] = [:]
+  private let exchanges: STUNExchanges
   private var unread: [UInt8] = []
-
-  private struct Exchange {
-    let done: Done
-    let key: STUNKey?
-    let started: NIODeadline
-    let timer: Scheduled<Void>
-  }
+  /// How much of ``unread`` was handed out already.
+  private var used = 0
 
   /// Connects.
   /// - Parameters:
@@ -44,10 +42,19 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
     conf.tls = tls
     // A reset at the end leaves no TIME_WAIT, so that the port can speak to the same server again.
     conf.linger = 0
-    return PipeOpener.open(.tcp, to: .endpoint(server), bind: bind, conf: conf, on: loop).flatMapThrowing { pipe in
-      guard let local = pipe.localEndpoint else {
+    return connect(to: .endpoint(server), bind: bind, conf: conf, on: loop)
+  }
+
+  /// Connects with settings of the caller's own.
+  static func connect(
+    to destination: Destination, bind: Endpoint? = nil, conf: PipeConf, ticket: OpenTicket? = nil,
+    on loop: any EventLoop
+  ) -> EventLoopFuture<STUNStream> {
+    let opened = PipeOpener.open(.tcp, to: destination, bind: bind, conf: conf, ticket: ticket, on: loop)
+    return opened.flatMapThrowing { pipe in
+      guard let local = pipe.localEndpoint, let server = pipe.peer?.endpoint else {
         pipe.close(flush: .zero)
-        throw NetError(.closed, "connect to \(server)", cause: "the connection was lost at once")
+        throw NetError(.closed, "connect to \(destination)", cause: "the connection was lost at once")
       }
       return STUNStream(pipe, server, local)
     }
@@ -57,33 +64,20 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
     self.pipe = pipe
     self.server = server
     self.local = local
+    exchanges = STUNExchanges(over: "TCP", most: Self.mostOpen, on: pipe.loop)
     pipe.sink = self
   }
 
   /// Asks. `done` comes once.
-  /// - Parameter key: signs the question; the answer must be signed with it too.
+  /// - Parameter signed: signs the question; the answer must be signed with it too.
   public func ask(
-    _ message: STUNMessage, key: STUNKey? = nil, schedule: STUNTransaction.Schedule = .stream, _ done: @escaping Done
+    _ message: STUNMessage, signed: STUNSignature? = nil, schedule: STUNTransaction.Schedule = .stream,
+    _ done: @escaping Done
   ) {
-    let id = message.transaction
-    let what = "ask \(server) over TCP"
-    do throws(STUNError) {
-      let bytes = try message.encoded(key: key)
-      guard pipe.isOpen, open.count < Self.mostOpen else {
-        return later(
-          done, NetError(pipe.isOpen ? .limit : .closed, what, cause: "the connection is closed or too busy"))
-      }
-      if case .failed(let error) = bytes.withUnsafeBytes({ pipe.send($0) }) { return later(done, error) }
-      let patience = schedule.total
-      let timer = pipe.loop.assumeIsolated().scheduleTask(in: patience) { [weak self] in
-        guard let self, let exchange = open.removeValue(forKey: id) else { return }
-        let seconds = Double(patience.nanoseconds / 1_000_000) / 1000
-        exchange.done(.failure(NetError(.timeout, what, cause: "no answer in \(seconds) s")))
-      }
-      open[id] = Exchange(done: done, key: key, started: pipe.loop.now, timer: timer)
-    } catch {
-      later(done, NetError(.tooLong, what, cause: "\(error)"))
-    }
+    // TCP sends again by itself.
+    let once = STUNTransaction.Schedule(rto: schedule.total, requests: 1, lastWait: 1)
+    let question = STUNExchanges.Question(server: server, signature: signed, schedule: once)
+    exchanges.ask(message, question, isOpen: pipe.isOpen, transmit: { [pipe] in pipe.send(all: $0) }, done)
   }
 
   /// Asks for our address as the server sees it.
@@ -95,21 +89,23 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
   public func close() {
     onMessage = nil
     onEnd = nil
-    failAll(NetError(.cancelled, "ask a STUN server", cause: "the connection was closed"))
+    onChannelData = nil
+    exchanges.failAll(NetError(.cancelled, "ask a STUN server", cause: "the connection was closed"))
     pipe.close(flush: .zero)
   }
 
-  private func later(_ done: @escaping Done, _ error: NetError) {
-    pipe.loop.assumeIsolated().execute { done(.failure(error)) }
-  }
-
-  private func failAll(_ error: NetError) {
-    let exchanges = open.values
-    open = [:]
-    for exchange in exchanges {
-      exchange.timer.cancel()
-      exchange.done(.failure(error))
-    }
+  /// Leaves the connection to somebody else: its bytes are no STUN from now on. What came with the last message goes in
+  /// front of the rest. Questions still open fail with `.cancelled`.
+  /// - Returns: nil if it has ended.
+  func release() -> Transport? {
+    let preface = Array(unread.dropFirst(used))
+    (unread, used) = ([], 0)
+    onMessage = nil
+    onEnd = nil
+    onChannelData = nil
+    let transport = pipe.release()
+    exchanges.failAll(NetError(.cancelled, "ask a STUN server", cause: "the connection has another use now"))
+    return transport.map { PrefacedTransport.over($0, preface: preface, on: pipe.loop) }
   }
 
   // MARK: In
@@ -117,45 +113,43 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
   public func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
     unread.append(contentsOf: bytes)
     do throws(STUNError) {
-      while let length = try STUNMessage.length(of: unread), unread.count >= length {
-        let message = try STUNMessage(decoding: [UInt8](unread[..<length]))
-        unread.removeFirst(length)
-        answered(message)
+      // A frame is taken away before anybody is told of it: who is told may take over the rest.
+      while let (frame, length) = try TURNFrame.next(in: unread.dropFirst(used), channels: onChannelData != nil) {
+        used += length
+        switch frame {
+        case .message(let message):
+          if !exchanges.received(message, from: server) { onMessage?(message) }
+        case .channelData(let channel, let data): data.withUnsafeBytes { onChannelData?(channel, $0) }
+        }
       }
+      unread.removeFirst(used)
+      used = 0
     } catch {
       // A stream that lost its boundaries cannot find them again.
-      failAll(NetError(.io, "ask \(server) over TCP", cause: "it sent \(error)"))
+      exchanges.failAll(NetError(.io, "ask \(server) over TCP", cause: "it sent \(error)"))
       pipe.close(flush: .zero)
     }
     return true
   }
 
-  private func answered(_ message: STUNMessage) {
-    guard message.kind == .success || message.kind == .failure, let exchange = open[message.transaction] else {
-      onMessage?(message)
-      return
-    }
-    guard message.unknownRequired.isEmpty else { return }
-    if let key = exchange.key {
-      let code = message.error?.code
-      guard message.isAuthentic(key) || code == 400 || code == 401 || code == 438 else { return }
-    }
-    open[message.transaction] = nil
-    exchange.timer.cancel()
-    let time = pipe.loop.now - exchange.started
-    exchange.done(.success(STUNAnswer(message: message, source: server, time: time, isRoundTrip: true)))
-  }
-
   public func pipeEnded(_ pipe: Pipe, reason: EndReason) {
-    failAll(NetError(.closed, "ask \(server) over TCP", cause: "the connection ended: \(reason)"))
+    exchanges.failAll(NetError(.closed, "ask \(server) over TCP", cause: "the connection ended: \(reason)"))
     let told = onEnd
     onEnd = nil
     onMessage = nil
-    unread = []
+    onChannelData = nil
+    (unread, used) = ([], 0)
     told?(reason)
   }
 
   private static let mostOpen = 64
+}
+
+extension Pipe {
+  /// nil, or why the bytes were not taken.
+  fileprivate func send(all bytes: [UInt8]) -> NetError? {
+    if case .failed(let error) = bytes.withUnsafeBytes({ send($0) }) { error } else { nil }
+  }
 }
 
 extension STUNTransaction.Schedule {

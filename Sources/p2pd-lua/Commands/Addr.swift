@@ -15,14 +15,27 @@ struct Addr: AsyncParsableCommand {
   struct Show: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Show this machine's node address (what `addr` alone does).",
-      discussion: "It holds as long as the machine's addresses and the node's port do.")
+      discussion: """
+        The address of the node that runs, or else the one it would have: servers are
+        asked how this machine looks from outside (--offline: none are). It holds as long
+        as the machine's addresses and the node's port do.
+        """)
 
     @OptionGroup(title: "State options") var state: StateOptions
     @OptionGroup(title: "Node options") var node: NodeOptions
+    @OptionGroup(title: "Server options") var servers: ServerOptions
+    @OptionGroup(title: "Configuration") var config: ConfigOptions
     @OptionGroup(title: "Log options") var log: LogOptions
 
     func run() async throws {
-      let address = try await NodeStart.address(node.configuration(state), log.logger(defaultLevel: .error))
+      let config = try config.load()
+      let configuration = try node.configuration(state, servers, config)
+      let address: NodeAddress
+      if let running = NodeStart.runningAddress(configuration) {
+        address = running
+      } else {
+        address = try await NodeStart.address(configuration, log.logger(defaultLevel: .error, config))
+      }
       Console.shared.out("\(address)\n")
     }
   }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import P2PDNet
 import P2PDScript
 
 struct Check: AsyncParsableCommand {
@@ -34,6 +35,16 @@ struct Check: AsyncParsableCommand {
     var errors = 0
     var warnings = 0
     for path in try ScriptFiles.expand(scripts, tests: true) {
+      if path == ConfigFile.fileName || path.hasSuffix("/" + ConfigFile.fileName) {
+        do {
+          _ = try ConfigFile(path: path, servers: ServerList())
+          Console.shared.out("\(path): settings, nothing to complain about\n")
+        } catch {
+          Console.shared.out("\(error)\n")
+          errors += 1
+        }
+        continue
+      }
       let report = await ScriptCheck.check(path, options: options, on: loop)
       for warning in report.warnings { Console.shared.out("\(warning)\n") }
       warnings += report.warnings.count

@@ -4,6 +4,7 @@ import Logging
 import NIOCore
 import P2PDNet
 import P2PDNode
+import P2PDScript
 
 struct Connect: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -71,7 +72,9 @@ struct Connect: AsyncParsableCommand {
   @Flag(help: "Show a node this machine's own key (the one of `id`) and not a fresh one.")
   var identity = false
 
+  @OptionGroup(title: "Server options") var servers: ServerOptions
   @OptionGroup(title: "State options") var state: StateOptions
+  @OptionGroup(title: "Configuration") var config: ConfigOptions
   @OptionGroup(title: "Log options") var log: LogOptions
 
   func validate() throws {
@@ -104,7 +107,8 @@ struct Connect: AsyncParsableCommand {
   func run() async throws {
     guard let target = Target(argument: target) else { throw Exit.usage }
     let console = Console.shared
-    let logger = try log.logger(defaultLevel: .warning)
+    let config = try config.load()
+    let logger = try log.logger(defaultLevel: .warning, config)
     let loop = Engine.loop
     let historyFolder = state.ephemeral ? nil : state.folder
     let settings = settings(for: target, console)
@@ -115,7 +119,7 @@ struct Connect: AsyncParsableCommand {
     }
     let dialled: Dialled
     do {
-      dialled = try await dial(target, conversation, logger)
+      dialled = try await dial(target, conversation, config, logger)
     } catch {
       conversation.abandon()
       throw error
@@ -158,10 +162,10 @@ struct Connect: AsyncParsableCommand {
     let how: String
   }
 
-  private func dial(_ target: Target, _ sink: Conversation, _ logger: Logger) async throws -> Dialled {
+  private func dial(_ target: Target, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws -> Dialled {
     do {
       switch target {
-      case .node(let text): return try await dialNode(text, sink, logger)
+      case .node(let text): return try await dialNode(text, sink, config, logger)
       case .host(let host, let port): return try await dialHost(.host(host, port), sink)
       case .unix(let path): return try await dialHost(.unix(path), sink)
       }
@@ -181,7 +185,9 @@ struct Connect: AsyncParsableCommand {
     return Dialled(pipe: pipe, node: nil, how: "to \(place)\(udp ? " by UDP" : tls ? " by TLS" : "")")
   }
 
-  private func dialNode(_ text: String, _ sink: Conversation, _ logger: Logger) async throws -> Dialled {
+  private func dialNode(_ text: String, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws
+    -> Dialled
+  {
     let address: NodeAddress
     do {
       address = try NodeAddress(text)
@@ -191,9 +197,11 @@ struct Connect: AsyncParsableCommand {
     var configuration = NodeConfiguration()
     configuration.stateDirectory = state.given
     configuration.ephemeral = !identity
-    configuration.offline = true
-    // It only calls: nobody is to reach it, and the port of this machine's node stays that node's.
-    configuration.listen = [.loopback(.v4)]
+    try servers.apply(to: &configuration, config)
+    // It only calls, so no broker is to lead to it; but the node it calls may have to call back. The port of this
+    // machine's node stays that node's.
+    configuration.servers.brokers = []
+    if configuration.offline { configuration.listen = [.loopback(.v4)] }
     configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let pipe = try await node.connect(

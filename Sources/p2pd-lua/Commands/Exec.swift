@@ -28,7 +28,9 @@ struct Exec: AsyncParsableCommand {
   var words: [String]
 
   @OptionGroup(title: "Node options") var node: NodeOptions
+  @OptionGroup(title: "Server options") var servers: ServerOptions
   @OptionGroup(title: "State options") var state: StateOptions
+  @OptionGroup(title: "Configuration") var config: ConfigOptions
   @OptionGroup(title: "Script options") var limits: ScriptLimitOptions
   @OptionGroup(title: "Log options") var log: LogOptions
 
@@ -45,9 +47,12 @@ struct Exec: AsyncParsableCommand {
   func run() async throws {
     let path = words[0]
     try ScriptFiles.mustExist(path)
-    var options = try limits.scriptOptions()
-    options.nodeDefaults = try node.configuration(state)
-    let host = try await ScriptHost.make(on: Engine.loop, options: options, logger: log.logger(defaultLevel: .notice))
+    let config = try config.load(beside: path)
+    var options = try limits.scriptOptions(config)
+    options.nodeDefaults = try node.configuration(state, servers, config)
+    let logger = try log.logger(defaultLevel: .notice, config)
+    logger.info("servers the script's nodes may contact", metadata: ServersText.metadata(options.nodeDefaults))
+    let host = try await ScriptHost.make(on: Engine.loop, options: options, logger: logger)
     let stop = StopSignal()
     let signals = try Signals { number in
       stop.signalled(number)

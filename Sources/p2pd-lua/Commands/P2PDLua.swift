@@ -67,6 +67,8 @@ enum Main {
 
   /// Says what went wrong and gives the exit status for it.
   private static func report(_ error: any Error) -> ExitCode {
+    // What was logged before it stands before it.
+    LogQueue.shared.flush(within: .seconds(1))
     if let failure = error as? Failure {
       Console.shared.note("p2pd-lua: \(failure)\n")
       return Exit.failed
@@ -81,6 +83,7 @@ enum Main {
   }
 
   private static func end(_ code: ExitCode) -> Never {
+    LogQueue.shared.flush(within: .seconds(1))
     cnet_terminal_restore()
     exit(code.rawValue)
   }

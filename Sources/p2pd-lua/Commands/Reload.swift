@@ -95,7 +95,9 @@ struct Generations: ParsableCommand {
     discussion: """
       Each loading of a script is a generation. The newest serves; older ones are
       there while something keeps them: probation, a handler that has not ended,
-      pipes that finish on them (M.drain).
+      pipes that finish on them (M.drain). Of one that has ended and that Lua has not
+      collected, KEPT BY tells what still holds its code: package.loaded.foo.cb say;
+      `^name` is a variable that a function took with it.
 
       EXAMPLES
         p2pd-lua generations
@@ -118,7 +120,7 @@ struct Generations: ParsableCommand {
   func validate() throws { try choice.check(name) }
 
   func run() throws {
-    let report = try choice.open(name).call("generations")
+    let report = try choice.open(name).call("generations", [("holders", .bool(true))])
     let list = report["generations"]?.items ?? []
     Console.shared.out(json ? JSONText.array(list).pretty + "\n" : ReloadReports.generations(list))
   }

@@ -12,8 +12,10 @@ struct Run: AsyncParsableCommand {
     discussion: """
       Starts a node, hosts each script under its name (the file's, or M.protocol)
       and prints the node's address, with the command that connects to it from
-      another terminal. Who names no protocol gets the first script's. Standard
-      output gets the address alone; the rest goes to standard error.
+      another terminal. Who names no protocol gets the first script's. Some seconds
+      later, when it knows how it looks from outside and which brokers lead to it,
+      it prints the address that tells this, good from anywhere. Standard output
+      gets the addresses alone; the rest goes to standard error.
 
       A script, or anything it requires, that is saved is loaded anew while the
       pipes stay open; what cannot be loaded leaves the old code in service and is
@@ -45,14 +47,19 @@ struct Run: AsyncParsableCommand {
   var noControl = false
 
   @OptionGroup(title: "Node options") var node: NodeOptions
+  @OptionGroup(title: "Server options") var servers: ServerOptions
   @OptionGroup(title: "State options") var state: StateOptions
+  @OptionGroup(title: "Configuration") var config: ConfigOptions
   @OptionGroup(title: "Script options") var limits: ScriptLimitOptions
   @OptionGroup(title: "Reload options") var reloading: ReloadFlags
   @OptionGroup(title: "Log options") var log: LogOptions
 
   func validate() throws {
-    guard let name else { return }
-    let isGood = name.utf8.allSatisfy { Self.nameLetters.contains($0) }
+    try name.map(Self.checkName)
+  }
+
+  private static func checkName(_ name: String) throws {
+    let isGood = name.utf8.allSatisfy { nameLetters.contains($0) }
     guard isGood, (1...64).contains(name.utf8.count), !name.hasPrefix("-") else {
       throw ValidationError("A node's name has 1 to 64 of the characters A-Z a-z 0-9 . _ -, and begins with no '-'.")
     }
@@ -60,10 +67,13 @@ struct Run: AsyncParsableCommand {
 
   func run() async throws {
     let ring = LogRing()
-    let logger = try log.logger(ring: ring)
+    let config = try config.load(beside: scripts.first)
+    let logger = try log.logger(defaultLevel: .info, config, ring: ring)
     let paths = try ScriptFiles.expand(scripts)
-    let configuration = try node.configuration(state)
-    var options = try limits.scriptOptions()
+    let name = name ?? config.name
+    try name.map(Self.checkName)
+    let configuration = try node.configuration(state, servers, config)
+    var options = try limits.scriptOptions(config)
     options.nodeDefaults = configuration
     reloading.apply(to: &options)
     let host = try await ScriptHost.make(on: Engine.loop, options: options, logger: logger)
@@ -78,12 +88,13 @@ struct Run: AsyncParsableCommand {
     let stop = StopSignal()
     let signals = try Signals(hangup: { Task { _ = await host.reload(trigger: "signal") } }) { stop.signalled($0) }
     let triggers = try reloading.watches() ? await triggers(host, logger) : nil
-    let control = noControl ? nil : control(host, node, protocols, ring, stop, logger)
-    announce(node, protocols, isWatching: triggers != nil)
+    let control = noControl ? nil : control(host, node, name ?? protocols.first?.name ?? "node", ring, stop, logger)
+    announce(node, protocols, config, isWatching: triggers != nil)
 
     let signal = await stop.wait()
     if !log.quiet {
-      Console.shared.note("\n\(Signals.name(signal)): closing (again to end at once)\n")
+      // Nor does the end wait for a reader.
+      LogQueue.shared.add("\n\(Signals.name(signal)): closing (again to end at once)\n")
     }
     await triggers?.close()
     await node.close(flush: Self.flushTime)
@@ -104,13 +115,13 @@ struct Run: AsyncParsableCommand {
 
   /// Begins to serve at the control socket. A node without one still does its work, so a failure is an error in the log.
   private func control(
-    _ host: ScriptHost, _ node: Node, _ protocols: [HostedProtocol], _ ring: LogRing, _ stop: StopSignal,
+    _ host: ScriptHost, _ node: Node, _ name: String, _ ring: LogRing, _ stop: StopSignal,
     _ logger: Logger
   ) -> ControlService? {
     do {
       let listening = try ControlFolder.open(stateFolder: state.folder).listen(key: node.id)
       let identity = ControlReports.Identity(
-        name: name ?? protocols.first?.name ?? "node", program: Program.version, pid: Int(getpid()), started: .now,
+        name: name, program: Program.version, pid: Int(getpid()), started: .now,
         socket: listening.path, stateFolder: state.ephemeral ? nil : state.folder)
       let service = ControlService(host, node, ring: ring, identity: identity) {
         Signals.endSoon()
@@ -124,20 +135,41 @@ struct Run: AsyncParsableCommand {
     }
   }
 
-  private func announce(_ node: Node, _ protocols: [HostedProtocol], isWatching: Bool) {
+  /// The address at once, as good as it is; and again when it is whole.
+  private func announce(_ node: Node, _ protocols: [HostedProtocol], _ config: ConfigFile, isWatching: Bool) {
     let console = Console.shared
+    let first = node.address
+    let isAll = node.configuration.offline || ReachText.isWithoutServers(node.configuration)
     if !log.quiet {
+      if let path = config.path { console.note("Settings from \(Printable.line(path)).\n") }
+      console.note(ServersText.lines(node.configuration))
       let names = protocols.map { $0.name.isEmpty ? "the default protocol" : $0.name }.joined(separator: ", ")
-      console.note("Hosting \(Printable.line(names)). The node's address:\n")
+      let until = isAll ? "" : ", until more is known"
+      console.note("Hosting \(Printable.line(names)). The node's address\(until):\n")
     }
-    console.out("\(node.address)\n")
+    console.out("\(first)\n")
+    if !isAll { tellWhenWhole(node, first) }
     guard !log.quiet else { return }
     console.note("Connect from another terminal:\n")
     for (index, hosted) in protocols.enumerated() {
       let choice = index == 0 ? "" : " --protocol \(Environment.shellWord(hosted.name))"
-      console.note("  \(Environment.program) connect\(choice) \(node.address)\n")
+      console.note("  \(Environment.program) connect\(choice) \(first)\n")
     }
     console.note("\(isWatching ? "A script that is saved is reloaded. " : "")Stop with Control-C.\n")
+  }
+
+  private func tellWhenWhole(_ node: Node, _ first: NodeAddress) {
+    let isQuiet = log.quiet
+    node.loop.execute {
+      node.settled().assumeIsolated().whenSuccess {
+        let address = node.address
+        guard !node.isClosing, let words = ReachText.found(node, since: first) else { return }
+        if !isQuiet { Console.shared.note("\n" + words) }
+        guard address != first else { return }
+        Console.shared.out("\(address)\n")
+        if !isQuiet { Console.shared.note("Connect from anywhere:\n  \(Environment.program) connect \(address)\n") }
+      }
+    }
   }
 
   private static let nameLetters = Set(

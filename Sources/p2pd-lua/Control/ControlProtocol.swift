@@ -18,7 +18,8 @@
 ///
 /// | op | members | answer | events |
 /// |---|---|---|---|
-/// | `status`, `pipes`, `generations` | | the report | |
+/// | `status`, `pipes` | | the report | |
+/// | `generations` | `holders`?: look for what keeps ended ones alive | the report | |
 /// | `kill` | `pipe` | `lost`: bytes that did not leave | |
 /// | `reload` | `protocol`?, `dry_run`? | `reports` | |
 /// | `rollback` | `protocol`? | `reports` | |
@@ -80,7 +81,7 @@ struct ControlRequest: Equatable, Sendable {
     case status
     case pipes
     case kill(pipe: UInt64)
-    case generations
+    case generations(holders: Bool)
     case reload(protocol: String?, dryRun: Bool)
     case rollback(protocol: String?)
     case stop
@@ -148,7 +149,7 @@ struct ControlRequest: Equatable, Sendable {
     case "status": return .status
     case "pipes": return .pipes
     case "kill": return .kill(pipe: try fields.pipe())
-    case "generations": return .generations
+    case "generations": return .generations(holders: try fields.flag("holders"))
     case "reload": return .reload(protocol: try fields.text("protocol"), dryRun: try fields.flag("dry_run"))
     case "rollback": return .rollback(protocol: try fields.text("protocol"))
     case "stop": return .stop

@@ -2,6 +2,8 @@ import NIOCore
 import P2PDNet
 import P2PDNode
 import P2PDScript
+import P2PDSignaling
+import P2PDTraversal
 
 /// What a running node says of itself, as JSON. Times are seconds, sizes bytes.
 enum ControlReports {
@@ -31,6 +33,11 @@ enum ControlReports {
       ("control_socket", .string(identity.socket)), ("address", .string(node.address.description)),
       ("port", .int(Int(node.port))), ("listening", .array(node.listening.map { .string($0.description) })),
       ("routes", .array(node.address.routes.map { route($0, node) })),
+    ]
+    members += [
+      ("offline", .bool(node.configuration.offline)),
+      ("external", .array(node.knownExternals.map { .string($0.description) })),
+      ("paths", .array(ReachText.reports(node).map(path))), ("brokers", .array(brokers(node))),
     ]
     members += [
       ("protocols", .array(report.protocols.map { hosted($0, reloads[$0.name]) })), ("pipes", pipes(report, node)),
@@ -77,6 +84,26 @@ enum ControlReports {
       ("family", .string(route.family == .v4 ? "ipv4" : "ipv6")), ("port", .int(Int(route.port))),
       ("external", external), ("mtu", interface.map { .int($0.mtu) } ?? .null),
     ])
+  }
+
+  /// What was measured of one way out.
+  private static func path(_ report: NATReport) -> JSONText {
+    .object([
+      ("interface", .string(report.interface)), ("family", .string(report.family == .v4 ? "ipv4" : "ipv6")),
+      ("local", .string(report.local.description)),
+      ("external", .array(report.external.map { .string($0.description) })), ("nat_type", .int(Int(report.p2pdType))),
+      ("words", .array(report.sentences.map { .string($0) })), ("complete", .bool(report.isComplete)),
+    ])
+  }
+
+  private static func brokers(_ node: Node) -> [JSONText] {
+    (node.signalling?.status ?? []).map { status in
+      .object([
+        ("broker", .string(status.broker.description)), ("state", .string(status.state.rawValue)),
+        ("own", .bool(!status.isForeign)), ("rtt", status.roundTrip.map { seconds($0.smoothed) } ?? .null),
+        ("problem", status.error.map { .string("\($0)") } ?? .null),
+      ])
+    }
   }
 
   private static func hosted(_ hosted: ProtocolReport, _ last: (report: ReloadReport, at: LogTime)?) -> JSONText {

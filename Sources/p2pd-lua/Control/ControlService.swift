@@ -143,9 +143,9 @@ final class ControlService: @unchecked Sendable {  // confined to its loop
     case .evaluate(let code, let quoted, let partial): evaluate(code, quoted, partial, call)
     case .complete(let text): complete(text, call)
     case .cancel(let request): cancel(request, call)
-    case .generations:
+    case .generations(let holders):
       Task {
-        let list = await host.generationList().map { ReloadReports.json($0) }
+        let list = await host.generationList(holders: holders).map { ReloadReports.json($0) }
         answer(call, .object([("generations", .array(list))]))
       }
     case .reload(let name, let dryRun):

@@ -14,6 +14,7 @@ enum StatusText {
       ("listening", report["listening"]?.items.compactMap(\.string).joined(separator: ", ") ?? ""),
     ]
     for route in report["routes"]?.items ?? [] { facts.append(("route", self.route(route))) }
+    facts += outside(report)
     let (traffic, rates) = (report["traffic"], report["rates"])
     facts += [
       (
@@ -46,6 +47,26 @@ enum StatusText {
     case let seen?: words += ", seen from outside as \(seen)"
     }
     return words
+  }
+
+  /// How it looks from outside, and who leads to it.
+  private static func outside(_ report: JSONText) -> [(String, String)] {
+    if report["offline"]?.bool == true { return [("servers", "none: it is offline")] }
+    var facts: [(String, String)] = []
+    let external = report["external"]?.items.compactMap(\.string) ?? []
+    if !external.isEmpty { facts.append(("outside", external.joined(separator: ", "))) }
+    for path in report["paths"]?.items ?? [] {
+      let words = path["words"]?.items.first?.string ?? ""
+      facts.append(("network", "\(text(path["interface"])) \(text(path["local"])): \(words)"))
+    }
+    for broker in report["brokers"]?.items ?? [] {
+      var words = "\(text(broker["broker"])): \(text(broker["state"]))"
+      if let rtt = broker["rtt"]?.number { words += ", \(Figures.time(rtt))" }
+      if broker["own"]?.bool == false { words += ", another node's" }
+      if broker["state"]?.string != "up", let problem = broker["problem"]?.string { words += " (\(problem))" }
+      facts.append(("broker", words))
+    }
+    return facts
   }
 
   private static func errors(_ errors: JSONText?) -> String {

@@ -1,6 +1,6 @@
 import Logging
 
-/// swift-log's handler of the command line: each event as one line to standard error.
+/// swift-log's handler of the command line: each event as one line to standard error. Never waits for who reads it.
 struct ConsoleLog: LogHandler {
   let label: String
   var logLevel: Logger.Level
@@ -10,7 +10,7 @@ struct ConsoleLog: LogHandler {
   let withDate: Bool
   /// Keeps the lines for those who ask later.
   var ring: LogRing?
-  let write: @Sendable (String) -> Void
+  var queue = LogQueue.shared
 
   func log(event: LogEvent) {
     var all = metadata
@@ -18,7 +18,14 @@ struct ConsoleLog: LogHandler {
     if let error = event.error, all["error"] == nil { all["error"] = "\(error)" }
     let line = LogLine(time: .now, level: event.level, label: label, message: event.message.description, metadata: all)
     ring?.add(line)
-    write(format == .json ? line.json : line.text(colours: colours, withDate: withDate))
+    queue.add(shown(line)) { [self] count in
+      let message = "\(count) log line\(count == 1 ? " was" : "s were") lost: standard error is not read fast enough"
+      return shown(LogLine(time: .now, level: .warning, label: label, message: message, metadata: [:]))
+    }
+  }
+
+  private func shown(_ line: LogLine) -> String {
+    format == .json ? line.json : line.text(colours: colours, withDate: withDate)
   }
 
   subscript(metadataKey key: String) -> Logger.Metadata.Value? {

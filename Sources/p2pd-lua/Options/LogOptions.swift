@@ -1,5 +1,6 @@
 import ArgumentParser
 import Logging
+import P2PDScript
 
 extension Logger.Level: @retroactive ExpressibleByArgument {
   public init?(argument: String) { self.init(rawValue: argument == "warn" ? "warning" : argument) }
@@ -26,23 +27,30 @@ struct LogOptions: ParsableArguments {
     _ = try settings(defaultLevel: .info)
   }
 
-  func settings(defaultLevel: Logger.Level) throws -> (level: Logger.Level, format: LogFormat) {
+  func settings(defaultLevel: Logger.Level, _ config: ConfigFile? = nil) throws -> (level: Logger.Level, format: LogFormat) {
     let fromEnvironment = try Environment.value("P2PD_LOG_LEVEL", as: Logger.Level.self)
-    let format = try logFormat ?? Environment.value("P2PD_LOG_FORMAT", as: LogFormat.self) ?? .text
-    return (logLevel ?? (quiet ? .error : fromEnvironment ?? defaultLevel), format)
+    let format = try logFormat ?? Environment.value("P2PD_LOG_FORMAT", as: LogFormat.self)
+    let fromFile = config?.logLevel.flatMap(Logger.Level.init(rawValue:))
+    return (
+      logLevel ?? (quiet ? .error : fromEnvironment ?? fromFile ?? defaultLevel),
+      format ?? config?.logFormat.flatMap(LogFormat.init(rawValue:)) ?? .text
+    )
   }
 
   /// The logger of this run.
   /// - Parameters:
   ///   - defaultLevel: what is logged where nobody said.
+  ///   - config: what says so where neither options nor the environment do.
   ///   - ring: gets every line too.
-  func logger(_ label: String = "p2pd", defaultLevel: Logger.Level = .info, ring: LogRing? = nil) throws -> Logger {
-    let (level, format) = try settings(defaultLevel: defaultLevel)
+  func logger(
+    _ label: String = "p2pd", defaultLevel: Logger.Level = .info, _ config: ConfigFile? = nil, ring: LogRing? = nil
+  ) throws -> Logger {
+    let (level, format) = try settings(defaultLevel: defaultLevel, config)
     let console = Console.shared
     return Logger(label: label) { label in
       ConsoleLog(
         label: label, logLevel: level, format: format, colours: format == .text && console.colours,
-        withDate: !console.errorIsTerminal, ring: ring, write: { console.note($0) })
+        withDate: !console.errorIsTerminal, ring: ring)
     }
   }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import NIOCore
 import P2PDNet
 import P2PDNode
+import P2PDScript
 
 /// Where and for whom the node listens.
 struct NodeOptions: ParsableArguments {
@@ -24,9 +25,6 @@ struct NodeOptions: ParsableArguments {
       "Put this interface's addresses into the node's address; may be given several times.",
       discussion: "Default: every interface that is up", valueName: "name"))
   var interfaces: [String] = []
-
-  @Flag(help: "Contact no server, only the peers asked for (P2PD_OFFLINE=1).")
-  var offline = false
 
   @Option(
     help: ArgumentHelp(
@@ -58,7 +56,6 @@ struct NodeOptions: ParsableArguments {
   func validate() throws {
     _ = try addresses()
     _ = try Environment.value("P2PD_PORT", as: UInt16.self)
-    _ = try Environment.flag("P2PD_OFFLINE")
     for count in [maxPipes, maxPipesPerPeer, maxPipesPerAddress, maxHandshakes] {
       if let count, count < 1 { throw ValidationError("A limit of \(count) would let nobody in; give 1 or more.") }
     }
@@ -79,16 +76,16 @@ struct NodeOptions: ParsableArguments {
     }
   }
 
-  /// The configuration of a node of this machine.
-  func configuration(_ state: StateOptions) throws -> NodeConfiguration {
+  /// The configuration of a node of this machine: what the file says, changed by the environment, changed by options.
+  func configuration(_ state: StateOptions, _ servers: ServerOptions, _ config: ConfigFile) throws -> NodeConfiguration {
     var node = NodeConfiguration()
     node.stateDirectory = state.given
     node.ephemeral = state.ephemeral
-    node.port = try port ?? Environment.value("P2PD_PORT", as: UInt16.self)
-    node.listen = try addresses()
-    node.interfaces = interfaces.isEmpty ? nil : interfaces
-    node.offline = try offline || Environment.flag("P2PD_OFFLINE")
-    if let maxPipes { node.limits.pipes = maxPipes }
+    node.port = try port ?? Environment.value("P2PD_PORT", as: UInt16.self) ?? config.port
+    node.listen = try addresses() ?? config.listen
+    node.interfaces = interfaces.isEmpty ? config.interfaces : interfaces
+    try servers.apply(to: &node, config)
+    if let maxPipes = maxPipes ?? config.maxPipes { node.limits.pipes = maxPipes }
     if let maxPipesPerPeer { node.limits.perKey = maxPipesPerPeer }
     if let maxPipesPerAddress { node.limits.perSource = maxPipesPerAddress }
     if let maxHandshakes {

@@ -1,3 +1,5 @@
+import P2PDScript
+
 /// The script files a user named.
 enum ScriptFiles {
   /// A folder stands for the `.lua` files in it, in order, without its sub-folders and its tests (`*_test.lua`).
@@ -10,7 +12,10 @@ enum ScriptFiles {
         return [path]
       }
       let names = Files.names(in: path) ?? []
-      let scripts = names.filter { $0.hasSuffix(".lua") && (tests || !$0.hasSuffix("_test.lua")) && !$0.hasPrefix(".") }
+      let scripts = names.filter {
+        $0.hasSuffix(".lua") && (tests || !$0.hasSuffix("_test.lua")) && !$0.hasPrefix(".")
+          && $0 != ConfigFile.fileName
+      }
       guard !scripts.isEmpty else {
         throw Failure(
           "the folder \(path) holds no script",

@@ -5,6 +5,21 @@ import Glibc
 enum Environment {
   static func value(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 
+  /// All variables; of those named twice the first counts.
+  static var all: [String: String] {
+    var result: [String: String] = [:]
+    var place = environ
+    while let entry = place.pointee {
+      let text = String(cString: entry)
+      if let mark = text.firstIndex(of: "=") {
+        let name = String(text[..<mark])
+        if result[name] == nil { result[name] = String(text[text.index(after: mark)...]) }
+      }
+      place += 1
+    }
+    return result
+  }
+
   /// A variable read as the option's type, nil where it is unset or empty.
   /// - Throws: a usage error naming the variable where it holds something else.
   static func value<T: ExpressibleByArgument>(_ name: String, as type: T.Type) throws -> T? {

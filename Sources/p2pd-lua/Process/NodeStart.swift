@@ -13,18 +13,30 @@ enum NodeStart {
     }
   }
 
-  /// The address of this machine's node, whether it is running or not: what it has, or would have if it started now.
+  /// What the node that runs with this key says of itself; nil where none does.
+  static func runningAddress(_ configuration: NodeConfiguration) -> NodeAddress? {
+    guard !configuration.ephemeral, let folder = configuration.stateDirectory ?? StateFolder.defaultPath,
+      Files.exists(folder), let key = try? Identity.load(from: StateFolder(folder)).key
+    else { return nil }
+    let link = NodeFinder.all(stateFolder: folder).first { $0.greeting.key == key.description }
+    return (try? link?.call("status"))?["address"]?.string.flatMap { try? NodeAddress($0) }
+  }
+
+  /// The address this machine's node would have if it started now.
   static func address(_ configuration: NodeConfiguration, _ logger: Logger) async throws -> NodeAddress {
     // A running node has its port, so another one is opened for the moment and the kept one is put in its place.
     let kept = configuration.port ?? keptPort(configuration)
     var configuration = configuration
     if kept != nil { configuration.port = 0 }
     let node = try await start(configuration, on: Engine.loop, logger: logger)
+    try await Engine.loop.flatSubmit { node.settled() }.get()
     let address = try await Engine.loop.submit { node.address }.get()
     await node.close(flush: .zero)
     guard let kept, kept != 0 else { return address }
-    let routes = address.routes.map {
-      NodeRoute(interface: $0.interface, nic: $0.nic, port: kept, external: $0.external, nat: $0.nat)
+    let routes = address.routes.map { route in
+      var external = route.external
+      if case .at(let seen) = external, seen.port == node.port { external = .at(Endpoint(ip: seen.ip, port: kept)) }
+      return NodeRoute(interface: route.interface, nic: route.nic, port: kept, external: external, nat: route.nat)
     }
     return try NodeAddress.make(
       by: node.identity, issued: address.issued, routes: routes, signalling: address.signalling)

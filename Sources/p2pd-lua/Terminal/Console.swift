@@ -17,6 +17,10 @@ final class Console: Sendable {
     var file: Int32 = STDERR_FILENO
   }
   private let live = Mutex(Live())
+  /// Files that are no terminal know no live line: one that nobody reads holds up only those who write to it.
+  private let plain = (output: Lock(), error: Lock())
+
+  private final class Lock: Sendable { let mutex = Mutex(()) }
 
   /// Colours only on a terminal that can show them, and never where NO_COLOR is set (https://no-color.org).
   var colours: Bool { errorIsTerminal && Self.coloursAreWanted }
@@ -55,8 +59,11 @@ final class Console: Sendable {
 
   @discardableResult
   private func write(_ bytes: [UInt8], to file: Int32, isTerminal: Bool) -> Bool {
-    live.withLock {
-      guard isTerminal, let line = $0.line else { return Files.writeAll(bytes, to: file) }
+    guard isTerminal else {
+      return (file == STDERR_FILENO ? plain.error : plain.output).mutex.withLock { _ in Files.writeAll(bytes, to: file) }
+    }
+    return live.withLock {
+      guard let line = $0.line else { return Files.writeAll(bytes, to: file) }
       Self.erase($0)
       let written = Files.writeAll(bytes, to: file)
       _ = Files.writeAll(Array(line.utf8), to: $0.file)

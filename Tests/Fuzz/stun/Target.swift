@@ -5,7 +5,7 @@
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzSTUN(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   let bytes = [UInt8](UnsafeBufferPointer(start: data, count: size))
-  if let length = try? STUNMessage.length(of: bytes) {
+  if let length = try? STUNMessage.length(of: bytes[...]) {
     precondition(length >= STUNMessage.headerSize && length % 4 == 0 && length <= 65_552, "a length that none can have")
   }
   let looksRight = bytes.withUnsafeBytes { STUNMessage.looksLikeSTUN($0) }

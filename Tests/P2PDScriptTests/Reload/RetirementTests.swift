@@ -85,10 +85,37 @@ import Testing
       let held = await bench.host.generationList()
       #expect(held.map(\.id) == [2, 1] && held.last?.phase == .retired)
       #expect(held.last?.keptAliveBy == ["Lua has not collected it yet"])
+      let found = await bench.host.generationList(holders: true).last?.keptAliveBy ?? []
+      #expect(found.count == 1 && found[0].hasPrefix("held by ") && found[0].hasSuffix(".data"), "\(found)")
       #expect(try await pipe.ask("x") == "freed")
       await bench.host.onLoop { $0.vm.collectAll() }
       #expect(await bench.host.generationList().map(\.id) == [2])
     }
+  }
+
+  @Test func whatASharedModuleHoldsIsNamed() async throws {
+    try await withHandler(
+      """
+      function M.msg_cb(msg, tup, pipe)
+        local kept = getmetatable("").__index
+        kept.cb = function() return M end
+        pipe:send("held")
+      end
+      """, { $0.autoRollback = false }
+    ) { bench, pipe async throws in
+      #expect(try await pipe.ask("x") == "held")
+      try await bench.reload("function M.msg_cb(msg, tup, pipe) string.cb = nil pipe:send('freed') end")
+      await bench.until { $0.generations.count == 1 }
+      await bench.host.onLoop { $0.vm.collectAll() }
+      print(await bench.host.generationList(holders: true).map(\.keptAliveBy))
+    }
+  }
+
+  @Test func pathsAreReadable() {
+    #expect(HolderPath.readable("registry._LOADED.foo.cb^_ENV") == "package.loaded.foo.cb")
+    #expect(HolderPath.readable("registry[50] (p2pd.pipe 7).data.on_reply^_ENV") == "(p2pd.pipe 7).data.on_reply")
+    #expect(HolderPath.readable("registry[3][1]^list") == "the engine[1]^list")
+    #expect(HolderPath.readable("registry") == "registry")
   }
 
   @Test func theListSaysWhatKeepsAGenerationAlive() async throws {

@@ -36,7 +36,7 @@ let loop = try KernelLoop.start(name: "signals")
 let logger = Logger(label: "signal") { StreamLogHandler.standardError(label: $0) }
 
 func service(_ brokers: [Broker]) async throws -> SignalingService {
-  let service = try SignalingService(try randomIdentity(), brokers: brokers, logger: logger, on: loop)
+  let service = SignalingService(try randomIdentity(), brokers: brokers, logger: logger, on: loop)
   try await loop.submit { service.start() }.get()
   return service
 }

@@ -1,0 +1,233 @@
+import NIOCore
+import P2PDNet
+import P2PDTraversal
+
+/// The other side of a race: takes part in the strategies that need it, for one node that has asked. It dials what the plan
+/// lets through, and every stream it opens waits for that node's nomination. Confined to its event loop.
+final class Responder: @unchecked Sendable {
+  struct Session: Hashable {
+    let key: NodeKey
+    let id: SessionID
+  }
+
+  let session: Session
+  /// What the pipe is to speak.
+  let name: String
+  private let offer: Rendezvous.Offer
+  private let plan: DirectPlan
+  private let messenger: any Messenger
+  private unowned let node: Node
+  private let loop: any EventLoop
+  private let network: any Network
+  private let deadline: NIODeadline
+  private var ended: (() -> Void)?
+
+  private var waiting: [DialCandidate] = []
+  private var running: [Int: Leg] = [:]
+  private var lastLeg = 0
+  private var relayLegs = 0
+  private var takesPart: Set<ConnectStrategy> = []
+  private var attempts: [PathAttempt]
+  private var pace: Scheduled<Void>?
+  private var end: Scheduled<Void>?
+  private var hand: PunchHand?
+  private var punch: TCPPunch?
+  /// How many attempts the peer was told of.
+  private var told = -1
+
+  private struct Leg {
+    var way: PathRace.Way
+    var connection: (any StreamAttempt)?
+    var relay: RelayDial?
+    var arrival: Arrival?
+
+    func giveUp() {
+      connection?.cancel()
+      relay?.cancel()
+      arrival?.cut()
+    }
+  }
+
+  /// - Parameter ended: called once, the last of all.
+  init(
+    _ session: Session, _ offer: Rendezvous.Offer, _ plan: DirectPlan, messenger: any Messenger, of node: Node,
+    ended: @escaping () -> Void
+  ) throws(NetError) {
+    self.session = session
+    self.offer = offer
+    self.plan = plan
+    self.messenger = messenger
+    self.node = node
+    self.ended = ended
+    name = offer.protocolName
+    loop = node.loop
+    network = try node.loop.requireNetwork("answer")
+    deadline = node.loop.now + Self.patience
+    attempts = plan.skipped
+  }
+
+  /// Begins.
+  /// - Parameters:
+  ///   - strategies: those it takes part in.
+  ///   - hand: for punching; told to the peer.
+  ///   - way: how long the answer, which is on its way, takes.
+  func start(_ strategies: Set<ConnectStrategy>, _ hand: PunchHand?, answerTakes way: TimeAmount) {
+    self.hand = hand
+    takesPart = strategies
+    end = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.lastCall() }
+    if strategies.contains(.punch), let hand, let side = offer.side.punch { startPunch(hand, side, at: loop.now + way) }
+    if strategies.contains(.reverse) {
+      waiting = plan.candidates
+      dialNext()
+    }
+    reportIfDone()
+  }
+
+  /// The peer has opened relays.
+  func relayed(_ endpoints: [Endpoint]) {
+    guard ended != nil, takesPart.contains(.relay) else { return }
+    for endpoint in endpoints.prefix(Self.mostRelays) {
+      guard relayLegs < Self.mostRelays else { return }
+      // A stranger's word: nothing on this machine is dialled for it.
+      let plan = DirectPlan(
+        to: [PeerPath(interface: 0, local: endpoint)], from: LocalAddress.all(of: node.interfaces), trust: .stranger,
+        for: .relay)
+      attempts += plan.skipped
+      guard plan.candidates.contains(where: { $0.endpoint == endpoint }) else { continue }
+      guard node.responders.dials(1, for: session.key, at: loop.now) == 1 else { continue }
+      relayLegs += 1
+      let id = nextLeg(PathRace.Way(.relay, .relay, endpoint))
+      let until = loop.now + Self.patience
+      running[id]?.relay = RelayDial(to: endpoint, until: until, on: loop) { result in
+        guard self.running[id] != nil else { return }
+        switch result {
+        case .success(let stream): self.receive(id, stream, isServer: true)
+        case .failure(let error): self.failed(id, error)
+        }
+      }
+    }
+    reportIfDone()
+  }
+
+  /// The peer nominates a stream of this session. A relayed one may be followed by a better one.
+  func chosen(_ strategy: ConnectStrategy) {
+    if strategy != .relay { cancel() }
+  }
+
+  /// Ends it, and whatever of it the peer has not nominated.
+  func cancel() {
+    guard let ended else { return }
+    self.ended = nil
+    pace?.cancel()
+    end?.cancel()
+    punch?.cancel()
+    punch = nil
+    if let hand { node.punchPorts.giveBack(hand) }
+    hand = nil
+    waiting = []
+    let legs = running.values
+    running = [:]
+    for leg in legs { leg.giveUp() }
+    ended()
+  }
+
+  // MARK: Streams
+
+  private func dialNext() {
+    pace?.cancel()
+    pace = nil
+    guard ended != nil, !waiting.isEmpty else { return reportIfDone() }
+    let candidate = waiting.removeFirst()
+    let id = nextLeg(PathRace.Way(.reverse, candidate.path, candidate.endpoint))
+    running[id]?.connection = network.connectStream(to: .ip(candidate.endpoint), StreamOptions()) { result in
+      guard self.running[id] != nil else { return }
+      switch result {
+      case .success(let stream): self.receive(id, stream, isServer: false)
+      case .failure(let error): self.failed(id, error)
+      }
+    }
+    if !waiting.isEmpty {
+      pace = loop.assumeIsolated().scheduleTask(in: PathRace.headStart) { self.dialNext() }
+    }
+  }
+
+  private func nextLeg(_ way: PathRace.Way) -> Int {
+    lastLeg += 1
+    running[lastLeg] = Leg(way: way)
+    return lastLeg
+  }
+
+  /// The handshake, and the wait to be nominated.
+  private func receive(_ id: Int, _ stream: Transport, isServer: Bool) {
+    guard let way = running[id]?.way else { return stream.abort() }
+    let left = max(.milliseconds(1), deadline - loop.now + Self.patienceForNomination)
+    do throws(NetError) {
+      let arrival = try node.receive(
+        stream, by: way, from: session.key, isServer: isServer, within: left
+      ) { error in
+        guard self.running[id] != nil else { return }
+        if let error { self.failed(id, error) } else { self.running[id] = nil }
+      }
+      running[id]?.connection = nil
+      running[id]?.relay = nil
+      running[id]?.arrival = arrival
+    } catch {
+      stream.abort()
+      failed(id, error)
+    }
+  }
+
+  private func failed(_ id: Int, _ error: NetError) {
+    guard let leg = running.removeValue(forKey: id) else { return }
+    attempts.append(PathAttempt(leg.way.strategy, remote: leg.way.remote, error))
+    if leg.way.strategy == .reverse { dialNext() } else { reportIfDone() }
+  }
+
+  // MARK: Punching
+
+  private func startPunch(_ hand: PunchHand, _ side: PunchSide, at time: NIODeadline) {
+    self.hand = nil
+    let punch = TCPPunch(hand, peer: side, at: time, on: loop) { stream, attempt in
+      let id = self.nextLeg(PathRace.Way(.punch, self.node.path(of: attempt.to.ip), attempt.to))
+      self.receive(id, stream, isServer: true)
+    } ended: { report in
+      self.punch = nil
+      self.attempts += report.pathAttempts
+      self.reportIfDone()
+    }
+    self.punch = punch
+    punch.start()
+  }
+
+  // MARK: The end
+
+  /// Who has not got through by now will not. Streams that wait for their nomination wait on for a moment.
+  private func lastCall() {
+    waiting = []
+    punch?.cancel()
+    punch = nil
+    for (id, leg) in running where leg.arrival == nil && leg.relay == nil {
+      running[id] = nil
+      leg.giveUp()
+      attempts.append(PathAttempt(leg.way.strategy, remote: leg.way.remote, .timeout, "no answer in 5 s"))
+    }
+    reportIfDone()
+    end = loop.assumeIsolated().scheduleTask(in: Self.patienceForNomination) { self.cancel() }
+  }
+
+  /// Tells the peer once nothing more comes of this by itself; again where there is more to tell.
+  private func reportIfDone() {
+    guard ended != nil, waiting.isEmpty, punch == nil, attempts.count != told,
+      !running.values.contains(where: { $0.way.strategy != .relay })
+    else { return }
+    told = attempts.count
+    messenger.tell(Rendezvous(session.id, .report(attempts)).bytes)
+  }
+
+  /// Of one session.
+  private static let mostRelays = 2
+  /// As long as the side that connects waits for it (``PathRace``).
+  private static let patience = TimeAmount.seconds(5)
+  /// For the settling of the other side, and its word's way.
+  private static let patienceForNomination = TimeAmount.seconds(5)
+}

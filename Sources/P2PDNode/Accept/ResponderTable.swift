@@ -1,0 +1,83 @@
+import NIOCore
+import P2PDNet
+import P2PDSignaling
+import P2PDTraversal
+
+/// What this node does for others who want to reach it, and how much of that it lets them have. A value but for the
+/// responders it holds; the time is handed in.
+struct ResponderTable {
+  private(set) var sessions: [Responder.Session: Responder?] = [:]
+  private var perKey: [NodeKey: Int] = [:]
+  private var budgets: [NodeKey: TokenBucket] = [:]
+  private var budget: TokenBucket
+  /// Sessions whose pipe came before their offer: the way over brokers is the longer one.
+  private var used: [SessionID] = []
+
+  init(at now: NIODeadline) { budget = TokenBucket(rate: Self.dialsPerSecond, burst: Self.dialsBurst, at: now) }
+
+  enum Verdict: Equatable {
+    case begin
+    case refuse(Rendezvous.Refusal)
+    /// A copy, or too late.
+    case ignore
+  }
+
+  /// A node wants this one to take part. `begin` reserves a place, until ``end(_:)``.
+  mutating func admit(_ session: Responder.Session) -> Verdict {
+    guard sessions[session] == nil, !used.contains(session.id) else { return .ignore }
+    guard sessions.count < Self.mostSessions, perKey[session.key] ?? 0 < Self.mostPerKey else { return .refuse(.busy) }
+    sessions[session] = .some(nil)
+    perKey[session.key, default: 0] += 1
+    return .begin
+  }
+
+  /// How many of so many addresses may be dialled for this key now.
+  mutating func dials(_ wanted: Int, for key: NodeKey, at now: NIODeadline) -> Int {
+    if budgets[key] == nil {
+      if budgets.count >= Self.mostKeys {
+        // Who has a full budget loses nothing.
+        for (key, budget) in budgets {
+          var budget = budget
+          if budget.isFull(at: now) { budgets[key] = nil }
+        }
+      }
+      guard budgets.count < Self.mostKeys else { return 0 }
+      budgets[key] = TokenBucket(rate: Self.dialsPerSecondOfKey, burst: Self.dialsBurstOfKey, at: now)
+    }
+    var allowed = 0
+    while allowed < wanted, budgets[key]?.take(at: now) ?? false, budget.take(at: now) { allowed += 1 }
+    return allowed
+  }
+
+  mutating func set(_ responder: Responder) {
+    if sessions[responder.session] != nil { sessions[responder.session] = .some(responder) }
+  }
+
+  mutating func end(_ session: Responder.Session) {
+    guard sessions.removeValue(forKey: session) != nil else { return }
+    perKey[session.key] = perKey[session.key].flatMap { $0 > 1 ? $0 - 1 : nil }
+  }
+
+  var all: [Responder] { sessions.values.compactMap { $0 } }
+
+  subscript(session: Responder.Session) -> Responder? { sessions[session] ?? nil }
+
+  /// There is a pipe of this session.
+  mutating func note(used session: SessionID) {
+    used.append(session)
+    if used.count > Self.mostUsed { used.removeFirst() }
+  }
+
+  /// Of all nodes, and of one: as many as pipes of one key (``AcceptLimits``).
+  static let mostSessions = 512
+  static let mostPerKey = 128
+  /// Addresses dialled because others want it: a hundred connects of one node at once, and a hundred a minute after that;
+  /// of all nodes together as much as a small server's pipes come and go.
+  static let dialsPerSecondOfKey = 4.0
+  static let dialsBurstOfKey = 400.0
+  static let dialsPerSecond = 100.0
+  static let dialsBurst = 1000.0
+  static let mostKeys = 4096
+  /// A pipe's offer is at most a broker's delay behind it.
+  static let mostUsed = 256
+}

@@ -1,0 +1,71 @@
+import P2PDNet
+import P2PDTraversal
+
+/// Why a connect came to nothing, in words: one sentence for the whole, a line for each attempt of both sides, and one
+/// thing to do about it. Pure.
+struct ConnectFailure {
+  private let failure: PathRace.Failure
+  private let key: NodeKey
+  /// Whether this node has relays to offer.
+  private let hasRelay: Bool
+
+  init(_ failure: PathRace.Failure, to key: NodeKey, hasRelay: Bool) {
+    self.failure = failure
+    self.key = key
+    self.hasRelay = hasRelay
+  }
+
+  /// Its code is the most telling one: who reached a node that hosts no such protocol need not hear of refusals.
+  var error: NetError {
+    let what = "connect to node \(key.short)"
+    if let stopped = failure.stopped, stopped.code == .cancelled { return stopped }
+    let attempts = failure.attempts.map(\.error)
+    let made = failure.attempts.filter { !$0.wasNotTried && !$0.isPeers }
+    if made.isEmpty {
+      let cause =
+        failure.attempts.contains { $0.strategy != .direct && !$0.isPeers }
+        ? "none of its routes can be reached from this network, and no other way could be tried"
+        : "none of its routes can be reached from this network"
+      return NetError(.unreachable, what, cause: cause, attempts: attempts, remedy: remedy)
+    }
+    let code = Self.telling.first { code in made.contains { $0.outcome == code } }
+    return NetError(
+      code ?? made.first?.outcome ?? .unreachable, what, cause: code.flatMap { Self.words[$0] } ?? "no way led there",
+      attempts: attempts, remedy: remedy)
+  }
+
+  /// The first that applies: what would help at once before what may.
+  var remedy: String {
+    let all = failure.attempts
+    func met(_ code: NetError.Code) -> Bool { all.contains { $0.outcome == code && !$0.wasNotTried } }
+    if met(.noProtocol) { return "" }
+    if met(.wrongKey) {
+      return "Another node has its addresses now: ask for its present address (p2pd-lua addr, on that machine)."
+    }
+    let reverse = all.first { $0.strategy == .reverse && !$0.isPeers }
+    if failure.wasAnswered {
+      if !hasRelay {
+        return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
+      }
+      return all.contains { $0.strategy == .relay }
+        ? "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
+        : "The other node lives: allow the strategy relay, with a TURN server in p2pd.conf.lua (servers.turn)."
+    }
+    if let reverse, reverse.wasNotTried, reverse.outcome == .unsupported {
+      return reverse.seen.contains("offline")
+        ? "Run without --offline: then the other node can be asked to take part."
+        : "Give the other node a broker (servers.mqtt in its p2pd.conf.lua) and ask for its new address."
+    }
+    if reverse != nil {
+      return "Check that the other node runs and reaches its brokers (p2pd-lua netcheck), and that its address is not old."
+    }
+    return ""
+  }
+
+  private static let telling: [NetError.Code] = [.noProtocol, .limit, .wrongKey, .notP2PD, .timeout]
+  private static let words: [NetError.Code: String] = [
+    .noProtocol: "it does not host this protocol", .limit: "it takes no more pipes for now",
+    .wrongKey: "another node answered in its place", .notP2PD: "what answered is no p2pd node",
+    .timeout: "no answer in time",
+  ]
+}

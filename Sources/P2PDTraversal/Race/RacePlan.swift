@@ -1,0 +1,19 @@
+import P2PDNet
+
+/// With what a race begins.
+public struct RacePlan: Sendable {
+  /// What is wanted.
+  public var strategies: Set<ConnectStrategy>
+  public var direct: DirectPlan
+  /// Why nothing can be arranged with the peer: this node is offline, the address names no broker. nil: it can.
+  public var noSignalling: NetError?
+
+  public init(_ strategies: Set<ConnectStrategy>, _ direct: DirectPlan, noSignalling: NetError? = nil) {
+    self.strategies = strategies
+    self.direct = direct
+    self.noSignalling = noSignalling
+  }
+
+  /// Those that need the peer to take part, in the order of preference.
+  var signalled: [ConnectStrategy] { ConnectStrategy.allCases.filter { $0 != .direct && strategies.contains($0) } }
+}

@@ -1,0 +1,79 @@
+import NIOCore
+import P2PDNet
+
+/// Several allocations that would serve, in order of preference: the first is opened, the next when that one takes long or
+/// fails, and so on. The first that works wins; the others are given back. Confined to its loop.
+final class TURNRace: @unchecked Sendable {
+  /// What each that did not work met, in the order they ended.
+  private(set) var failures: [NetError] = []
+
+  private let loop: any EventLoop
+  private let what: String
+  private var waiting: ArraySlice<TURNAllocation>
+  private var running: [TURNAllocation] = []
+  private var timer: Scheduled<Void>?
+  private var done: ((Result<TURNAllocation, NetError>) -> Void)?
+
+  init(_ allocations: [TURNAllocation], what: String, on loop: any EventLoop) {
+    waiting = allocations[...]
+    self.what = what
+    self.loop = loop
+  }
+
+  /// - Parameter done: comes once, not before this returns, and not after ``cancel()``. The winner is the callee's to close.
+  func start(_ done: @escaping (Result<TURNAllocation, NetError>) -> Void) {
+    self.done = done
+    guard !waiting.isEmpty else {
+      let error = NetError(.badAddress, what, cause: "no TURN server is configured (turn:USER:PASSWORD@HOST)")
+      return loop.assumeIsolated().execute { self.finish(.failure(error)) }
+    }
+    next()
+  }
+
+  func cancel() {
+    done = nil
+    finish(nil)
+  }
+
+  private func next() {
+    timer?.cancel()
+    timer = nil
+    guard done != nil, let allocation = waiting.popFirst() else { return }
+    running.append(allocation)
+    allocation.open().assumeIsolated().whenComplete { result in
+      self.running.removeAll { $0 === allocation }
+      switch result {
+      case .success:
+        guard self.done != nil else { return _ = allocation.close() }
+        self.finish(.success(allocation))
+      case .failure(let error):
+        guard self.done != nil else { return }
+        self.failures.append(NetError(error, self.what))
+        if !self.waiting.isEmpty { return self.next() }
+        guard self.running.isEmpty else { return }
+        let all = self.failures
+        let only = all.count == 1 ? all.first : nil
+        self.finish(
+          .failure(only ?? NetError(all.last?.code ?? .timeout, self.what, cause: "no server works", attempts: all)))
+      }
+    }
+    if !waiting.isEmpty {
+      timer = loop.assumeIsolated().scheduleTask(in: Self.gap) { [weak self] in self?.next() }
+    }
+  }
+
+  private func finish(_ result: Result<TURNAllocation, NetError>?) {
+    timer?.cancel()
+    timer = nil
+    waiting = []
+    let others = running
+    running = []
+    let done = done
+    self.done = nil
+    for other in others { other.close() }
+    if let result { done?(result) }
+  }
+
+  /// Three round trips of 80 ms: who is slower than that gets company.
+  private static let gap: TimeAmount = .milliseconds(250)
+}

@@ -1,0 +1,95 @@
+import NIOCore
+import P2PDNet
+import P2PDTraversal
+
+/// What a look at the network found. What was not finished in time is missing, which is not the same as bad.
+struct NetcheckFindings: Sendable {
+  var snapshot: NetworkSnapshot
+  /// Whom it asked.
+  var servers: ServerList
+  /// By interface and family.
+  var paths: [NATReport] = []
+  var brokers: [ServerFinding] = []
+  var stun: [ServerFinding] = []
+  var relays: [ServerFinding] = []
+  var clock: ClockReport?
+  var took: TimeAmount = .zero
+
+  init(snapshot: NetworkSnapshot, servers: ServerList) {
+    self.snapshot = snapshot
+    self.servers = servers
+  }
+
+  /// Somebody beyond this host's own network answered.
+  var hasAnswer: Bool {
+    paths.contains(where: \.hasAnswer) || (brokers + stun + relays).contains { $0.isAlive } || clockIsKnown
+  }
+
+  var clockIsKnown: Bool { clock?.servers.contains { $0.reading != nil } ?? false }
+  var hasBroker: Bool { brokers.contains { $0.outcome == .answered } }
+  var hasRelay: Bool { relays.contains { $0.outcome == .answered } }
+
+  /// There is an interface with an address to speak from.
+  var hasInterface: Bool {
+    snapshot.interfaces.contains { $0.isUp && !$0.isLoopback && !$0.supported.isEmpty }
+  }
+
+  /// How far the clock is off, where that is known to be so.
+  var clockError: TimeAmount? {
+    guard let reading = clock?.reading else { return nil }
+    return abs(reading.offset.nanoseconds) > reading.error.nanoseconds ? reading.offset : nil
+  }
+
+  /// What does not get through, a sentence each.
+  var blocked: [String] {
+    var out: [String] = []
+    for path in paths {
+      let name = "\(path.interface) \(path.family)"
+      if path.udp.reach == .blocked { out.append("UDP on \(name): servers answer over TCP only.") }
+      if path.udp.reach == .silent, path.tcp.reach == .silent, hasAnswer {
+        out.append("Everything on \(name): no server answers there.")
+      }
+    }
+    out += ports.sorted { $0.key < $1.key }.compactMap { place, counts in
+      // One server that is silent is more likely to be down itself.
+      guard counts.answered == 0, counts.silent > 1, counts.silent == counts.all, hasAnswer else { return nil }
+      return "\(place.name): none of \(counts.all) servers answers there."
+    }
+    return out
+  }
+
+  private struct Place: Hashable, Comparable {
+    var port: UInt16
+    var isTCP: Bool
+    var name: String { "\(isTCP ? "TCP" : "UDP") port \(port)" }
+    static func < (a: Place, b: Place) -> Bool { (a.port, a.isTCP ? 1 : 0) < (b.port, b.isTCP ? 1 : 0) }
+  }
+
+  /// How the servers at each port did.
+  private var ports: [Place: (all: Int, answered: Int, silent: Int)] {
+    var out: [Place: (all: Int, answered: Int, silent: Int)] = [:]
+    let groups = [(servers.brokers, brokers), (servers.stun, stun), (servers.turn, relays)]
+    for (urls, findings) in groups {
+      for finding in findings {
+        guard let url = urls.first(where: { $0.description == finding.server }) else { continue }
+        let place = Place(port: url.port, isTCP: url.transport == .tcp)
+        out[place, default: (0, 0, 0)].all += 1
+        if finding.isAlive { out[place, default: (0, 0, 0)].answered += 1 }
+        if finding.outcome == .silent || finding.outcome == .refused { out[place, default: (0, 0, 0)].silent += 1 }
+      }
+    }
+    for finding in clock?.servers ?? [] {
+      guard let url = servers.ntp.first(where: { $0.description == finding.server }) else { continue }
+      let place = Place(port: url.port, isTCP: false)
+      out[place, default: (0, 0, 0)].all += 1
+      if finding.reading != nil { out[place, default: (0, 0, 0)].answered += 1 }
+      if finding.problem?.hasPrefix("no answer") == true { out[place, default: (0, 0, 0)].silent += 1 }
+    }
+    return out
+  }
+}
+
+extension ServerFinding {
+  /// Something came back from it, good or bad.
+  var isAlive: Bool { [.answered, .rejected, .certificate, .garbled].contains(outcome) }
+}

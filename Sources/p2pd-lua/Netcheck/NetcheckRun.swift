@@ -1,0 +1,156 @@
+import NIOCore
+import P2PDNet
+import P2PDSignaling
+import P2PDTraversal
+
+/// Looks at everything side by side, and gives what is known when all is done or the time is over. Confined to its loop.
+final class NetcheckRun: @unchecked Sendable {
+  private let loop: any EventLoop
+  private let interfaces: [String]?
+  private let caFile: String?
+  private let changed: (NetcheckProgress, TimeAmount) -> Void
+  private let promise: EventLoopPromise<NetcheckFindings>
+  private let began: NIODeadline
+  private var findings: NetcheckFindings
+  private var progress = NetcheckProgress()
+  private let knowledge: NetworkKnowledge
+  private var deadline: Scheduled<Void>?
+  private var isOver = false
+
+  /// - Parameters:
+  ///   - interfaces: only these; nil for all.
+  ///   - changed: called on the loop a few times a second.
+  init(
+    _ snapshot: NetworkSnapshot, servers: ServerList, interfaces: [String]?, caFile: String?, on loop: any EventLoop,
+    changed: @escaping (NetcheckProgress, TimeAmount) -> Void
+  ) {
+    self.loop = loop
+    self.interfaces = interfaces
+    self.caFile = caFile
+    self.changed = changed
+    promise = loop.makePromise()
+    began = loop.now
+    findings = NetcheckFindings(snapshot: snapshot, servers: servers)
+    knowledge = NetworkKnowledge(servers: servers.stun.compactMap(Self.plainSTUN), on: loop)
+  }
+
+  func run() -> EventLoopFuture<NetcheckFindings> {
+    deadline = loop.assumeIsolated().scheduleTask(in: Self.patience) { self.finish() }
+    tick()
+    startPaths()
+    startServers()
+    startClock()
+    if progress.isDone { finish() }
+    return promise.futureResult
+  }
+
+  /// The time goes on being told while nothing else happens.
+  private func tick() {
+    guard !isOver else { return }
+    changed(progress, loop.now - began)
+    loop.assumeIsolated().scheduleTask(in: Self.beat) { self.tick() }
+  }
+
+  private func done(_ part: NetcheckProgress.Part) {
+    progress.finished(part)
+    if progress.isDone { finish() }
+  }
+
+  private func finish() {
+    guard !isOver else { return }
+    isOver = true
+    deadline?.cancel()
+    findings.paths = knowledge.reports.sorted {
+      ($0.key.index, $0.key.family.rawValue) < ($1.key.index, $1.key.family.rawValue)
+    }.map(\.value)
+    knowledge.close()
+    findings.took = loop.now - began
+    promise.succeed(findings)
+  }
+
+  // MARK: The parts
+
+  private func startPaths() {
+    progress.expect(.paths)
+    knowledge.update(findings.snapshot, only: interfaces)
+    knowledge.settled().assumeIsolated().whenComplete { _ in self.done(.paths) }
+  }
+
+  private func startServers() {
+    let servers = findings.servers
+    let tls = setUpTLS(servers.all.contains { $0.scheme.isTLS })
+    findings.brokers = servers.brokers.map { ServerFinding($0.description, .silent) }
+    findings.stun = servers.stun.map { ServerFinding($0.description, .silent) }
+    findings.relays = servers.turn.map { ServerFinding($0.description, .silent) }
+    let patience = Self.serverPatience
+    for (index, url) in servers.brokers.enumerated() {
+      guard let broker = Broker(url) else { continue }
+      look(url, .brokers, tls, \.brokers, index) { [loop] in
+        BrokerCheck.run(broker, tls: $0, patience: patience, on: loop)
+      }
+    }
+    for (index, url) in servers.stun.enumerated() {
+      look(url, .servers, tls, \.stun, index) { [loop] in
+        STUNServerCheck.run(url, tls: $0, patience: patience, on: loop)
+      }
+    }
+    for (index, url) in servers.turn.enumerated() {
+      look(url, .servers, tls, \.relays, index) { [loop] in
+        STUNServerCheck.run(url, tls: $0, patience: patience, on: loop)
+      }
+    }
+  }
+
+  private func look(
+    _ url: ServerURL, _ part: NetcheckProgress.Part, _ tls: EventLoopFuture<TLSSetup?>,
+    _ path: WritableKeyPath<NetcheckFindings, [ServerFinding]>, _ index: Int,
+    _ check: @escaping (TLSSetup?) -> EventLoopFuture<ServerFinding>
+  ) {
+    progress.expect(part)
+    let told = { (finding: ServerFinding) in
+      guard !self.isOver else { return }
+      self.findings[keyPath: path][index] = finding
+      self.done(part)
+    }
+    // Who needs no certificates does not wait for them to be read.
+    guard url.scheme.isTLS else { return check(nil).assumeIsolated().whenSuccess(told) }
+    tls.assumeIsolated().whenComplete { result in
+      switch result {
+      case .success(let setup): check(setup).assumeIsolated().whenSuccess(told)
+      case .failure(let error):
+        told(ServerFinding(url.description, failed: NetError(error, "read the certificates"), as: .certificate))
+      }
+    }
+  }
+
+  private func setUpTLS(_ isNeeded: Bool) -> EventLoopFuture<TLSSetup?> {
+    guard isNeeded else { return loop.makeSucceededFuture(nil) }
+    let (loop, file) = (loop, caFile)
+    return loop.run { try await loop.offload { try TLSSetup.client(caFile: file) } }
+  }
+
+  private func startClock() {
+    guard !findings.servers.ntp.isEmpty else {
+      findings.clock = ClockReport(reading: nil, servers: [])
+      return
+    }
+    progress.expect(.clock)
+    NTPClient(servers: findings.servers.ntp, on: loop).ask(patience: Self.serverPatience)
+      .assumeIsolated().whenSuccess { report in
+        guard !self.isOver else { return }
+        self.findings.clock = report
+        self.done(.clock)
+      }
+  }
+
+  /// NAT measuring knows servers that answer over UDP and TCP at one port.
+  private static func plainSTUN(_ url: ServerURL) -> STUNServer? {
+    url.scheme == .stun ? STUNServer(host: url.host, port: url.port) : nil
+  }
+
+  /// For all of it. Whoever waits at a terminal waits no longer.
+  private static let patience: TimeAmount = .milliseconds(4_900)
+  /// For one server: less, so that what it met is told and not that the time was over.
+  private static let serverPatience: TimeAmount = .milliseconds(4_500)
+  private static let beat: TimeAmount = .milliseconds(100)
+}

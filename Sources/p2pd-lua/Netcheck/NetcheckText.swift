@@ -1,0 +1,115 @@
+import NIOCore
+import P2PDNet
+import P2PDTraversal
+
+/// The findings for a person.
+enum NetcheckText {
+  static func lines(_ findings: NetcheckFindings) -> String {
+    var out = section("Interfaces", interfaces(findings.snapshot))
+    out += section("Seen from outside", findings.paths.flatMap(path))
+    out += section("Brokers (MQTT)", servers(findings.brokers))
+    out += section("STUN servers", servers(findings.stun))
+    out += section("Relays (TURN)", findings.servers.turn.isEmpty ? ["none is configured"] : servers(findings.relays))
+    out += section("Clock", clock(findings.clock))
+    out += section("Blocked", findings.blocked.isEmpty ? ["nothing that was tried"] : findings.blocked)
+    return out + section("Advice", [NetcheckAdvice(findings).sentence(findings)])
+  }
+
+  private static func section(_ title: String, _ lines: [String]) -> String {
+    lines.isEmpty ? "" : "\(title)\n" + lines.map { "  \(Printable.line($0))\n" }.joined() + "\n"
+  }
+
+  private static func interfaces(_ snapshot: NetworkSnapshot) -> [String] {
+    let used = snapshot.interfaces.filter { !$0.isLoopback }
+    var table = TextTable()
+    for nic in used {
+      let defaults = AddressFamily.allCases.filter { snapshot.isDefault(nic, $0) }.map(\.description)
+      let addresses = nic.addresses.filter(\.isUsable).map(\.description).joined(separator: ", ")
+      table.add([
+        nic.name, nic.isUp ? "up" : "down", addresses.isEmpty ? "no address" : addresses,
+        defaults.isEmpty ? "" : "default for \(defaults.joined(separator: " and "))",
+      ])
+    }
+    return used.isEmpty ? ["none"] : table.lines
+  }
+
+  private static func path(_ report: NATReport) -> [String] {
+    var out = ["\(report.interface) \(report.family) \(report.local)"]
+    if !report.external.isEmpty {
+      out.append("  outside address: \(report.external.map(\.description).joined(separator: ", "))")
+    }
+    out += report.sentences.map { "  \($0)" }
+    if report.hasAnswer {
+      out.append("  UDP: \(facts(report.udp)); TCP: \(facts(report.tcp))")
+      let delta = report.p2pdDelta
+      out.append(
+        "  P2PD: NAT type \(report.p2pdType), delta type \(delta.type)"
+          + (delta.value == 0 ? "" : ", value \(delta.value)"))
+    }
+    // A server that contradicts the others or fails on this path alone.
+    out += report.servers.compactMap { finding in
+      finding.problem.map { "  \(finding.transport.rawValue) \(finding.server): \($0)" }
+    }
+    return out
+  }
+
+  private static func facts(_ behaviour: NATBehaviour) -> String {
+    if let reach = behaviour.reach, reach != .answered { return reach.rawValue }
+    let mapping = behaviour.mapping?.rawValue.replacing("_", with: " ") ?? "unknown"
+    let filtering = behaviour.filtering?.rawValue.replacing("_", with: " ") ?? "unknown"
+    return "mapping \(mapping), filtering \(filtering), ports \(behaviour.allocation?.description ?? "unknown")"
+  }
+
+  static func servers(_ findings: [ServerFinding]) -> [String] {
+    var table = TextTable()
+    for finding in findings { table.add([finding.server, words(finding)]) }
+    return table.lines
+  }
+
+  private static func words(_ finding: ServerFinding) -> String {
+    let why = finding.problem.map { ": \($0)" } ?? ""
+    switch finding.outcome {
+    case .answered:
+      var out = "answers"
+      if let time = finding.roundTrip { out += " in \(milliseconds(time))" }
+      if let time = finding.setup { out += ", ready after \(milliseconds(time))" }
+      return out
+    case .rejected: return "lets this host do nothing\(why)"
+    case .refused: return "refuses the connection"
+    case .silent: return "is silent\(why)"
+    case .unreachable: return "cannot be reached\(why)"
+    case .noName: return "has no address\(why)"
+    case .certificate: return "is not to be trusted\(why)"
+    case .garbled: return "is something else\(why)"
+    case .failed: return "is of no use\(why)"
+    }
+  }
+
+  static func clock(_ report: ClockReport?) -> [String] {
+    guard let report else { return ["not measured in time"] }
+    var out: [String] = []
+    if report.servers.isEmpty { return ["no time server is configured"] }
+    if let reading = report.reading {
+      let error = "give or take \(milliseconds(reading.error))"
+      let isRight = abs(reading.offset.nanoseconds) <= reading.error.nanoseconds
+      out.append("this machine's clock is \(isRight ? "right" : drift(reading.offset)), \(error)")
+    } else {
+      out.append("not known: \(report.servers.contains { $0.reading != nil } ? "the servers contradict each other" : "no server tells the time")")
+    }
+    var table = TextTable()
+    for server in report.servers {
+      var words = server.reading.map { "\(drift($0.offset)) by it, answers in \(milliseconds($0.roundTrip))" } ?? ""
+      if let problem = server.problem { words += (words.isEmpty ? "" : "; ") + problem }
+      table.add([server.server, words])
+    }
+    return out + table.lines
+  }
+
+  /// How far off a clock is to which `offset` must be added: `2.5 s slow`.
+  static func drift(_ offset: TimeAmount) -> String {
+    let seconds = Double(abs(offset.nanoseconds)) / 1e9
+    return "\(Figures.time(seconds)) \(offset.nanoseconds < 0 ? "fast" : "slow")"
+  }
+
+  private static func milliseconds(_ time: TimeAmount) -> String { Figures.time(Double(time.nanoseconds) / 1e9) }
+}

@@ -1,0 +1,156 @@
+import NIOCore
+import P2PDNet
+import P2PDTraversal
+import Testing
+
+@testable import p2pd_lua
+
+@Suite struct NetcheckTests {
+  private static func report(_ mapping: NATBehaviour.Mapping?, _ filtering: NATBehaviour.Filtering? = nil) -> NATReport {
+    var report = NATReport(interface: "eth0", family: .v4, local: IPAddress("192.168.1.5") ?? .loopback(.v4))
+    (report.udp.reach, report.tcp.reach) = (.answered, .answered)
+    (report.udp.mapping, report.udp.filtering, report.tcp.mapping) = (mapping, filtering, mapping)
+    return report
+  }
+
+  private static func silent() -> NATReport {
+    var report = report(nil)
+    (report.udp.reach, report.tcp.reach) = (.silent, .silent)
+    return report
+  }
+
+  private static func findings(_ paths: [NATReport], _ change: (inout NetcheckFindings) -> Void = { _ in })
+    -> NetcheckFindings
+  {
+    let nic = NetworkInterface(
+      name: "eth0", index: 2, flags: [.up, .running],
+      addresses: [InterfaceAddress(ip: IPAddress("192.168.1.5") ?? .loopback(.v4), prefixLength: 24)])
+    var servers = ServerList()
+    servers.brokers = [ServerURL(.mqtts, host: "b1"), ServerURL(.mqtts, host: "b2"), ServerURL(.mqtt, host: "b3")]
+    var findings = NetcheckFindings(snapshot: NetworkSnapshot(interfaces: [nic]), servers: servers)
+    findings.paths = paths
+    findings.brokers = servers.brokers.map { ServerFinding($0.description, .answered) }
+    change(&findings)
+    return findings
+  }
+
+  private static func clock(_ offset: TimeAmount, error: TimeAmount = .milliseconds(20)) -> ClockReport {
+    let reading = ClockReading(offset: offset, error: error, roundTrip: .milliseconds(30))
+    var server = ClockFinding(server: "ntp:t1")
+    (server.reading, server.stratum) = (reading, 2)
+    return ClockReport(reading: reading, servers: [server])
+  }
+
+  @Test("exactly one piece of advice: what stands in the way of everything else comes first")
+  func advice() {
+    let symmetric = Self.report(.addressAndPortDependent, .addressAndPortDependent)
+    let home = Self.report(.endpointIndependent, .addressAndPortDependent)
+    let open = Self.report(NATBehaviour.Mapping.none, NATBehaviour.Filtering.none)
+    var carrier = home
+    carrier.carrierNAT = true
+    let relay = { (findings: inout NetcheckFindings) in findings.relays = [ServerFinding("turn:r", .answered)] }
+    let noBroker = { (findings: inout NetcheckFindings) in
+      for index in findings.brokers.indices { findings.brokers[index].outcome = .silent }
+    }
+    let cases: [(NetcheckAdvice, NetcheckFindings)] = [
+      (.connect, Self.findings([]) { $0.snapshot.interfaces = [] }),
+      (.checkNetwork, Self.findings([Self.silent()], noBroker)),
+      (.setClock, Self.findings([symmetric]) { $0.clock = Self.clock(.seconds(-300)) }),
+      (.configureRelay, Self.findings([symmetric]) { $0.clock = Self.clock(.seconds(30)) }),
+      // Not known well enough to be wrong.
+      (.openPort, Self.findings([home]) { $0.clock = Self.clock(.seconds(70), error: .seconds(80)) }),
+      (.findBroker, Self.findings([open], noBroker)), (.nothing, Self.findings([open, symmetric])),
+      (.nothing, Self.findings([open]) { ($0.brokers, $0.servers.brokers) = ([], []) }),
+      (.askProvider, Self.findings([carrier])), (.relayHelps, Self.findings([carrier], relay)),
+      (.configureRelay, Self.findings([symmetric])), (.relayHelps, Self.findings([symmetric], relay)),
+      (.openPort, Self.findings([home])), (.openPort, Self.findings([Self.report(nil)])),
+      // STUN is silent, brokers answer: there is a way out.
+      (.openPort, Self.findings([Self.silent()])),
+    ]
+    for (advice, findings) in cases {
+      #expect(NetcheckAdvice(findings) == advice)
+      let sentence = advice.sentence(findings)
+      #expect(sentence.hasSuffix(".") && NetcheckText.lines(findings).contains("Advice\n  \(sentence)\n"))
+    }
+    #expect(Set(cases.map(\.0)) == Set(NetcheckAdvice.allCases), "each is given somewhere")
+  }
+
+  @Test("a wrong certificate everywhere has an advice of its own")
+  func certificates() {
+    let findings = Self.findings([Self.report(.endpointIndependent)]) {
+      for index in $0.brokers.indices { $0.brokers[index].outcome = .certificate }
+    }
+    #expect(NetcheckAdvice(findings) == .findBroker)
+    #expect(NetcheckAdvice(findings).sentence(findings).contains("certificate authority"))
+  }
+
+  @Test("what is blocked: by path, and by port where several servers are silent there and others answer")
+  func blocked() {
+    var udp = Self.report(nil)
+    udp.udp.reach = .blocked
+    let findings = Self.findings([udp]) {
+      $0.brokers[0].outcome = .silent
+      $0.brokers[1].outcome = .refused
+      $0.servers.stun = [ServerURL(.stun, host: "s1")]
+      $0.stun = [ServerFinding("stun:s1", .silent)]
+    }
+    #expect(
+      findings.blocked == [
+        "UDP on eth0 IPv4: servers answer over TCP only.", "TCP port 8883: none of 2 servers answers there.",
+      ])
+    #expect(Self.findings([Self.report(.endpointIndependent)]).blocked.isEmpty)
+    // Nothing answers at all: that is no matter of ports.
+    let dark = Self.findings([Self.silent()]) {
+      for index in $0.brokers.indices { $0.brokers[index].outcome = .silent }
+    }
+    #expect(dark.blocked.isEmpty && !dark.hasAnswer)
+  }
+
+  @Test("each outcome in words of its own, with its times")
+  func outcomes() {
+    let findings = ServerFinding.Outcome.allCases.map { outcome in
+      var finding = ServerFinding("mqtts://b", outcome)
+      if outcome == .answered { (finding.setup, finding.roundTrip) = (.milliseconds(90), .microseconds(12_340)) }
+      return finding
+    }
+    let lines = NetcheckText.servers(findings)
+    #expect(lines.first == "mqtts://b  answers in 12 ms, ready after 90 ms")
+    #expect(Set(lines).count == findings.count)
+  }
+
+  @Test("the clock in words")
+  func clocks() {
+    #expect(NetcheckText.clock(nil) == ["not measured in time"])
+    #expect(NetcheckText.clock(ClockReport(reading: nil, servers: [])) == ["no time server is configured"])
+    #expect(NetcheckText.clock(Self.clock(.milliseconds(5)))[0] == "this machine's clock is right, give or take 20 ms")
+    #expect(NetcheckText.clock(Self.clock(.milliseconds(-2500)))[0] == "this machine's clock is 3 s fast, give or take 20 ms")
+    #expect(NetcheckText.clock(Self.clock(.milliseconds(250)))[1] == "ntp:t1  250 ms slow by it, answers in 30 ms")
+    var silent = ClockFinding(server: "ntp:t2")
+    silent.problem = "no answer"
+    #expect(NetcheckText.clock(ClockReport(reading: nil, servers: [silent])) == ["not known: no server tells the time", "ntp:t2  no answer"])
+  }
+
+  @Test("JSON has every part, and null for what is not known")
+  func json() {
+    let text = NetcheckJSON.object(Self.findings([Self.report(nil)])).text
+    for part in [
+      "\"format\":1", "\"brokers\":[{\"server\":\"mqtts://b1\",\"outcome\":\"answered\",\"setup_us\":null", "\"clock\":null",
+      "\"advice_code\":\"open_port\"", "\"mapping\":null", "\"took_us\":0", "\"relays\":[]", "\"blocked\":[]",
+    ] { #expect(text.contains(part), "\(part)") }
+  }
+
+  @Test("progress names what is not done")
+  func progress() {
+    var progress = NetcheckProgress()
+    progress.expect(.paths)
+    progress.expect(.brokers, 3)
+    progress.expect(.clock)
+    progress.finished(.brokers)
+    progress.finished(.clock)
+    #expect(progress.text(after: .milliseconds(1240)) == "looking at the network: NAT, brokers 1/3 (1.2 s)" && !progress.isDone)
+    progress.finished(.paths)
+    progress.finished(.brokers)
+    progress.finished(.brokers)
+    #expect(progress.isDone)
+  }
+}

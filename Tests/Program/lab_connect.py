@@ -1,0 +1,285 @@
+"""Runs inside a laboratory (scripts/lab/natlab.py -n NAME run ... -- this NAME BINARY SCENE): what happens to people whose
+nodes sit behind routers. Each scene is a function below; it says what it saw and raises where that is wrong."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts/lab"), str(ROOT / "scripts/dev")]
+sys.dont_write_bytecode = True
+
+from matrix.peers import Peer, servers, settled  # noqa: E402
+from natlab.lab import Lab  # noqa: E402
+from natlab.model import SRV, SRV6  # noqa: E402
+
+# Seconds after which what is waited for counts as not coming.
+PATIENCE = 30
+
+
+class Scene:
+    """The laboratory, the program, and everything a scene started."""
+
+    def __init__(self, name, binary):
+        self.lab, self.binary = Lab(name).load(), binary
+        self.folder = Path(tempfile.mkdtemp(prefix="lab-connect."))
+        self.stack = contextlib.ExitStack()
+
+    def peers(self, *homes, environment=None):
+        made = [self.peer(home, environment) for home in homes]
+        settled(made)
+        return made
+
+    def peer(self, home, environment=None):
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        peer = Peer(self.lab, home, self.binary, folder, {**servers(), **(environment or {})})
+        self.stack.callback(peer.end)
+        return peer
+
+    def inside(self, namespace, *command):
+        """Runs a command in a home ("a") or a router ("r.a") to its end."""
+        done = subprocess.run(["ip", "netns", "exec", self.lab.ns(namespace), *command], capture_output=True, text=True)
+        if done.returncode:
+            raise AssertionError(f"{namespace}: {' '.join(command)}: {done.stderr}")
+        return done.stdout
+
+    def program(self, home, *words, **more):
+        """Starts the program in a home, with pipes on its three descriptors."""
+        state = tempfile.mkdtemp(dir=self.folder)
+        env = {**os.environ, **servers(), "HOME": state, "P2PD_LUA_LIB": str(ROOT / "scripts/lib")}
+        for variable in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+            env.pop(variable, None)
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.lab.ns(home), self.binary, *words], env={**env, **more}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=open(Path(state) / "err", "wb"), text=True, bufsize=1)
+        process.complaints = Path(state) / "err"
+        self.stack.callback(stop, process)
+        return process
+
+    def broker(self, port):
+        """One more mosquitto beside the laboratory's."""
+        conf = self.folder / f"mosquitto-{port}.conf"
+        conf.write_text(f"listener {port} {SRV[10]}\nallow_anonymous true\npersistence false\nuser root\n")
+        process = subprocess.Popen(["ip", "netns", "exec", self.lab.ns("srv"), "mosquitto", "-c", str(conf)],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.stack.callback(stop, process)
+        return process
+
+
+def stop(process):
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(6)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def expect(answer, *strategies):
+    """The connect went well, by one of these ways."""
+    if "error" in answer or answer.get("strategy") not in strategies:
+        raise AssertionError(f"wanted one of {strategies}, got {answer}")
+    print(f"  {answer['strategy']} ({answer['path']}) after {answer['seconds'] * 1e3:.0f} ms")
+    return answer
+
+
+def line(process, starting="", patience=PATIENCE):
+    """The next line of its output that starts so."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        text = process.stdout.readline()
+        if not text:
+            raise AssertionError(f"{process.args}: it ended ({process.poll()}): {process.complaints.read_text()[-2000:]}")
+        if text.startswith(starting):
+            return text.rstrip("\n")
+    raise AssertionError(f"no line that starts with {starting!r}")
+
+
+# --- Scenes. The homes each needs stand in test_lab.py.
+
+
+def design_script(scene):
+    """The script of the README, from one home to another: strategies named, no relay."""
+    handler = scene.folder / "ping.lua"
+    handler.write_text(PING)
+    node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
+    address = line(node, "p2pd1")
+    hello = scene.folder / "hello.lua"
+    hello.write_text(HELLO)
+    # The node tells its address at once, and what it learns of its router a little later: the first must do.
+    done = scene.program("a", "exec", str(hello), address)
+    out, _ = done.communicate(timeout=PATIENCE)
+    assert done.returncode == 0, f"{out}\n{done.complaints.read_text()[-3000:]}"
+    print("  " + out.strip())
+    assert "PONG" in out and "punch" in out, out
+
+
+def reload_in_conversation(scene):
+    """`connect` at one home, a hot reload at the other in the middle: the same pipe, the new answer."""
+    handler = scene.folder / "greet.lua"
+    handler.write_text(GREET.replace("WORD", "one"))
+    node = scene.program("b", "run", "--ephemeral", "--no-control", str(handler))
+    address = line(node, "p2pd1")
+    talk = scene.program("a", "connect", "--ephemeral", "--protocol", "greet", "-v", address)
+    talk.stdin.write("first\n")
+    talk.stdin.flush()
+    first = line(talk, "one")
+    fresh = scene.folder / "greet.new"
+    fresh.write_text(GREET.replace("WORD", "two"))
+    os.rename(fresh, handler)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        talk.stdin.write("again\n")
+        talk.stdin.flush()
+        answer = line(talk)
+        if answer.startswith("two"):
+            break
+    # The handler counts the messages of its pipe: the pipe is the one that saw the first.
+    assert answer.split()[1] == first.split()[1], (first, answer)
+    print(f"  {first!r}, then {answer!r}")
+    talk.stdin.close()
+    talk.wait(PATIENCE)
+    assert "punch" in talk.complaints.read_text(), talk.complaints.read_text()[-2000:]
+
+
+def broker_restarts(scene):
+    """Two brokers, of which now one and now the other is away, also while a connect waits for it."""
+    second = scene.broker(1884)
+    names = {"P2PD_BROKERS": f"mqtt://{SRV[10]}:1883,mqtt://{SRV[10]}:1884", "P2PD_TURN": "none"}
+    a, b = scene.peers("a", "b", environment=names)
+    expect(a.ask(to=b.address), "punch")
+    stop(second)
+    expect(a.ask(to=b.address), "punch")
+    print("  the second broker is gone")
+    scene.broker(1884)
+    first = scene.inside("srv", "sh", "-c", "ss -Hltnp 'sport = :1883' | grep -o 'pid=[0-9]*' | head -1 | cut -d= -f2").strip()
+    # Nodes come back to a broker by themselves; how soon depends on their backoff.
+    end = time.monotonic() + PATIENCE
+    os.kill(int(first), 15)
+    while True:
+        answer = a.ask(to=b.address, timeout=10)
+        if "error" not in answer or time.monotonic() > end:
+            break
+    expect(answer, "punch")
+    print("  the first is gone, the second is back")
+
+
+def ipv6_only(scene):
+    """No IPv4 anywhere: an open home is dialled, and two that refuse strangers meet by a punch."""
+    for home in ("a", "b", "c"):
+        scene.inside(home, "ip", "-4", "addr", "flush", "dev", "eth0")
+    names = {"P2PD_STUN": ",".join(f"[{SRV6[i]}]:3478" for i in (1, 2, 3)), "P2PD_BROKERS": f"mqtt://[{SRV6[10]}]:1883",
+             "P2PD_TURN": "none"}
+    a, b, c = scene.peers("a", "b", "c", environment=names)
+    expect(a.ask(to=c.address), "direct")
+    expect(c.ask(to=a.address), "reverse")
+    expect(a.ask(to=b.address), "punch")
+
+
+def broken_ipv4(scene):
+    """Both families have a way out, and IPv4's leads nowhere."""
+    for router in ("r.a", "r.b"):
+        scene.inside(router, "nft", "add table ip broken; add chain ip broken all { type filter hook forward priority -300; }; "
+                                    "add rule ip broken all drop")
+    names = {"P2PD_STUN": ",".join([f"{SRV[1]}:3478", f"{SRV[2]}:3478"] + [f"[{SRV6[i]}]:3478" for i in (1, 2)]),
+             "P2PD_BROKERS": f"mqtt://{SRV[10]}:1883,mqtt://[{SRV6[10]}]:1883", "P2PD_TURN": "none"}
+    a, b = scene.peers("a", "b", environment=names)
+    answer = expect(a.ask(to=b.address), "direct", "reverse", "punch")
+    assert answer["seconds"] < 3, answer
+
+
+def dead_interface(scene):
+    """A second interface with an address and no way out costs nothing."""
+    for home in ("a", "b"):
+        scene.inside(home, "sh", "-c", "ip link add dead0 type veth peer name dead1 && ip addr add 10.66.0.2/24 dev dead0 && "
+                                       "ip link set dead1 up && ip link set dead0 up && "
+                                       "ip route add default via 10.66.0.1 dev dead0 metric 4000")
+    a, b = scene.peers("a", "b", environment={"P2PD_TURN": "none"})
+    answer = expect(a.ask(to=b.address), "punch")
+    assert answer["seconds"] < 2, answer
+
+
+def relay_then_better(scene):
+    """A relayed pipe moves to the better way once there is one: here the router is replaced in mid-conversation."""
+    a, b = scene.peers("a", "b")
+    answer = a.ask(to=b.address, watch=1, timeout=20)
+    expect(answer, "relay")
+
+
+def both_at_once(scene):
+    """Both connect to each other in the same moment, and again and again."""
+    import threading
+    a, b = scene.peers("a", "b", environment={"P2PD_TURN": "none"})
+    for _ in range(5):
+        answers = {}
+        both = [threading.Thread(target=lambda x=x, y=y: answers.update({x.home: x.ask(to=y.address)})) for x, y in ((a, b), (b, a))]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+        for answer in answers.values():
+            expect(answer, "punch")
+
+
+def why_not(scene):
+    """Two symmetric routers and no relay: within six seconds the reason, from both sides."""
+    a, b = scene.peers("a", "b", environment={"P2PD_TURN": "none"})
+    answer = a.ask(to=b.address, timeout=10)
+    assert "error" in answer and answer["seconds"] < 6, answer
+    text = answer["error"]["text"] + " / " + " / ".join(answer["error"].get("attempts") or [])
+    print(f"  after {answer['seconds']:.1f} s: {text}")
+    for word in ("punch", "relay"):
+        assert word in text, f"the failure says nothing of {word}: {text}"
+
+
+PING = """
+local M = {}
+function M.msg_cb(msg, client_tup, pipe)
+  if msg:find("PING", 1, true) then pipe:send("PONG", client_tup) end
+end
+return M
+"""
+
+HELLO = """
+local p2pd = require "p2pd"
+local node = p2pd.node { ephemeral = true }
+local opts = { strategies = { p2pd.DIRECT, p2pd.REVERSE, p2pd.PUNCH } }
+local pipe = assert(node:connect(arg[1], opts))
+pipe:send("ECHO test send")
+assert(pipe:recv(5) == "test send")
+opts.protocol = "ping"
+local ping = assert(node:connect(arg[1], opts))
+ping:send("PING")
+print(ping:recv(5), ping.strategy)
+ping:close()
+pipe:close()
+node:close()
+"""
+
+GREET = """
+local M = {}
+function M.msg_cb(msg, client_tup, pipe)
+  pipe.data.id = pipe.data.id or tostring(pipe.id)
+  pipe:send("WORD " .. pipe.data.id .. " " .. msg)
+end
+return M
+"""
+
+SCENES = {f.__name__: f for f in (
+    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, relay_then_better,
+    both_at_once, why_not)}
+
+
+def main(name, binary, wanted):
+    scene = Scene(name, binary)
+    with scene.stack:
+        SCENES[wanted](scene)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

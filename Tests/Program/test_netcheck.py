@@ -1,0 +1,154 @@
+"""`p2pd-lua netcheck` against real servers on loopback: each that answers, and each way not to."""
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+import unittest
+
+from program import PATIENCE, ROOT, ProgramTest, Server, Terminal
+from test_servers import CERTIFICATES, MOSQUITTO, TURNSERVER, free_port
+
+CHRONYD = shutil.which(
+    "chronyd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", os.path.join(ROOT, ".build/chrony/usr/sbin")]))
+
+
+class NetcheckTest(ProgramTest):
+    def start_server(self, *command, ready):
+        """Starts it, its words in a file, and waits until `ready()`."""
+        name = os.path.join(self.folder, os.path.basename(command[0]) + ".log")
+        with open(name, "ab") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.folder)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        end = time.monotonic() + PATIENCE
+        while not ready():
+            if process.poll() is not None or time.monotonic() > end:
+                with open(name, encoding="utf-8", errors="replace") as file:
+                    self.fail(f"{command[0]} does not start:\n{file.read()}")
+            select.select([], [], [], 0.02)
+
+    def mosquitto(self, *lines):
+        port, tls = free_port(), free_port()
+        conf = self.write(f"mosquitto{port}.conf", "\n".join([
+            "user root", "persistence false", "allow_anonymous true", f"listener {port} 127.0.0.1", f"listener {tls} 127.0.0.1",
+            f"certfile {CERTIFICATES}/server.pem", f"keyfile {CERTIFICATES}/server.key", *lines]))
+        self.start_server(MOSQUITTO, "-c", conf, ready=lambda: connects(port) and connects(tls))
+        return port, tls
+
+    def coturn(self):
+        port = free_port()
+        self.start_server(
+            TURNSERVER, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:secret", "-L", "127.0.0.1", "-E",
+            "127.0.0.1", "-p", str(port), "--pidfile=", "--log-file=stdout", f"--userdb={self.folder}/users.db",
+            ready=lambda: connects(port))
+        return port
+
+    def chrony(self):
+        port = free_port()
+        conf = self.write("chrony.conf", "\n".join([
+            f"port {port}", "bindaddress 127.0.0.1", "allow 127.0.0.0/8", "cmdport 0", "bindcmdaddress /", "local stratum 8",
+            f"pidfile {self.folder}/chrony.pid"]))
+        question = b"\x23" + bytes(46) + b"\x01"
+
+        def answers():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.settimeout(0.1)
+                try:
+                    probe.sendto(question, ("127.0.0.1", port))
+                    return len(probe.recv(100)) >= 48
+                except OSError:
+                    return False
+
+        self.start_server(CHRONYD, "-x", "-d", "-u", "root" if os.getuid() == 0 else os.environ["USER"], "-f", conf, ready=answers)
+        return port
+
+    def netcheck(self, *args, status=0, **env):
+        names = {f"P2PD_{name}": env.get(name, "none") for name in ("STUN", "TURN", "BROKERS", "NTP")}
+        began = time.monotonic()
+        done = self.run_program("netcheck", *args, env=names)
+        self.assertLess(time.monotonic() - began, 5.9)
+        self.assertEqual(done.status, status, done)
+        return json.loads(done.out) if "--json" in args else done.out
+
+    @unittest.skipIf(MOSQUITTO is None, "mosquitto is not installed")
+    def test_brokers_that_answer_refuse_lie_and_are_silent(self):
+        port, tls = self.mosquitto()
+        garbled = Server(self, lambda connection: connection.sendall(b"220 mail ready\r\n"))
+        mute = Server(self, lambda connection: connection.recv(1 << 16) and time.sleep(PATIENCE))
+        brokers = {
+            f"mqtt://127.0.0.1:{port}": "answered", f"mqtts://localhost:{tls}": "certificate",
+            f"mqtt://127.0.0.1:{free_port()}": "refused", f"mqtt://{garbled.target}": "garbled", f"mqtt://{mute.target}": "silent",
+            f"mqtts://{mute.target}": "silent", "mqtt://nowhere.invalid": "no_name"}
+        found = self.netcheck("--json", BROKERS=",".join(brokers))
+        self.assertEqual({each["server"]: each["outcome"] for each in found["brokers"]}, brokers)
+        good = found["brokers"][0]
+        self.assertTrue(0 < good["round_trip_us"] < 5_000_000 and 0 < good["setup_us"] < 5_000_000, good)
+        problems = {each["server"]: each["problem"] for each in found["brokers"]}
+        self.assertIsNone(problems[good["server"]])
+        self.assertIn("not trusted", problems[f"mqtts://localhost:{tls}"])
+        self.assertIn("does not greet", problems[f"mqtt://{mute.target}"])
+        self.assertNotEqual(problems[f"mqtts://{mute.target}"], problems[f"mqtt://{mute.target}"])
+        # A name server that is out of reach may be slow to say so.
+        self.assertEqual(found["format"], 1)
+
+    @unittest.skipIf(TURNSERVER is None or CHRONYD is None, "coturn or chronyd is not there")
+    def test_servers_and_clock(self):
+        turn, ntp, dead = self.coturn(), self.chrony(), free_port()
+        env = dict(
+            STUN=f"127.0.0.1:{turn},stun:127.0.0.1:{turn}?transport=tcp,127.0.0.1:{dead}",
+            TURN=f"turn:me:secret@127.0.0.1:{turn}?transport=tcp", NTP=f"127.0.0.1:{ntp},127.0.0.1:{dead}")
+        found = self.netcheck("--json", **env)
+        self.assertEqual([each["outcome"] for each in found["stun"]], ["answered", "answered", "silent"], found["stun"])
+        self.assertEqual([each["outcome"] for each in found["relays"]], ["answered"], found["relays"])
+        self.assertNotIn("secret", json.dumps(found))
+        clock = found["clock"]
+        self.assertLess(abs(clock["offset_us"]), 50_000)
+        self.assertEqual([each["stratum"] for each in clock["servers"]], [8, None])
+        self.assertEqual(clock["servers"][1]["problem"], "no answer")
+        words = self.netcheck(**env)
+        for part in ("Interfaces\n", "STUN servers\n", "Relays (TURN)\n", "this machine's clock is right", "Advice\n"):
+            self.assertIn(part, words)
+        self.assertNotIn("secret", words)
+        self.assertEqual(words.count("Advice"), 1)
+
+    def test_nobody_answers(self):
+        dead = free_port()
+        found = self.netcheck("--json", status=1, STUN=f"127.0.0.1:{dead}", BROKERS=f"mqtt://127.0.0.1:{dead}")
+        self.assertIn(found["advice_code"], ("check_network", "connect"))
+        self.assertEqual(found["brokers"][0]["outcome"], "refused")
+
+    def test_wrong_server_and_offline(self):
+        done = self.run_program("netcheck", env={"P2PD_BROKERS": "http://x"})
+        self.assertEqual(done.status, 2, done)
+        self.assertIn("P2PD_BROKERS", done.err)
+        done = self.run_program("netcheck", env={"P2PD_OFFLINE": "1"})
+        self.assertEqual(done.status, 1, done)
+        self.assertEqual(done.out, "")
+
+    @unittest.skipIf(MOSQUITTO is None, "mosquitto is not installed")
+    def test_a_terminal_shows_what_is_being_done(self):
+        port, _ = self.mosquitto()
+        mute = Server(self, lambda connection: connection.recv(1 << 16) and time.sleep(PATIENCE))
+        env = {"P2PD_STUN": "none", "P2PD_TURN": "none", "P2PD_NTP": "none",
+               "P2PD_BROKERS": f"mqtt://127.0.0.1:{port},mqtt://{mute.target}"}
+        terminal = Terminal(self, "netcheck", env=env)
+        terminal.expect("looking at the network: ")
+        terminal.expect("brokers 1/2")
+        terminal.expect("Advice")
+        self.assertEqual(terminal.wait(), 0)
+
+
+def connects(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    unittest.main()
