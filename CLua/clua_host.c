@@ -119,6 +119,22 @@ int call_host_function(lua_State *L, int function) {
 
 int call_host(lua_State *L) { return call_host_function(L, function_number(L, 1)); }
 
+int call_quick(lua_State *L) {
+  const quick_method *m = lua_touserdata(L, lua_upvalueindex(1));
+  object_box *box = to_object(L, 1), *second = NULL;
+  int count = lua_gettop(L);
+  if (box && box->class_id == m->class_id && lua_type(L, 2) == LUA_TSTRING &&
+      (count == 2 || (count == 3 && (second = to_object(L, 3))))) {
+    size_t length;
+    const char *bytes = lua_tolstring(L, 2, &length);
+    if (m->quick(box->object, bytes, length, second ? second->object : NULL)) {
+      lua_pushboolean(L, 1);
+      return 1;
+    }
+  }
+  return call_host_function(L, m->function);
+}
+
 bool clua_call_can_wait(const clua_call *c) { return can_wait(c->state); }
 
 // ---------------------------------------------------------------- results that outlive the host's frame

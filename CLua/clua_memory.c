@@ -24,10 +24,12 @@
 // ---------------------------------------------------------------- small blocks
 
 #define GRAIN 16
+#define COARSE_GRAIN 128  // above FINE_MAX
 #define PAGE_SPAN ((size_t)16 << 10)  // pages begin at multiples of it
 #define PAGE_SIZE (PAGE_SPAN - 64)    // leaves room for malloc's own header, or every second span would be lost
 
-_Static_assert(SMALL_CLASSES * GRAIN == SMALL_MAX, "a size class for each grain");
+_Static_assert(FINE_CLASSES * GRAIN == FINE_MAX, "a size class for each grain");
+_Static_assert((SMALL_CLASSES - FINE_CLASSES) * COARSE_GRAIN == SMALL_MAX - FINE_MAX, "and for each coarse grain");
 
 struct page {
   struct page *next, *previous;  // pages of the class that have room
@@ -36,8 +38,12 @@ struct page {
   uint32_t used;
 };
 
-static inline size_t class_of(size_t size) { return (size - 1) / GRAIN; }
-static inline size_t block_size(size_t class) { return (class + 1) * GRAIN; }
+static inline size_t class_of(size_t size) {
+  return size <= FINE_MAX ? (size - 1) / GRAIN : FINE_CLASSES + (size - FINE_MAX - 1) / COARSE_GRAIN;
+}
+static inline size_t block_size(size_t class) {
+  return class < FINE_CLASSES ? (class + 1) * GRAIN : FINE_MAX + (class - FINE_CLASSES + 1) * COARSE_GRAIN;
+}
 static inline bool is_full(const struct page *p, size_t class) {
   return p->given_back == NULL && (size_t)(p->end - p->fresh) < block_size(class);
 }

@@ -127,8 +127,20 @@ static void set_metamethod(lua_State *L, const char *name, int32_t function) {
 
 typedef struct class_arguments {
   const clua_class *c;
+  quick_method *quick;
   int meta_ref;
 } class_arguments;
+
+// The methods are on top: the one with a quick way gets it.
+static void set_quick_method(lua_State *L, const clua_class *c, quick_method *quick) {
+  for (size_t i = 0; i < c->method_count; i++) {
+    if (strcmp(c->methods[i].name, c->quick_method) != 0) continue;
+    *quick = (quick_method){c->quick, c->methods[i].function, vm_of(L)->class_count};
+    lua_pushlightuserdata(L, quick);
+    lua_pushcclosure(L, call_quick, 1);
+    lua_setfield(L, -2, c->quick_method);
+  }
+}
 
 static int define_class_body(lua_State *L) {
   class_arguments *a = lua_touserdata(L, 1);
@@ -138,6 +150,7 @@ static int define_class_body(lua_State *L) {
   lua_newtable(L);  // 1: metatable
   lua_newtable(L);  // 2: methods
   set_functions(L, c->methods, c->method_count);
+  if (a->quick) set_quick_method(L, c, a->quick);
   lua_pushvalue(L, 2);
   if (c->getter >= 0 || c->has_data) {
     push_function_number(L, c->getter);
@@ -165,11 +178,11 @@ static int define_class_body(lua_State *L) {
   set_metamethod(L, "__close", c->close);
   set_metamethod(L, "__call", c->call);
   set_metamethod(L, "__eq", c->equals);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, v->method_tables_ref);
-  lua_pushvalue(L, 2);
-  lua_setfield(L, -2, c->name);
   lua_pushvalue(L, 1);
   a->meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, v->method_tables_ref);  // the last thing: what is found there is whole
+  lua_pushvalue(L, 2);
+  lua_setfield(L, -2, c->name);
   return 0;
 }
 
@@ -183,9 +196,14 @@ int32_t clua_define_class(clua_vm *v, const clua_class *c, int32_t *class_id) {
   v->classes = grown;
   size_t name_size = strlen(c->name) + 1;
   char *name = vm_realloc(v, NULL, 0, name_size);
-  class_arguments a = {c, LUA_NOREF};
-  int kind = name ? protect(v, define_class_body, &a) : CLUA_FAILED_MEMORY;
+  quick_method *quick = name && c->quick_method ? vm_realloc(v, NULL, 0, sizeof *quick) : NULL;
+  bool enough = name && (quick || !c->quick_method);
+  class_arguments a = {c, quick, LUA_NOREF};
+  int kind = enough ? protect(v, define_class_body, &a) : CLUA_FAILED_MEMORY;
   if (kind != CLUA_OK) {
+    if (!enough) text_set(&v->message, "not enough memory", 17);
+    unref(v, &a.meta_ref);
+    free(quick);
     free(name);
     return kind;
   }
@@ -195,6 +213,7 @@ int32_t clua_define_class(clua_vm *v, const clua_class *c, int32_t *class_id) {
   v->classes[v->class_count].identity = c->identity;
   v->classes[v->class_count].plain = c->plain;
   v->classes[v->class_count].meta_ref = a.meta_ref;
+  v->classes[v->class_count].quick = quick;
   *class_id = v->class_count++;
   return CLUA_OK;
 }

@@ -55,6 +55,11 @@ typedef struct object_box {  // userdata behind a host object
   int32_t class_id;
 } object_box;
 
+typedef struct quick_method {  // behind a method with a quick way
+  clua_quick quick;
+  int32_t function, class_id;
+} quick_method;
+
 #define CHAIN_MAX 224  // deeper nesting of coroutines than Lua's own limit of 200 C calls
 #define CLOSE_DEPTH_MAX \
   8  // 5.4.4's lua_resetthread starts counting C calls anew: nested closes need a bound of their own
@@ -64,8 +69,10 @@ typedef struct object_box {  // userdata behind a host object
 #define TEXT_MAX 65536
 #define TUNE_EVERY 256u           // starts between two looks at the collector
 #define GARBAGE_MAX (4u << 20)    // bytes of garbage a small heap may gather
-#define SMALL_MAX 256  // larger blocks are malloc's
-#define SMALL_CLASSES 16
+#define FINE_MAX 256
+#define FINE_CLASSES 16
+#define SMALL_MAX 2048  // larger blocks are malloc's
+#define SMALL_CLASSES 30
 #define FLAG_QUIET 0x100u   // a task of run_quick: it describes another's failure and leaves its traceback alone
 #define FLAG_STAGED 0x200u  // waits raise task.no_wait
 #define FLAGS_NO_WAIT (CLUA_NO_WAIT | FLAG_STAGED)
@@ -84,7 +91,6 @@ struct clua_vm {
   uint32_t starts;  // counts towards the next look at it
   bool user_mode;  // scripts run: the reserve is not theirs
   int64_t fail_after;
-  char refused_at[160];  // file:line of the last refusal
 
   // watchdog (clua_watchdog.c)
   _Atomic uint64_t seq;   // odd while Lua runs
@@ -103,7 +109,6 @@ struct clua_vm {
   enum engine_op op;
   enum kill_reason killing;
   bool chain_ok;  // every coroutine above the running one may yield
-  lua_State *chain[CHAIN_MAX];
   int depth;
   lua_State *closing;
   int close_depth;
@@ -145,9 +150,14 @@ struct clua_vm {
     bool has_data, identity, plain;
     int meta_ref;
     char *name;
+    quick_method *quick;  // NULL: none
   } *classes;
   int32_t class_count;
   clua_stats stats;
+
+  // what is large and rarely looked at
+  lua_State *chain[CHAIN_MAX];  // from the running task's coroutine to the innermost
+  char refused_at[160];         // file:line of the last refusal
 };
 
 static inline clua_vm *vm_of(lua_State *L) {
@@ -282,6 +292,7 @@ void push_object(lua_State *L, int32_t class_id, void *object);
 int l_class_methods(lua_State *L);
 void push_sentinel(lua_State *L, void *object);
 int call_host(lua_State *L);  // trampoline, upvalue 1: function
+int call_quick(lua_State *L);  // the same, upvalue 1: quick_method
 int call_host_function(lua_State *L, int function);
 
 // clua_string.c, clua_table.c, clua_base.c, clua_load.c

@@ -169,7 +169,10 @@ void clua_close(clua_vm *v) {
   free(v->nodes);
   free(v->result_nodes);
   free(v->result_bytes);
-  for (int32_t i = 0; i < v->class_count; i++) free(v->classes[i].name);
+  for (int32_t i = 0; i < v->class_count; i++) {
+    free(v->classes[i].name);
+    free(v->classes[i].quick);
+  }
   free(v->classes);
   free(v->message.bytes);
   free(v->trace.bytes);

@@ -157,10 +157,17 @@ int32_t clua_define_module(clua_vm *vm, const char *name, const clua_named_funct
                            const clua_named_function *hidden, size_t hidden_count, const char *prelude,
                            size_t prelude_length);
 
+// The quick way of a method that is called all the time: object:method(bytes) or object:method(bytes, another object).
+// Like a host function it has returned before anything is pushed. True: done, and the method returns true. False: the host
+// function is called at once, with the same arguments.
+typedef bool (*clua_quick)(void *object, const char *bytes, size_t length, void *second /* NULL: none */);
+
 typedef struct clua_class {
   const char *name;
   const clua_named_function *methods;
   size_t method_count;
+  const char *quick_method;  // the one of the methods that has a quick way, NULL: none
+  clua_quick quick;
   int32_t getter, setter, length, to_string, close, call, equals;  // host functions, -1: none
   bool has_data;                                                   // obj.data is a slot of the object
   bool identity;                                                   // one Lua object for one host object

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stddef.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +40,18 @@ int cnet_poll_wait(int poller, struct epoll_event *events, int room, int64_t nan
   // Bare, as cnet_receive is.
   count = (int)syscall(SYS_epoll_pwait, poller, events, room, milliseconds(nanoseconds), NULL, 0);
   return count < 0 ? 0 : count;
+}
+
+int cnet_alarm_open(void) {
+  int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+int cnet_alarm_set(int alarm, uint64_t time) {
+  // A time of nothing would be no alarm.
+  if (time == 0) time = 1;
+  struct itimerspec at = {.it_value = {.tv_sec = (time_t)(time / 1000000000), .tv_nsec = (long)(time % 1000000000)}};
+  return timerfd_settime(alarm, TFD_TIMER_ABSTIME, &at, NULL) == 0 ? 0 : -errno;
 }
 
 int cnet_accept(int listener, struct sockaddr_storage *peer, socklen_t *length) {

@@ -2,11 +2,22 @@ internal import CLua
 
 public typealias LuaClassID = Int32
 
+/// The quick way of a method that is called all the time: `object:method(bytes)` or `object:method(bytes, another)`. C calls
+/// it with the object, the bytes and the other object or nil, all Lua's and valid during the call; objects are those given
+/// to ``LuaVM/makeObject(_:_:)``, the first one of the method's class. True: done, and the method returns true. False: the
+/// host function is called at once, with the same arguments.
+public typealias LuaQuickMethod =
+  @convention(c) (
+    UnsafeMutableRawPointer?, UnsafePointer<CChar>?, Int, UnsafeMutableRawPointer?
+  ) -> Bool
+
 /// How the host's objects of one kind look to Lua. Argument 0 of every function is the object.
 public struct LuaClass {
   /// Shown in error messages, e.g. "p2pd.pipe".
   public var name: String
   public var methods: [(String, HostFunction)]
+  /// The one of the methods that has a quick way.
+  public var quick: (method: String, body: LuaQuickMethod)?
   /// `(object, key)`, asked for keys that are no method: named fields, and integers such as `client_tup[1]`.
   public var getter: HostFunction?
   /// `(object, key, value)`; without it setting a field raises.
@@ -28,14 +39,15 @@ public struct LuaClass {
   public var type: AnyClass?
 
   public init(
-    name: String, type: AnyClass? = nil, methods: [(String, HostFunction)] = [], getter: HostFunction? = nil,
-    setter: HostFunction? = nil,
+    name: String, type: AnyClass? = nil, methods: [(String, HostFunction)] = [],
+    quick: (method: String, body: LuaQuickMethod)? = nil, getter: HostFunction? = nil, setter: HostFunction? = nil,
     length: HostFunction? = nil, toString: HostFunction? = nil, close: HostFunction? = nil, call: HostFunction? = nil,
     equals: HostFunction? = nil, hasData: Bool = false, identity: Bool = true, plain: Bool = false
   ) {
     self.name = name
     self.type = type
     self.methods = methods
+    self.quick = quick
     self.getter = getter
     self.setter = setter
     self.length = length
@@ -84,7 +96,7 @@ extension LuaVM {
       methods.withUnsafeBufferPointer { methods in
         var description = clua_class(
           name: names.pointer(c.name), methods: methods.baseAddress, method_count: methods.count,
-          getter: bridge.add(c.getter),
+          quick_method: c.quick.map { names.pointer($0.method) }, quick: c.quick?.body, getter: bridge.add(c.getter),
           setter: bridge.add(c.setter), length: bridge.add(c.length), to_string: bridge.add(c.toString),
           close: bridge.add(c.close),
           call: bridge.add(c.call), equals: bridge.add(c.equals), has_data: c.hasData, identity: c.identity,

@@ -47,7 +47,9 @@ extension Node {
     let context: NIOSSLContext
     do { context = try isServer ? serverContext : reverseContext() } catch { throw NetError(error, "answer") }
     guard shouldAccept(peer) else { throw NetError(.limit, "answer", cause: "this node takes no more pipes") }
+    var id: ObjectIdentifier?
     let arrival = Arrival("\(way.strategy.rawValue) \(peer)", expected: key) { result in
+      if let id { self.arrivals[id] = nil }
       switch result {
       case .success(let guest):
         self.take(guest, from: peer, by: way)
@@ -57,6 +59,9 @@ extension Node {
         done(error)
       }
     }
+    let known = ObjectIdentifier(arrival)
+    id = known
+    arrivals[known] = arrival
     arrival.start(over: stream, context: context, isServer: isServer, time: time, on: loop)
     return arrival
   }
@@ -68,9 +73,13 @@ extension Node {
     if let session, guest.nomination?.kind == .move {
       // The pipe is counted already.
       counter.failed(peer.ip)
-      responders[session]?.chosen(way.strategy)
-      guard let pipe = relayed[session] else { return proof.stream.abort() }
-      return pipe.move(to: proof.stream, way)
+      if let pipe = relayed[session] {
+        responders[session]?.chosen(way.strategy)
+        return pipe.move(to: proof.stream, way)
+      }
+      // The way over the relay is the longer one: the pipe may be about to come.
+      guard let responder = responders[session] else { return proof.stream.abort() }
+      return responder.hold(proof.stream, way)
     }
     if let limit = counter.proven(peer.ip, proof.key) {
       refused(limit, peer, key: proof.key)
@@ -87,10 +96,17 @@ extension Node {
     }
     pipe.ended.assumeIsolated().whenComplete { _ in
       self.counter.ended(peer.ip, key)
-      self.relayed[session] = nil
+      if self.relayed.removeValue(forKey: session) != nil { self.responders[session]?.cancel() }
     }
     responders.note(used: session.id)
-    responders[session]?.chosen(way.strategy)
+    if let responder = responders[session] {
+      if let (stream, better) = responder.takeHeld() {
+        relayed[session]?.move(to: stream, better)
+        responder.chosen(better.strategy)
+      } else {
+        responder.chosen(way.strategy)
+      }
+    }
     logger.debug(
       "accepted",
       metadata: [

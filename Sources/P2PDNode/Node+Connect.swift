@@ -23,7 +23,8 @@ extension Node {
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
     _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
-    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
+    strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil,
+    watch: (@Sendable (String) -> Void)? = nil
   ) async throws -> Pipe {
     let passed = Passed((sink, watch))
     return try await loop.flatSubmit {
@@ -46,22 +47,18 @@ extension Node {
       if closing != nil { throw NetError(.closed, what, cause: "the node is closed") }
       if strategies.isEmpty { throw NetError(.unsupported, what, cause: "no strategy is allowed") }
       let messenger = messenger(to: to)
-      let plan = RacePlan(
+      var plan = RacePlan(
         Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
         noSignalling: messenger == nil ? whyNoSignal(to) : nil)
-      connects &+= 1
-      var id: ObjectIdentifier?
-      let connector = try Connector(
-        connects, to: to.key, protocol: name, plan, deadline: loop.now + timeout, context: try clientContext(name),
-        messenger: messenger, of: self, watch: watch
-      ) { result in
-        self.connected(id.flatMap { self.connectors[$0] }, result, name, sink, conf ?? self.defaultConf, promise)
+      plan.opensRelayEarly = !configuration.servers.turn.isEmpty && isHardToPunch
+      var made: Connector?
+      let connector = try connector(to: to.key, name, plan, timeout: timeout, messenger, watch: watch) { result in
+        self.connected(made, result, to, name, strategies, sink, conf ?? self.defaultConf, promise)
       } ended: {
-        if let id { self.connectors[id] = nil }
+        made.flatMap { self.improvements[$0.session] }?.tried()
+        made = nil
       }
-      let known = ObjectIdentifier(connector)
-      id = known
-      connectors[known] = connector
+      made = connector
       connector.start()
       return (promise.futureResult, { [weak connector] in connector?.cancel() })
     } catch {
@@ -70,18 +67,41 @@ extension Node {
     }
   }
 
+  /// One that is kept until its end.
+  private func connector(
+    _ session: SessionID = SessionID(), to key: NodeKey, _ name: String, _ plan: RacePlan, timeout: TimeAmount,
+    _ messenger: (any Messenger)?, watch: ((String) -> Void)? = nil,
+    won: @escaping (Result<Connector.Won, NetError>) -> Void, ended: @escaping () -> Void
+  ) throws -> Connector {
+    connects &+= 1
+    var id: ObjectIdentifier?
+    let connector = try Connector(
+      connects, session: session, to: key, protocol: name, plan, deadline: loop.now + timeout,
+      context: try clientContext(name), messenger: messenger, of: self, watch: watch, won: won
+    ) {
+      if let id { self.connectors[id] = nil }
+      ended()
+    }
+    let known = ObjectIdentifier(connector)
+    id = known
+    connectors[known] = connector
+    return connector
+  }
+
   private func whyNoSignal(_ to: NodeAddress) -> NetError {
     let cause = signalling == nil ? "this node is offline" : "the other node's address names no broker"
     return NetError(.unsupported, "signal", cause: cause)
   }
 
   private func connected(
-    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ name: String, _ sink: (any PipeSink)?, _ conf: PipeConf,
-    _ promise: EventLoopPromise<Pipe>
+    _ connector: Connector?, _ result: Result<Connector.Won, NetError>, _ to: NodeAddress, _ name: String,
+    _ strategies: [ConnectStrategy], _ sink: (any PipeSink)?, _ conf: PipeConf, _ promise: EventLoopPromise<Pipe>
   ) {
     do {
       let won = try result.get()
-      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { connector?.handedOut($0) }) { _ in }
+      var relayed: RelayedPipe?
+      let pipe = pipe(of: won.proof, by: won.way, protocol: name, conf: conf, relayed: { relayed = $0 }) { _ in }
+      if let relayed, let connector { improve(pipe, relayed, connector, to, name, strategies) }
       logger.debug(
         "connected",
         metadata: [
@@ -97,6 +117,46 @@ extension Node {
       promise.fail(NetError(error, "connect"))
     }
   }
+
+  /// Lets a relayed pipe move to a better way: the race goes on, and there will be others.
+  private func improve(
+    _ pipe: Pipe, _ relayed: RelayedPipe, _ connector: Connector, _ to: NodeAddress, _ name: String,
+    _ strategies: [ConnectStrategy]
+  ) {
+    connector.handedOut(relayed)
+    let session = connector.session
+    let improvement = Improvement(after: connector, on: loop) { [weak pipe] in
+      pipe.map { $0.isOpen && $0.strategy == ConnectStrategy.relay.rawValue } ?? false
+    } attempt: { [weak self] improvement in
+      guard let self, closing == nil else { return nil }
+      let messenger = messenger(to: to)
+      let plan = RacePlan(
+        Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
+        noSignalling: messenger == nil ? whyNoSignal(to) : nil, isRelayed: true)
+      let next = try? self.connector(
+        session, to: to.key, name, plan, timeout: Self.timeToImprove, messenger, won: { _ in },
+        ended: { [weak improvement] in improvement?.tried() })
+      next?.handedOut(relayed)
+      return next
+    }
+    improvements[session] = improvement
+    pipe.ended.assumeIsolated().whenComplete { _ in
+      improvement.end()
+      self.improvements[session] = nil
+    }
+  }
+
+  /// Of no way out is it known at which port a peer would see it.
+  private var isHardToPunch: Bool {
+    let known = knowledge.reports.values.filter { $0.tcp.mapping != nil }
+    return !known.isEmpty
+      && known.allSatisfy { report in
+        if case .sequential? = report.tcp.allocation { return false }
+        return report.tcp.mapping?.isPredictable == false
+      }
+  }
+
+  private static let timeToImprove = TimeAmount.seconds(10)
 
   func reverseContext() throws -> NIOSSLContext {
     if let reversing { return reversing }

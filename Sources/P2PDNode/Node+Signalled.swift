@@ -45,14 +45,15 @@ extension Node {
       answer(Rendezvous(session.id, .answer(refused)).bytes)
     }
     guard offer.protocolName.isEmpty || hosted[offer.protocolName] != nil else { return refuse(.noProtocol) }
-    switch responders.admit(session) {
+    switch responders.admit(session, isRelayed: relayed[session] != nil) {
     case .ignore: return
     case .refuse(let refusal): return refuse(refusal)
     case .begin: break
     }
     let wanted = offer.strategies.subtracting([.direct])
     let plan = DirectPlan(
-      to: offer.side.paths, from: LocalAddress.all(of: interfaces), outside: side(punch: nil).paths.translated, trust: .stranger,
+      to: offer.side.paths, from: LocalAddress.all(of: interfaces), outside: side(punch: nil).paths.translated,
+      trust: .stranger,
       for: .reverse)
     allowed(offer, wanted, plan, session.key).whenComplete { result in
       guard self.closing == nil, (try? result.get()) ?? false else {

@@ -2,6 +2,7 @@ import Logging
 import NIOCore
 import NIOSSL
 import P2PDNet
+import P2PDTraversal
 
 extension Node {
   /// Starts a node: reads or makes its key, listens, composes and signs its address. What it asks its servers it asks
@@ -44,6 +45,7 @@ extension Node {
     var folder: StateFolder?
     var claim: StateFolder.Claim?
     var port: UInt16?
+    var mappings = PortMappingMemory()
 
     init(_ configuration: NodeConfiguration) throws {
       if configuration.ephemeral {
@@ -62,6 +64,9 @@ extension Node {
       // A port file that says nothing sensible costs a new port, no more.
       if let text = try? folder.read(portFile, maximum: 16) {
         port = UInt16(String(decoding: text, as: UTF8.self).filter { !$0.isWhitespace })
+      }
+      if let text = try? folder.read(mappingFile, maximum: 8192, secret: true) {
+        mappings = PortMappingMemory(text: String(decoding: text, as: UTF8.self))
       }
     }
   }
@@ -122,6 +127,8 @@ private final class Starter: @unchecked Sendable {
       identity: kept.identity, tls: NodeTLS(kept.identity), acceptors: acceptors, snapshot: found, source: interfaces,
       claim: kept.claim, configuration: configuration, loop: loop, logger: logger)
     owner.node = node
+    // Of two nodes with one state folder, the first keeps the memory.
+    node.portMappingStarted(kept.claim == nil ? nil : kept.folder, kept.mappings)
     node.networkStarted()
     logger.info(
       "listening",

@@ -33,6 +33,10 @@ public final class Node: @unchecked Sendable {
   public let knowledge: NetworkKnowledge
   /// How nodes it has no path to can tell it something; nil where it is offline.
   public let signalling: SignalingService?
+  /// What keeps the node's port open in the routers before it; nil where nobody is to be asked.
+  public internal(set) var portMapper: PortMapper?
+  /// The last writing of what the mappings need for the next start.
+  var keeping: EventLoopFuture<Void>?
   /// Asked before the node dials anything because a stranger wants it to; nil allows it.
   public var consent: Consent?
 
@@ -48,8 +52,12 @@ public final class Node: @unchecked Sendable {
   var connectors: [ObjectIdentifier: Connector] = [:]
   /// What it does for others who want to reach it.
   var responders: ResponderTable
+  /// Streams it has opened for them, that were not nominated yet.
+  var arrivals: [ObjectIdentifier: Arrival] = [:]
   /// For TLS with nodes that asked to be dialled.
   var reversing: NIOSSLContext?
+  /// Of pipes over relays: what looks for better ways for them.
+  var improvements: [SessionID: Improvement] = [:]
   /// Pipes over relays that other nodes may move.
   var relayed: [Responder.Session: RelayedPipe] = [:]
   /// Ports that are ready for punching holes.
@@ -65,6 +73,8 @@ public final class Node: @unchecked Sendable {
   var offered: (routes: [NodeRoute], servers: [SignalServer])
   var renewal: Scheduled<Void>?
   var settling: Settling?
+  var contact = Contact.none
+  let orientation: Orientation
   var signalTimes = SignalTimes()
   var routes: [IPAddress: Route] = [:]
 
@@ -97,6 +107,7 @@ public final class Node: @unchecked Sendable {
     counter = AcceptCounter(configuration.limits)
     responders = ResponderTable(at: loop.now)
     punchPorts = PunchPorts(on: loop)
+    orientation = Orientation(isNeeded: !configuration.offline && !configuration.servers.stun.isEmpty, on: loop)
     serverContext = try tls.server(hosting: [""])
   }
 
@@ -231,6 +242,7 @@ public final class Node: @unchecked Sendable {
     logger.debug("closing", metadata: ["pipes": "\(entries.count)"])
     for connector in Array(connectors.values) { connector.cancel() }
     for responder in responders.all { responder.cancel() }
+    for arrival in Array(arrivals.values) { arrival.cut() }
     var ends = acceptors.map { $0.close() }
     for entry in Array(entries.values) {
       let gone = loop.makePromise(of: Void.self)

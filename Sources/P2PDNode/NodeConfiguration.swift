@@ -21,6 +21,9 @@ public struct NodeConfiguration: Sendable {
   public var servers = ServerList()
   /// PEM file or folder of the roots that the servers' certificates are checked against; nil takes the machine's.
   public var caFile: String?
+  /// Whether the routers before the node are asked to open its port (PCP, NAT-PMP, UPnP); nil: where it asks servers.
+  /// Never while ``offline``.
+  public var portMapping: Bool?
   public var limits = AcceptLimits()
   /// How a silent peer is found dead; nil leaves it to the kernel.
   public var keepAlive: KeepAlive? = KeepAlive()

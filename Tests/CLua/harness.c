@@ -87,7 +87,8 @@ enum {
   F_RAISE_THING,
   F_SPAWN,
   F_KILL,
-  F_READ
+  F_READ,
+  F_PUT
 };
 
 static int32_t at_once(harness *h, clua_call *c) {  // the answer comes before the wait begins
@@ -273,12 +274,20 @@ static int32_t host_call(void *context, clua_call *c) {
       return CLUA_RETURN;
     case F_LEN: c->results[0] = (clua_value){.type = CLUA_INT, .bits = 5}; return CLUA_RETURN;
     case F_STR: c->results[0] = string("a thing"); return CLUA_RETURN;
+    case F_PUT: c->results[0] = (clua_value){.type = CLUA_INT, .bits = (uint64_t)c->count}; return CLUA_RETURN;
     case F_CLOSE:
       add_log(h, "closed", 6);
       c->result_count = 0;
       return CLUA_RETURN;
     default: return CLUA_NO_MEMORY;
   }
+}
+
+// thing:put(bytes[, thing]): what begins with "n" is left to the host function, which answers with its count of arguments.
+static bool quick_put(void *object, const char *bytes, size_t length, void *second) {
+  if (length && bytes[0] == 'n') return false;
+  ((thing *)object)->number += (int)length + (second ? 100 * ((thing *)second)->number : 0);
+  return true;
 }
 
 static void retain(void *context, void *object) {
@@ -347,7 +356,7 @@ static const clua_named_function functions[] = {{"log", F_LOG},
                                                 {"raise_thing", F_RAISE_THING},
                                                 {"host_spawn", F_SPAWN}};
 static const clua_named_function hidden[] = {{"fail", F_FAIL}};
-static const clua_named_function methods[] = {{"nap", F_SLEEP}, {"bad", F_BAD}};
+static const clua_named_function methods[] = {{"nap", F_SLEEP}, {"bad", F_BAD}, {"put", F_PUT}};
 
 harness *harness_open(const clua_limits *limits, bool sandbox) {
   harness *h = calloc(1, sizeof *h);
@@ -367,7 +376,9 @@ harness *harness_open(const clua_limits *limits, bool sandbox) {
   }
   clua_class c = {.name = "test.thing",
                   .methods = methods,
-                  .method_count = 2,
+                  .method_count = 3,
+                  .quick_method = "put",
+                  .quick = quick_put,
                   .getter = F_GET,
                   .setter = F_SET,
                   .length = F_LEN,
@@ -479,4 +490,14 @@ void harness_advance(harness *h, double seconds) {
   }
   h->now = end;
   harness_ready(h);
+}
+
+void expect_works(harness *h, const char *after, int refused) {
+  char what[100];
+  snprintf(what, sizeof what, "the VM works after %s with allocation %d refused", after, refused);
+  h->length = 0;
+  harness_run(h, "log(m, #(('x'):rep(1000))) local t = host.thing(3) log(t.number)", "fine");
+  h->log[h->length] = 0;
+  check(strcmp(h->log, "fine|1000|3|") == 0, what, h->log);
+  h->length = 0;
 }

@@ -49,5 +49,6 @@ void harness_settle(harness *h, int32_t status);  // takes the end, keeping its 
 void check(bool ok, const char *what, const char *detail);
 void expect_log(harness *h, const char *what, const char *want);
 void expect_text(const char *what, const char *got, const char *want_prefix);
+void expect_works(harness *h, const char *after, int refused);  // it serves on, when one was
 int finish(const char *suite);  // prints the count line, gives the exit status
 double now_ms(void);

@@ -187,6 +187,16 @@ static void objects(harness *h) {
       "");
   expect_log(h, "a wrong self is an argument error",
              "bad argument #1 to '?' (thing expected)|bad argument #1 to '?' (thing expected)|");
+  harness_run(h,
+              "local a, b = host.thing(1), host.thing(2) "
+              "log(a:put('abc'), a:put('', b), a:put('ab', b), a.number) "
+              "log(a:put('no'), a:put('no', b), a:put(), a:put(1), a:put('ab', nil), a:put('ab', b, 1), a:put({}), "
+              "a:put('ab', io.stdout)) log(a.put(a, 'xyz'), a.number) "
+              "log(pcall(a.put, io.stdout, 'ab')) log(pcall(a.put))",
+              "");
+  expect_log(h, "the quick way of a method, and what it leaves to the host function",
+             "1|1|1|406|2|3|1|2|3|4|2|3|1|409|0|bad argument #1 to '?' (thing expected)|0|bad argument #1 to '?' (thing "
+             "expected)|");
   harness_run(h, "local _, t = host.make() log(t.number) collectgarbage()", "");
   expect_log(h, "an object in a tree of results", "0|");
   clua_gc_cycle(h->vm);

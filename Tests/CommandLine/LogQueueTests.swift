@@ -8,8 +8,10 @@ import Testing
   /// Takes what is written, once it may.
   private final class Reader: Sendable {
     let gate = DispatchSemaphore(value: 0)
+    let entered = DispatchSemaphore(value: 0)
     let text = Mutex("")
     func take(_ more: String) {
+      entered.signal()
       gate.wait()
       gate.signal()
       text.withLock { $0 += more }
@@ -32,7 +34,9 @@ import Testing
   func stuck() throws {
     let reader = Reader()
     let queue = LogQueue(limit: 1000) { reader.take($0) }
-    for number in 0..<10_000 { queue.add("line \(number)\n", lost: { "lost \($0)\n" }) }
+    queue.add("line 0\n")
+    reader.entered.wait()
+    for number in 1..<10_000 { queue.add("line \(number)\n", lost: { "lost \($0)\n" }) }
     #expect(!queue.flush(within: .milliseconds(20)))
     reader.gate.signal()
     #expect(queue.flush(within: .seconds(20)))

@@ -1,12 +1,13 @@
 import NIOCore
 import P2PDNet
-import P2PDTraversal
 import Testing
 
+@testable import P2PDTraversal
 @testable import p2pd_lua
 
 @Suite struct NetcheckTests {
-  private static func report(_ mapping: NATBehaviour.Mapping?, _ filtering: NATBehaviour.Filtering? = nil) -> NATReport {
+  private static func report(_ mapping: NATBehaviour.Mapping?, _ filtering: NATBehaviour.Filtering? = nil) -> NATReport
+  {
     var report = NATReport(interface: "eth0", family: .v4, local: IPAddress("192.168.1.5") ?? .loopback(.v4))
     (report.udp.reach, report.tcp.reach) = (.answered, .answered)
     (report.udp.mapping, report.udp.filtering, report.tcp.mapping) = (mapping, filtering, mapping)
@@ -41,6 +42,41 @@ import Testing
     return ClockReport(reading: reading, servers: [server])
   }
 
+  private static func router(_ answer: PortMappingFinding.Answer, external: String? = nil)
+    -> NetcheckRouters.Findings
+  {
+    let path = PortMappingPath(
+      interface: "eth0", local: IPAddress("192.168.1.5") ?? .loopback(.v4),
+      gateway: IPAddress("192.168.1.1") ?? .loopback(.v4))
+    var finding = PortMappingFinding(path: path)
+    finding.answers = [.natpmp: answer, .pcp: .silent]
+    finding.router = "Box 7"
+    let mappings = external.flatMap { IPAddress($0) }.map { ip in
+      PortMapping(
+        path: path, transport: .tcp, internalPort: 5, external: Endpoint(ip: ip, port: 5), lifetime: nil, by: .natpmp,
+        trust: ip.isPrivate ? .privateAddress : .verified)
+    }
+    return NetcheckRouters.Findings(routers: [finding], mappings: mappings.map { [$0] } ?? [])
+  }
+
+  @Test("a router's answers, and what its mapping is worth")
+  func routers() {
+    #expect(
+      NetcheckText.routers(Self.router(.granted, external: "203.0.113.9")) == [
+        "Box 7, 192.168.1.1 on eth0", "  PCP is silent; NAT-PMP opens a port", "  reached from outside at 203.0.113.9",
+      ])
+    #expect(NetcheckText.routers(Self.router(.granted, external: "100.64.0.9")).last?.contains("of no use: ") == true)
+    let refused = Self.findings([Self.report(.endpointIndependent)]) {
+      $0.routers = Self.router(.refused("not allowed"))
+    }
+    #expect(NetcheckAdvice(refused) == .openPort)
+    #expect(NetcheckAdvice(refused).sentence(refused).contains("its NAT-PMP refuses: not allowed"))
+    let text = NetcheckJSON.object(refused).text
+    #expect(
+      text.contains(#""protocols":{"pcp":"silent","natpmp":"refused","upnp":null},"problems":["NAT-PMP: not allowed"]"#)
+    )
+  }
+
   @Test("exactly one piece of advice: what stands in the way of everything else comes first")
   func advice() {
     let symmetric = Self.report(.addressAndPortDependent, .addressAndPortDependent)
@@ -62,6 +98,10 @@ import Testing
       (.findBroker, Self.findings([open], noBroker)), (.nothing, Self.findings([open, symmetric])),
       (.nothing, Self.findings([open]) { ($0.brokers, $0.servers.brokers) = ([], []) }),
       (.askProvider, Self.findings([carrier])), (.relayHelps, Self.findings([carrier], relay)),
+      (.portOpens, Self.findings([home]) { $0.routers = Self.router(.granted, external: "203.0.113.9") }),
+      // It is open in the inner of two routers.
+      (.askProvider, Self.findings([home]) { $0.routers = Self.router(.granted, external: "100.64.0.9") }),
+      (.secondRouter, Self.findings([home]) { $0.routers = Self.router(.granted, external: "192.168.0.9") }),
       (.configureRelay, Self.findings([symmetric])), (.relayHelps, Self.findings([symmetric], relay)),
       (.openPort, Self.findings([home])), (.openPort, Self.findings([Self.report(nil)])),
       // STUN is silent, brokers answer: there is a way out.
@@ -123,18 +163,23 @@ import Testing
     #expect(NetcheckText.clock(nil) == ["not measured in time"])
     #expect(NetcheckText.clock(ClockReport(reading: nil, servers: [])) == ["no time server is configured"])
     #expect(NetcheckText.clock(Self.clock(.milliseconds(5)))[0] == "this machine's clock is right, give or take 20 ms")
-    #expect(NetcheckText.clock(Self.clock(.milliseconds(-2500)))[0] == "this machine's clock is 3 s fast, give or take 20 ms")
+    #expect(
+      NetcheckText.clock(Self.clock(.milliseconds(-2500)))[0] == "this machine's clock is 3 s fast, give or take 20 ms")
     #expect(NetcheckText.clock(Self.clock(.milliseconds(250)))[1] == "ntp:t1  250 ms slow by it, answers in 30 ms")
     var silent = ClockFinding(server: "ntp:t2")
     silent.problem = "no answer"
-    #expect(NetcheckText.clock(ClockReport(reading: nil, servers: [silent])) == ["not known: no server tells the time", "ntp:t2  no answer"])
+    #expect(
+      NetcheckText.clock(ClockReport(reading: nil, servers: [silent])) == [
+        "not known: no server tells the time", "ntp:t2  no answer",
+      ])
   }
 
   @Test("JSON has every part, and null for what is not known")
   func json() {
     let text = NetcheckJSON.object(Self.findings([Self.report(nil)])).text
     for part in [
-      "\"format\":1", "\"brokers\":[{\"server\":\"mqtts://b1\",\"outcome\":\"answered\",\"setup_us\":null", "\"clock\":null",
+      "\"format\":1", "\"brokers\":[{\"server\":\"mqtts://b1\",\"outcome\":\"answered\",\"setup_us\":null",
+      "\"clock\":null",
       "\"advice_code\":\"open_port\"", "\"mapping\":null", "\"took_us\":0", "\"relays\":[]", "\"blocked\":[]",
     ] { #expect(text.contains(part), "\(part)") }
   }
@@ -147,7 +192,9 @@ import Testing
     progress.expect(.clock)
     progress.finished(.brokers)
     progress.finished(.clock)
-    #expect(progress.text(after: .milliseconds(1240)) == "looking at the network: NAT, brokers 1/3 (1.2 s)" && !progress.isDone)
+    #expect(
+      progress.text(after: .milliseconds(1240)) == "looking at the network: NAT, brokers 1/3 (1.2 s)"
+        && !progress.isDone)
     progress.finished(.paths)
     progress.finished(.brokers)
     progress.finished(.brokers)

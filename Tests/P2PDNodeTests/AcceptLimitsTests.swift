@@ -68,7 +68,7 @@ import Testing
 
   @Test func theTablesForgetEverybody() {
     var counter = counter { _ in }
-    var random = Seeded(state: 5)
+    var random = SplitMix64(5)
     var open: [(IPAddress, NodeKey)] = []
     let keys = (0..<8).map { _ in Identity.ephemeral().key }
     for round in 0..<4000 {

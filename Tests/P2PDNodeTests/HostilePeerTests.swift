@@ -47,7 +47,7 @@ import Testing
 
   @Test func garbage() async throws {
     try await withNodes { nodes in
-      var random = Seeded(state: 11)
+      var random = SplitMix64(11)
       _ = try await knock(nodes[0], Array("GET / HTTP/1.1\r\nHost: x\r\n\r\n".utf8))
       _ = try await knock(nodes[0], Array("SSH-2.0-OpenSSH_9\r\n".utf8))
       _ = try await knock(nodes[0], [], half: true)

@@ -55,7 +55,7 @@ import Testing
 
   /// Signed bodies reach the field reader, which random tokens never would.
   @Test func signedBodiesOfAnyKind() throws {
-    var random = Seeded(state: 42)
+    var random = SplitMix64(42)
     var valid = 0
     for _ in 0..<1500 {
       var body = Self.identity.key.bytes + [0, 0, 0, 1]
@@ -71,7 +71,8 @@ import Testing
         let address = try NodeAddress.make(by: Self.identity, body: body)
         #expect(try NodeAddress(address.description) == address)
         _ = address.explanation(now: 1)
-        _ = DirectPlan(to: address.routes.map(\.path), from: [LocalAddress(ip: .loopback(.v4), prefix: 8, interface: 1)])
+        _ = DirectPlan(
+          to: address.routes.map(\.path), from: [LocalAddress(ip: .loopback(.v4), prefix: 8, interface: 1)])
         valid += 1
       } catch is NodeAddressError {}
     }
@@ -81,7 +82,7 @@ import Testing
   @Test func changedTokens() throws {
     let route = NodeRoute(interface: 0, nic: .loopback(.v6), port: 9, external: .none)
     let good = Array(try NodeAddress.make(by: Self.identity, issued: 1, routes: [route]).description.utf8)
-    var random = Seeded(state: 7)
+    var random = SplitMix64(7)
     for _ in 0..<5000 {
       var bad = good
       for _ in 0...Int.random(in: 0...3, using: &random) {
@@ -99,7 +100,7 @@ import Testing
 
   /// The codecs hold to one text per value.
   @Test func textCodes() {
-    var random = Seeded(state: 3)
+    var random = SplitMix64(3)
     for length in 0..<80 {
       let bytes = (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) }
       #expect(Base64URL.decode(Array(Base64URL.encode(bytes).utf8)) == bytes)
@@ -118,19 +119,6 @@ import Testing
       #expect(Base64URL.decode(Array(text.utf8)) == nil, "\(text)")
     }
     for text in ["a", "mz", "mzx", "mzxw6y", "m1", "m8"] { #expect(Base32.decode(Array(text.utf8)) == nil, "\(text)") }
-  }
-}
-
-/// The same numbers in every run, so that a failure comes back.
-struct Seeded: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    // splitmix64
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }
 

@@ -75,7 +75,8 @@ import Testing
       let node = try await world.node()
       #expect(world.net.time.now == began)
       let first = node.address
-      #expect(first.signalling == [] && first.routes.allSatisfy { $0.external == .unknown && $0.nat == nil })
+      #expect(first.signalling.count == 2, "the brokers it is about to listen at")
+      #expect(first.routes.allSatisfy { $0.external == .unknown && $0.nat == nil })
       try await node.settled().get()
       let settled = node.address
       #expect(settled.signalling.map(\.host) == ["broker-a", "broker-b"])
@@ -122,6 +123,8 @@ import Testing
       let node = try await world.node { $0.servers.stun = [] }
       try await node.settled().get()
       #expect(world.net.time.now - began == .seconds(8))
+      // They could not be had: the address names them no more.
+      try await wait(.seconds(5), node)
       #expect(node.address.signalling == [])
       await node.close(flush: .zero)
     }
@@ -178,6 +181,26 @@ import Testing
       #expect(node.address.routes.allSatisfy { $0.nic.isLoopback })
       await node.close(flush: .zero)
       #expect(interfaces.isStopped)
+    }
+  }
+
+  @Test("a router that got another address is found out when the brokers are back")
+  func newOutside() async throws {
+    try await inWorld { world in
+      _ = try world.translate("203.0.113.5")
+      let node = try await world.node()
+      try await node.settled().get()
+      try await wait(.seconds(20), node)
+      var addresses: [NodeAddress] = []
+      node.addressChanged = { addresses.append($0) }
+      for host in world.brokerHosts { host.hasVanished = true }
+      try await wait(.seconds(100), node)
+      let outside = try world.translate("203.0.113.6")
+      for host in world.brokerHosts { host.hasVanished = false }
+      try await wait(.seconds(100), node)
+      #expect(node.address.routes.first { $0.family == .v4 }?.external == .at(Endpoint(ip: outside, port: 0)))
+      #expect((1...2).contains(addresses.count) && node.address.signalling.count == 2)
+      await node.close(flush: .zero)
     }
   }
 

@@ -123,9 +123,9 @@ import Testing
         + [NodeRoute(interface: 1, nic: .loopback(.v4), port: nodes[1].port)]
       let address = try NodeAddress.make(by: nodes[0].identity, issued: 1, routes: routes)
       let error = try await failure { try await nodes[1].connect(address, timeout: .milliseconds(400)) }
-      #expect(error.attempts.map(\.code) == [.timeout, .refused, .wrongKey])
+      #expect(error.attempts.prefix(3).map(\.code) == [.timeout, .refused, .wrongKey])
       #expect(error.code == .wrongKey, "the most telling one")
-      #expect(error.description.split(separator: "\n").count == 4)
+      #expect(error.description.split(separator: "\n").filter { $0.hasPrefix("  - direct 127.0.0.1:") }.count == 3)
       try await silent.stop()
     }
   }

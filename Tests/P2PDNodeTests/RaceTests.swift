@@ -129,6 +129,7 @@ import Testing
         return two.loop.makeSucceededFuture(allows)
       }
       let pipe = try await one.connect(two.address, protocol: "chat", strategies: [.direct, .reverse])
+      try await world.wait(Self.way)
       #expect(pipe.protocolName == "chat" && two.pipes().first?.protocolName == "chat")
       #expect(host.view.opened.count == 1)
       #expect(asked.map(\.protocolName) == ["chat"] && asked.first?.strategies == ["reverse"])
@@ -239,6 +240,7 @@ import Testing
         one.connecting(two.address, timeout: .seconds(20), strategies: [.direct, .reverse]).pipe
       }
       let pipes = try await EventLoopFuture.whenAllSucceed(opening, on: one.loop).get()
+      try await world.wait(Self.way)
       #expect(two.pipes().count == count)
       for pipe in pipes { try await speaks(pipe) }
       for pipe in pipes { _ = try? await pipe.close().get() }

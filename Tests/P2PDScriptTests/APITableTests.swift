@@ -93,13 +93,13 @@ import Testing
   }
 
   @Test(.timeLimit(.minutes(1))) func theClassesHaveTheMethodsTheTableSays() async throws {
-    let removers = ["del_msg_cb", "del_up_cb", "del_end_cb"]
+    let removers = ["del_msg_cb", "del_up_cb", "del_path_cb", "del_end_cb"]
     let registered: [String: [String]] = [
       "p2pd.pipe": (PipeMethods.methods + PipeReceive.methods).map(\.0) + ["messages"] + removers,
       "p2pd.node": NodeMethods.methods.map(\.0) + removers,
       "p2pd.daemon": DaemonMethods.methods.map(\.0) + ["del_msg_cb"],
       "p2pd.interface": InterfaceObject.methods.map(\.0), "p2pd.route": RouteObject.methods.map(\.0),
-      "p2pd.stun_client": StunObject.methods.map(\.0),
+      "p2pd.stun_client": StunObject.methods.map(\.0), "p2pd.turn_client": TurnObject.methods.map(\.0),
       "p2pd.timer": TimerObject.methods.map(\.0), "p2pd.client_tup": [], "p2pd.error": [], "p2pd.subscription": [],
       "p2pd.task": ["join", "cancel", "done"], "p2pd.queue": ["put", "get", "close"],
     ]

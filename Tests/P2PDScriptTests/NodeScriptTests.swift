@@ -76,6 +76,34 @@ import Testing
     }
   }
 
+  @Test func aFailedConnectExplainsItself() async throws {
+    try await withBench { bench in
+      let out = try await bench.output(
+        """
+        local server, client = assert(p2pd.node { offline = true }), assert(p2pd.node { offline = true })
+        local address = server:address()
+        server:close()
+        local _, err = client:connect(address, { timeout = 5 })
+        local seen = {}
+        for _, attempt in ipairs(err.attempts) do
+          if attempt.strategy ~= "direct" then
+            seen[#seen + 1] = attempt.strategy .. " " .. attempt.code .. " " .. tostring(attempt.by_peer) .. attempt.from .. attempt.to
+          else
+            assert(attempt.to ~= "" and attempt.code == "refused" and not attempt.by_peer, tostring(attempt))
+          end
+        end
+        print(table.concat(seen, ", "))
+        print(#err.remedy > 10, tostring(err):find(err.remedy, 1, true) ~= nil, err.strategy == "")
+        local _, only = client:connect(address, { strategies = { p2pd.REVERSE } })
+        print(#only.attempts, only.attempts[1].strategy, only.code)
+        """)
+      #expect(
+        out
+          == "reverse unsupported false, punch unsupported false, relay unsupported false\ntrue\ttrue\ttrue\n1\treverse\tunreachable"
+      )
+    }
+  }
+
   @Test func daemonsListenOnLoopback() async throws {
     try await withBench { bench in
       let out = try await bench.output(

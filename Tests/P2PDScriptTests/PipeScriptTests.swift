@@ -298,4 +298,43 @@ import Testing
       #expect(out == "true\t64\ttrue\t0")
     }
   }
+
+  /// The pipe's stream itself moves in P2PDNetTests; this is what a script hears of it.
+  @Test func aPipeThatMovedCallsPathCallbacks() async throws {
+    try await withBench { bench in
+      async let status = try bench.exec(
+        """
+        local heard = {}
+        local server = assert(p2pd.pipe_open(p2pd.TCP, {
+          bind = { "127.0.0.1", 0 },
+          path_cb = function(pipe) heard[#heard + 1] = "client " .. pipe.strategy end,
+          up_cb = function(pipe) print("up " .. pipe.id) end,
+        }))
+        local pipe = assert(p2pd.pipe_open(p2pd.TCP, {
+          dest = server:getsockname(),
+          path_cb = function(pipe) heard[#heard + 1] = "own " .. pipe.strategy .. ", " .. pipe.path end,
+        }))
+        local function gone() heard[#heard + 1] = "gone" end
+        pipe:add_path_cb(gone)
+        pipe:del_path_cb(gone)
+        pipe:add_path_cb(function(pipe)
+          p2pd.sleep(0.001)
+          heard[#heard + 1] = "added " .. pipe:getpeername()[1]
+        end)
+        print("up " .. pipe.id)
+        while #heard < 3 do p2pd.sleep(0.001) end
+        pipe:send("still here")
+        table.sort(heard)
+        print(table.concat(heard, "; "))
+        """)
+      await bench.printed.contains("up ")
+      while bench.printed.all.count < 2 { await Task.yield() }
+      let ids = bench.printed.all.compactMap { UInt64($0.dropFirst(3)) }
+      try await bench.host.loop.submit {
+        for id in ids { try #require(bench.host.face(id)).pipe.moved(strategy: "punch", path: "public") }
+      }.get()
+      #expect(try await status == 0, "\(bench.logged.text)")
+      #expect(bench.printed.all.last == "added 127.0.0.1; client punch; own punch, public")
+    }
+  }
 }

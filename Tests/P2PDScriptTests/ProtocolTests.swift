@@ -36,17 +36,6 @@ import Testing
     }
   }
 
-  private func ask(_ pipe: Pipe, _ text: String?) async throws -> String {
-    let promise = pipe.loop.makePromise(of: String.self)
-    pipe.loop.execute {
-      if let text { _ = Array(text.utf8).withUnsafeBytes { pipe.send($0) } }
-      pipe.receive(timeout: .seconds(10)) {
-        promise.completeWith($0.map { String(buffer: $0.bytes) }.mapError { $0 as any Error })
-      }
-    }
-    return try await promise.futureResult.get()
-  }
-
   /// The handler of DESIGN §5.1, as it stands there.
   @Test func theProtocolOfTheDesign() async throws {
     try await withBench { bench in
@@ -82,9 +71,9 @@ import Testing
       end
       """
     ) { bench, pipe in
-      let answer1 = try await ask(pipe, "a")
+      let answer1 = try await pipe.ask("a")
       #expect(answer1 == "a1truehandler")
-      let answer2 = try await ask(pipe, "b")
+      let answer2 = try await pipe.ask("b")
       #expect(answer2 == "b2truehandler")
       let statistics = await bench.host.statistics()
       #expect(statistics.messages == 2 && statistics.pipes == 1)
@@ -101,9 +90,9 @@ import Testing
       function M.error_cb(err, pipe) pipe:send("caught " .. tostring(err):match("%d+: (.*)")) end
       """
     ) { bench, pipe in
-      let answer9 = try await ask(pipe, "bad")
+      let answer9 = try await pipe.ask("bad")
       #expect(answer9.hasPrefix("caught attempt to index a nil value"))
-      let answer3 = try await ask(pipe, "good")
+      let answer3 = try await pipe.ask("good")
       #expect(answer3 == "fine")
       #expect(bench.logged.text.contains("handler.lua:4:") && bench.logged.text.contains("stack traceback"))
       #expect(bench.logged.text.contains("script=handler") && bench.logged.text.contains("pipe="))
@@ -118,7 +107,7 @@ import Testing
       function M.error_cb(err, pipe) pipe:send(err.code .. ": " .. tostring(err)) end
       """
     ) { _, pipe in
-      let answer = try await ask(pipe, "x")
+      let answer = try await pipe.ask("x")
       #expect(answer.hasPrefix("too_complex: ") && answer.contains("pattern too complex"))
     }
   }
@@ -133,7 +122,7 @@ import Testing
       """, errorsPerSecond: 3
     ) { bench, pipe in
       try await pipe.loop.submit { for _ in 0..<200 { _ = Array("x".utf8).withUnsafeBytes { pipe.send($0) } } }.get()
-      let answer4 = try await ask(pipe, "end")
+      let answer4 = try await pipe.ask("end")
       #expect(answer4 == "end")
       #expect(await bench.host.statistics().errors >= 200)
       #expect(bench.logged.all.filter { $0.contains("again") }.count <= 9)
@@ -149,8 +138,8 @@ import Testing
       end
       """, limits: LuaLimits(runTime: 0.2)
     ) { bench, pipe in
-      try await pipe.loop.submit { _ = Array("loop".utf8).withUnsafeBytes { pipe.send($0) } }.get()
-      let answer5 = try await ask(pipe, "on")
+      try await pipe.say("loop")
+      let answer5 = try await pipe.ask("on")
       #expect(answer5 == "served on")
       #expect(bench.logged.text.contains("handler.lua:4"))
     }
@@ -165,8 +154,8 @@ import Testing
       end
       """, limits: LuaLimits(memory: 8 << 20, runTime: 5)
     ) { bench, pipe in
-      try await pipe.loop.submit { _ = Array("fill".utf8).withUnsafeBytes { pipe.send($0) } }.get()
-      let answer6 = try await ask(pipe, "on")
+      try await pipe.say("fill")
+      let answer6 = try await pipe.ask("on")
       #expect(answer6 == "served on")
       #expect(bench.logged.text.contains("not enough memory"))
     }
@@ -185,7 +174,7 @@ import Testing
       end
       """
     ) { _, pipe in
-      let answer10 = try await ask(pipe, "x")
+      let answer10 = try await pipe.ask("x")
       #expect(answer10.count > 20)
     }
   }
@@ -209,7 +198,7 @@ import Testing
         Bench.loopbackNode, on: sharedLoop, logger: quiet)
       let address = try await bench.host.loop.submit { node.address }.get()
       let pipe = try await client.connect(address, timeout: .seconds(10))
-      let answer7 = try await ask(pipe, "default protocol")
+      let answer7 = try await pipe.ask("default protocol")
       #expect(answer7 == "default protocol")
       await bench.host.shutdown(deadline: .seconds(5))
       await bench.host.shutdown(deadline: .seconds(5))
@@ -231,7 +220,7 @@ import Testing
       function M.msg_cb(msg, tup, pipe) pipe:send(msg) end
       """
     ) { bench, pipe in
-      let answer = try await ask(pipe, "x")
+      let answer = try await pipe.ask("x")
       #expect(answer == "x")
       let before = ContinuousClock.now
       await bench.host.shutdown(deadline: .seconds(20))
@@ -244,7 +233,7 @@ import Testing
   /// A handler that waits for ever is not waited for longer than the deadline.
   @Test func shutdownHasADeadline() async throws {
     try await withHandler("function M.msg_cb(msg, tup, pipe) pipe:send(msg) p2pd.sleep(math.huge) end") { bench, pipe in
-      let answer = try await ask(pipe, "x")
+      let answer = try await pipe.ask("x")
       #expect(answer == "x")
       await bench.host.shutdown(deadline: .milliseconds(50))
       let reason = try await pipe.ended.get()

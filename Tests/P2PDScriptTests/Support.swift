@@ -105,13 +105,40 @@ func withBench(
   limits: LuaLimits = LuaLimits(), sandbox: Bool = false, errorsPerSecond: Int = 5, _ body: (Bench) async throws -> Void
 ) async throws {
   let bench = try await Bench(limits: limits, sandbox: sandbox, errorsPerSecond: errorsPerSecond)
+  try await run({ try await body(bench) }, then: bench.end)
+}
+
+/// Runs a test, and puts away what it used however it ended.
+func run(_ test: () async throws -> Void, then end: () async -> Void) async throws {
   do {
-    try await body(bench)
+    try await test()
   } catch {
-    await bench.end()
+    await end()
     throw error
   }
-  await bench.end()
+  await end()
+}
+
+extension P2PDNet.Pipe {
+  func say(_ text: String) async throws {
+    try await loop.submit { _ = Array(text.utf8).withUnsafeBytes { self.send($0) } }.get()
+  }
+
+  /// The next message.
+  func hear() async throws -> String {
+    let promise = loop.makePromise(of: String.self)
+    loop.execute {
+      self.receive(timeout: .seconds(20)) {
+        promise.completeWith($0.map { String(buffer: $0.bytes) }.mapError { $0 as any Error })
+      }
+    }
+    return try await promise.futureResult.get()
+  }
+
+  func ask(_ text: String) async throws -> String {
+    try await say(text)
+    return try await hear()
+  }
 }
 
 struct Recorder: LogHandler {

@@ -38,17 +38,22 @@ struct BrokerTalkTests {
       return finding(last).map { "\($0.outcome.rawValue): \($0.problem ?? "")" }
     }
     let greeted = BrokerTalk.Event.packet(.connack(sessionPresent: false, code: 0))
-    func error(_ code: NetError.Code, _ cause: String) -> BrokerTalk.Event { .failed(NetError(code, "x", cause: cause)) }
+    func error(_ code: NetError.Code, _ cause: String) -> BrokerTalk.Event {
+      .failed(NetError(code, "x", cause: cause))
+    }
     #expect(outcome(error(.refused, "Connection refused")) == "refused: Connection refused")
     #expect(outcome(error(.dns, "no name")) == "no_name: no name")
-    #expect(outcome(error(.tls, "the peer's certificate is not trusted")) == "certificate: the peer's certificate is not trusted")
+    #expect(
+      outcome(error(.tls, "the peer's certificate is not trusted"))
+        == "certificate: the peer's certificate is not trusted")
     #expect(outcome(error(.tls, "the peer does not speak TLS")) == "garbled: the peer does not speak TLS")
     #expect(outcome(error(.unreachable, "no route")) == "unreachable: no route")
     #expect(outcome(.timeUp) == "silent: no answer in 2.3 s")
     #expect(outcome(.opened, .timeUp) == "silent: it took the connection, but does not greet in 2.3 s")
     #expect(outcome(.opened, greeted, .timeUp) == "silent: it greets, but does not answer a ping in 2.3 s")
     #expect(
-      outcome(.opened, .packet(.connack(sessionPresent: false, code: 5))) == "rejected: the broker lets this client do nothing")
+      outcome(.opened, .packet(.connack(sessionPresent: false, code: 5)))
+        == "rejected: the broker lets this client do nothing")
     #expect(outcome(.opened, .packet(.pingresp)) == "garbled: it says something else than an MQTT broker would")
     #expect(outcome(.opened, .garbled("no MQTT")) == "garbled: no MQTT")
     #expect(outcome(.opened, error(.closed, "it ended it")) == "garbled: it ended it")
@@ -58,7 +63,9 @@ struct BrokerTalkTests {
 
 @Suite("Looking at brokers", .timeLimit(.minutes(1)))
 struct BrokerCheckTests {
-  private func look(_ broker: Broker, ca: String? = nil, patience: TimeAmount = .seconds(20)) async throws -> ServerFinding {
+  private func look(_ broker: Broker, ca: String? = nil, patience: TimeAmount = .seconds(20)) async throws
+    -> ServerFinding
+  {
     let tls = broker.tls ? try TLSSetup.client(caFile: ca) : nil
     let loop = sharedLoop
     return try await loop.flatSubmit { BrokerCheck.run(broker, tls: tls, patience: patience, on: loop) }.get()

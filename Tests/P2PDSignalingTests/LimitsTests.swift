@@ -102,8 +102,10 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
   func advertised() throws {
     var one = try choice(1, 2)
     _ = one.handle(.start, now: start)
-    #expect(one.advertised(at: start).isEmpty, "none was up yet")
     let broker = one.active[0]
+    #expect(one.advertised(at: start) == [broker], "named from the start, and not the one in reserve")
+    _ = one.handle(.down(broker), now: start)
+    #expect(one.advertised(at: start).isEmpty, "it could not be had")
     _ = one.handle(.up(broker), now: start)
     _ = one.handle(.down(broker), now: start)
     #expect(one.advertised(at: start + .seconds(299)) == [broker])

@@ -95,6 +95,56 @@ final class Signaller: @unchecked Sendable {
   }
 }
 
+/// The signallers and brokers of one test, which end with it however it ends.
+final class SignalWorld: @unchecked Sendable {
+  private var ends: [() async throws -> Void] = []
+
+  func signaller(_ brokers: [Broker], conf: SignalingConf = SignalingConf()) async throws -> Signaller {
+    let made = try await Signaller(brokers, conf: conf)
+    ends.append { try await made.stop() }
+    return made
+  }
+
+  /// Two that use the same brokers, and are connected to all of them.
+  func pair(_ brokers: [Broker], conf: SignalingConf = SignalingConf()) async throws -> (Signaller, Signaller) {
+    let (alice, bob) = (try await signaller(brokers, conf: conf), try await signaller(brokers, conf: conf))
+    for one in [alice, bob] { try await one.untilUp(brokers.count) }
+    return (alice, bob)
+  }
+
+  func mosquitto(tls: Bool = false) async throws -> Mosquitto {
+    let made = try await Mosquitto.start(tls: tls)
+    ends.append { await made.stop() }
+    return made
+  }
+
+  /// A broker that answers what it is told to.
+  func scripted(_ answer: @escaping (MQTTPacket) -> [MQTTPacket]) async throws -> ScriptedBroker {
+    let made = ScriptedBroker(answer)
+    _ = try await made.start()
+    ends.append { try await made.stop() }
+    return made
+  }
+
+  /// A broker that is not there.
+  func dead() throws -> Broker { Broker(host: "127.0.0.1", port: try Mosquitto.freePort(), tls: false) }
+
+  fileprivate func end() async throws {
+    while let last = ends.popLast() { try await last() }
+  }
+}
+
+func withSignalling(_ body: (SignalWorld) async throws -> Void) async throws {
+  let world = SignalWorld()
+  do {
+    try await body(world)
+  } catch {
+    try await world.end()
+    throw error
+  }
+  try await world.end()
+}
+
 extension Mosquitto {
   var plain: Broker { Broker(host: "127.0.0.1", port: port, tls: false) }
   var encrypted: Broker { Broker(host: "localhost", port: tlsPort ?? 0, tls: true) }

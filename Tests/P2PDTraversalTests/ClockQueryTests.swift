@@ -154,7 +154,7 @@ struct ClockQueryTests {
     ("wants to be asked less often", { ($0.stratum, $0.referenceID) = (0, 0x5241_5445) }),
     ("refuses this host", { ($0.stratum, $0.referenceID) = (0, 0x4445_4e59) }),
     ("wants not to be asked (XXXX)", { ($0.stratum, $0.referenceID) = (0, 0x5858_5858) }),
-    ("wants not to be asked", { ($0.stratum, $0.referenceID) = (0, 1) }),
+    ("does not know the time itself", { ($0.stratum, $0.referenceID) = (0, 1) }),
     ("does not know the time itself", { $0.leap = 3 }), ("does not know the time itself", { $0.stratum = 16 }),
     ("does not know the time itself", { $0.rootDispersion.bits = 65536 }),
     ("does not know the time itself", { $0.rootDelay.bits = .max }),
@@ -182,7 +182,8 @@ struct ClockQueryTests {
     play.answer(0, there: 100, back: 100)
     play.pass()
     play.answer(0) { ($0.stratum, $0.referenceID) = (0, 0x5241_5445) }
-    #expect(play.report?.reading?.roundTrip == play.report?.servers[0].reading?.roundTrip && play.report?.reading != nil)
+    #expect(
+      play.report?.reading?.roundTrip == play.report?.servers[0].reading?.roundTrip && play.report?.reading != nil)
   }
 
   @Test("one of three lies, and is outvoted at once; of two neither is believed")

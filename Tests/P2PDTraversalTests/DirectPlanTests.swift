@@ -147,7 +147,8 @@ import Testing
   @Test func aStrangerHasNothingDialledOnThisMachine() throws {
     let (dialled, skipped) = try plan(
       [
-        try route("192.168.1.5"), try route("127.0.0.1"), try route("::1"), try route("10.9.9.9", outside: "192.168.1.5:25"),
+        try route("192.168.1.5"), try route("127.0.0.1"), try route("::1"),
+        try route("10.9.9.9", outside: "192.168.1.5:25"),
         try route("10.9.9.8", outside: "127.0.0.1:25"),
       ], from: Self.home, trust: .stranger)
     #expect(dialled == [])
@@ -173,8 +174,11 @@ import Testing
     for trust in [DirectPlan.Trust.own, .stranger] {
       #expect(try plan([try route(ip)], from: Self.home, trust: trust).dialled == [])
       #expect(
-        try plan([try route("10.9.9.9", outside: "\(Endpoint(ip: try #require(IPAddress(ip)), port: 5))")], from: Self.home, trust: trust)
-          .dialled == [])
+        try plan(
+          [try route("10.9.9.9", outside: "\(Endpoint(ip: try #require(IPAddress(ip)), port: 5))")], from: Self.home,
+          trust: trust
+        )
+        .dialled == [])
     }
   }
 

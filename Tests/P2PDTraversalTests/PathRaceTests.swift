@@ -24,7 +24,8 @@ import Testing
         case .dial(let id, let candidate): return "dial \(id) \(candidate.endpoint.ip)"
         case .offer: return "offer"
         case .punch: return "punch"
-        case .relay(let ips): return "relay \(ips.map { "\($0)" }.joined(separator: " "))"
+        case .relay: return "relay"
+        case .permit(let ips): return (["permit"] + ips.map { "\($0)" }).joined(separator: " ")
         case .use(let id): return "use \(id)"
         case .move(let id): return "move \(id)"
         case .cancel(let id): return "cancel \(id)"
@@ -69,7 +70,8 @@ import Testing
   }
 
   private func game(
-    _ paths: [String], _ strategies: Set<ConnectStrategy> = Set(ConnectStrategy.allCases), no signalling: NetError? = nil
+    _ paths: [String], _ strategies: Set<ConnectStrategy> = Set(ConnectStrategy.allCases),
+    no signalling: NetError? = nil
   ) throws -> Game {
     Game(RacePlan(strategies, try plan(to: try paths.map { try path($0) }), noSignalling: signalling))
   }
@@ -131,6 +133,18 @@ import Testing
     #expect(better.do(.used(0)) == ["cancel 1", "finish"])
   }
 
+  @Test("a mere guess is not waited for, nor does the offer wait for it")
+  func guesses() throws {
+    let own = [("192.168.1.5", 24), ("fe80::5", 64)]
+    let guess = DirectPlan(
+      to: [try path("fe80::9"), try path(Self.far)],
+      from: try own.map { LocalAddress(ip: try #require(IPAddress($0.0)), prefix: $0.1, interface: 2) })
+    let game = Game(RacePlan([.direct], guess))
+    #expect(game.do(.start) == ["offer", "dial 0 203.0.113.9"])
+    _ = game.wait(until: 50)
+    #expect(game.at(80).do(.proven(0, took: .milliseconds(80))) == ["use 0"])
+  }
+
   @Test("a stream that dies before it is chosen makes way for the next best")
   func lateDeath() throws {
     let game = try game(["203.0.113.1", "203.0.113.2"], [.direct], no: Self.offline)
@@ -147,8 +161,8 @@ import Testing
     #expect(game.do(.start) == ["dial 0 203.0.113.9"])
     #expect(game.do(.failed(0, Self.refused)) == ["fail"])
     let attempts = try #require(game.failure?.attempts)
-    #expect(attempts.map(\.strategy) == [.reverse, .punch, .relay, .direct])
-    #expect(attempts.map(\.seen).dropLast() == ["not tried: this node is offline", "not tried: this node is offline", "not tried: this node is offline"])
+    #expect(attempts.map(\.strategy) == [.direct, .reverse, .punch, .relay])
+    #expect(attempts.dropFirst().allSatisfy { $0.seen == "not tried: this node is offline" && $0.wasNotTried })
     #expect(game.failure?.wasAnswered == false && game.failure?.stopped == nil)
   }
 
@@ -166,7 +180,7 @@ import Testing
     let near = try game(["192.168.1.9"])
     #expect(near.do(.start) == ["dial 0 192.168.1.9"])
     #expect(near.at(5).do(.proven(0, took: .milliseconds(5))) == ["use 0"])
-    #expect(near.do(.used(0)) == ["finish"])
+    #expect(near.do(.used(0)) == ["end punch", "end relay", "finish"])
     let silent = try game(["192.168.1.9"])
     silent.do(.start)
     #expect(silent.wait(until: 10) == ["offer"])
@@ -189,7 +203,8 @@ import Testing
     let game = try game([Self.far], [.direct])
     #expect(game.do(.start) == ["offer", "dial 0 203.0.113.9"])
     #expect(game.at(10).do(.failed(0, Self.refused)) == [])
-    #expect(try game.at(40).do(answer([path(Self.far), path("203.0.113.8")], punches: false)) == ["dial 1 203.0.113.8"])
+    #expect(
+      try game.at(40).do(answer([path(Self.far), path("203.0.113.8")], punches: false)) == ["dial 1 203.0.113.8"])
     #expect(game.at(120).do(.proven(1, took: .milliseconds(80))) == ["use 1"])
   }
 
@@ -211,16 +226,27 @@ import Testing
     let game = try game([], [.punch, .relay])
     #expect(game.do(.start) == ["offer"])
     #expect(try game.at(40).do(answer([behind])) == ["punch"])
-    #expect(game.wait(until: 290) == ["relay 203.0.113.9"])
+    #expect(game.wait(until: 290) == ["relay", "permit 203.0.113.9"])
 
     let hopeless = try self.game([], [.punch, .relay])
     hopeless.do(.start)
     _ = try hopeless.at(40).do(answer([behind]))
-    #expect(hopeless.do(.over(.punch, [])) == ["relay 203.0.113.9"])
+    #expect(hopeless.do(.over(.punch, [])) == ["relay", "permit 203.0.113.9"])
+
+    let doubtful = try self.game([], [.punch, .relay])
+    doubtful.do(.start)
+    _ = try doubtful.at(40).do(answer([behind]))
+    #expect(doubtful.do(.unlikely(.punch)) == ["relay", "permit 203.0.113.9"])
+
+    var plan = RacePlan([.punch, .relay], try self.plan(to: []))
+    plan.opensRelayEarly = true
+    let early = Game(plan)
+    #expect(early.do(.start) == ["offer", "relay"])
+    #expect(try early.at(40).do(answer([behind])) == ["punch", "permit 203.0.113.9"])
 
     let only = try self.game([], [.relay])
     only.do(.start)
-    #expect(try only.at(40).do(answer([behind])) == ["relay 203.0.113.9"])
+    #expect(try only.at(40).do(answer([behind])) == ["relay", "permit 203.0.113.9"])
   }
 
   @Test("a relayed pipe is handed out at once, and moves when a better way is proven")
@@ -228,17 +254,19 @@ import Testing
     let game = try game([Self.far])
     game.do(.start)
     _ = try game.at(40).do(answer())
-    #expect(game.wait(until: 290) == ["relay"])
+    #expect(game.wait(until: 290) == ["relay", "permit"])
     let relayed = game.add(.relay, .relay)
-    #expect(game.at(400).do(.proven(relayed, took: .milliseconds(40))) == [])
-    #expect(game.wait(until: 410) == ["use \(relayed)"])
+    #expect(game.at(400).do(.proven(relayed, took: .milliseconds(40))) == ["use \(relayed)"])
     #expect(game.do(.used(relayed)) == [])
     #expect(game.race.isImproving)
     // Another relayed stream is no better.
     let second = game.add(.relay, .relay)
     #expect(game.at(420).do(.proven(second, took: .milliseconds(40))) == ["cancel \(second)"])
     let punched = game.add(.punch)
-    #expect(game.at(900).do(.proven(punched, took: .milliseconds(80))) == ["move \(punched)", "cancel 0", "end punch", "finish"])
+    #expect(
+      game.at(900).do(.proven(punched, took: .milliseconds(80))) == [
+        "move \(punched)", "cancel 0", "end punch", "finish",
+      ])
   }
 
   @Test("a relayed pipe stays where nothing better comes")
@@ -247,8 +275,7 @@ import Testing
     game.do(.start)
     _ = try game.at(40).do(answer())
     let relayed = game.add(.relay, .relay)
-    _ = game.at(100).do(.proven(relayed, took: .milliseconds(40)))
-    #expect(game.wait(until: 110) == ["use \(relayed)"])
+    #expect(game.at(100).do(.proven(relayed, took: .milliseconds(40))) == ["use \(relayed)"])
     #expect(game.do(.used(relayed)) == [])
     #expect(game.do(.failed(0, Self.refused)) == ["finish"])
     // Nor does anything end it from outside.
@@ -257,9 +284,19 @@ import Testing
     _ = try other.at(40).do(answer())
     let way = other.add(.relay, .relay)
     _ = other.at(100).do(.proven(way, took: .milliseconds(40)))
-    _ = other.wait(until: 110)
     other.do(.used(way))
     #expect(other.do(.stop(NetError(.cancelled, ""))) == ["cancel 0", "finish"])
+  }
+
+  @Test("a later race for a relayed pipe only moves it")
+  func improvement() throws {
+    let game = Game(
+      RacePlan(Set(ConnectStrategy.allCases), try plan(to: [path(Self.far)]), isRelayed: true))
+    #expect(game.do(.start) == ["offer", "dial 1 203.0.113.9"])
+    #expect(try game.at(40).do(answer()) == ["punch"])
+    #expect(game.at(100).do(.proven(1, took: .milliseconds(100))) == ["move 1", "end punch", "finish"])
+    let vain = Game(RacePlan([.direct], try plan(to: []), noSignalling: Self.offline, isRelayed: true))
+    #expect(vain.do(.start) == ["finish"])
   }
 
   // MARK: In vain
@@ -269,7 +306,7 @@ import Testing
     let game = try game([Self.far])
     game.do(.start)
     _ = try game.at(40).do(answer())
-    #expect(game.wait(until: 290) == ["relay"])
+    #expect(game.wait(until: 290) == ["relay", "permit"])
     #expect(game.wait(until: 5040) == ["cancel 0", "end punch", "end relay"])
     #expect(game.wait(until: 5340) == ["abort", "fail"])
     let failure = try #require(game.failure)
@@ -288,7 +325,8 @@ import Testing
     #expect(game.at(80).do(.reported([theirs])) == ["abort", "fail"])
     let failure = try #require(game.failure)
     #expect(failure.attempts.filter(\.isPeers).map(\.seen) == ["no answer in 5 s"])
-    #expect(failure.attempts.contains { $0.strategy == .punch && $0.seen == "not tried: the other side punches no holes" })
+    #expect(
+      failure.attempts.contains { $0.strategy == .punch && $0.seen == "not tried: the other side punches no holes" })
     #expect(failure.attempts.contains { $0.strategy == .relay && $0.outcome == .unsupported })
   }
 
@@ -319,8 +357,14 @@ import Testing
     let game = try game([Self.far, "203.0.113.8"])
     game.do(.start)
     _ = game.wait(until: 50)
-    #expect(game.at(60).do(.stop(NetError(.timeout, ""))) == ["cancel 0", "cancel 1", "end punch", "end relay", "abort", "fail"])
-    #expect(game.failure?.attempts.filter { $0.strategy == .direct }.map(\.seen) == ["no answer in time", "no answer in time"])
+    #expect(
+      game.at(60).do(.stop(NetError(.timeout, ""))) == [
+        "cancel 0", "cancel 1", "end punch", "end relay", "abort", "fail",
+      ])
+    #expect(
+      game.failure?.attempts.filter { $0.strategy == .direct }.map(\.seen) == [
+        "no answer in time", "no answer in time",
+      ])
     #expect(game.do(.tick) == [] && game.do(.stop(NetError(.cancelled, ""))) == [])
   }
 }

@@ -204,6 +204,52 @@ def dead_interface(scene):
     assert answer["seconds"] < 2, answer
 
 
+def network_change(scene):
+    """A host that gets another address: its node finds out by itself what that looks like from outside, and tells it."""
+    a, b = scene.peers("a", "b", environment={"P2PD_TURN": "none"})
+    outside = scene.lab.nodes["a"]["public"]
+    fields = scene.inside("a", "ip", "-4", "-o", "addr", "show", "dev", "eth0").split()
+    old = fields[fields.index("inet") + 1]
+    gateway = scene.inside("a", "ip", "-4", "route", "show", "default").split()[2]
+    new = old.split("/")[0].rsplit(".", 1)[0] + ".99"
+    scene.inside("a", "sh", "-c", f"ip addr del {old} dev eth0; ip addr add {new}/{old.split('/')[1]} dev eth0; "
+                                  f"ip route replace default via {gateway}")
+    began = time.monotonic()
+    while True:
+        told = subprocess.run([scene.binary, "addr", "explain", a.ask()["address"]], capture_output=True, text=True, check=True).stdout
+        route = next((text for text in told.splitlines() if f"{new}:" in text), "")
+        if outside in route and "signalling  none" not in told:
+            break
+        assert time.monotonic() - began < PATIENCE, told
+        time.sleep(0.1)
+    print(f"  {route.strip()} (after {time.monotonic() - began:.1f} s)")
+    assert old.split("/")[0] + ":" not in told, told
+    settled([a, b])
+    expect(b.ask(to=a.ask()["address"]), "punch")
+
+
+def consent(scene):
+    """Scripts that say whether their node dials what a stranger names: yes, yes after a while, no, and an error."""
+    answers = {"yes": "return true", "later": "p2pd.sleep(0.2) return true", "no": "return false", "wrong": "error('no')"}
+    for name, body in answers.items():
+        (scene.folder / f"{name}.lua").write_text(CONSENT.replace("BODY", body))
+    node = scene.program("b", "run", "--ephemeral", "--no-control", *(str(scene.folder / f"{name}.lua") for name in answers))
+    address = line(node, "p2pd1")
+    call = scene.folder / "call.lua"
+    call.write_text(CALL)
+    done = scene.program("a", "exec", str(call), address, *answers)
+    out, _ = done.communicate(timeout=60)
+    print("  " + out.replace("\n", "\n  ").rstrip())
+    asked = [text for text in out.splitlines()]
+    assert [text.split()[:2] for text in asked] == [
+        ["yes", "reverse"], ["later", "reverse"], ["no", "nil"], ["wrong", "nil"]], f"{out}\n{done.complaints.read_text()[-3000:]}"
+    told = node.complaints.read_text()
+    caller = scene.lab.nodes["a"]["public"]
+    for name in answers:
+        assert f"{name} is asked" in told and f"{name} would dial" in told, told[-3000:]
+    assert caller in told, told[-3000:]
+
+
 def relay_then_better(scene):
     """A relayed pipe moves to the better way once there is one: here the router is replaced in mid-conversation."""
     a, b = scene.peers("a", "b")
@@ -261,6 +307,29 @@ pipe:close()
 node:close()
 """
 
+CONSENT = """
+local p2pd = require "p2pd"
+local M = {}
+function M.msg_cb() end
+function M.accept_cb(peer_id, info)
+  print(info.protocol .. " is asked by " .. peer_id .. " for " .. table.concat(info.strategies, ", "))
+  print(info.protocol .. " would dial " .. table.concat(info.addresses, ", "))
+  BODY
+end
+return M
+"""
+
+CALL = """
+local p2pd = require "p2pd"
+local node = assert(p2pd.node { ephemeral = true })
+for i = 2, #arg do
+  local pipe, err = node:connect(arg[1], { protocol = arg[i], strategies = { p2pd.REVERSE }, timeout = 6 })
+  print(arg[i], pipe and pipe.strategy, err)
+  if pipe then pipe:close() end
+end
+node:close()
+"""
+
 GREET = """
 local M = {}
 function M.msg_cb(msg, client_tup, pipe)
@@ -271,7 +340,7 @@ return M
 """
 
 SCENES = {f.__name__: f for f in (
-    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, relay_then_better,
+    design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent, relay_then_better,
     both_at_once, why_not)}
 
 

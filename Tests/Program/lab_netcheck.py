@@ -13,7 +13,8 @@ sys.dont_write_bytecode = True
 
 from natlab.lab import Lab  # noqa: E402
 from natlab.measure import expected  # noqa: E402
-from natlab.model import SRV, SRV6  # noqa: E402
+from natlab.model import SRV, SRV6, TURN_PASS, TURN_SECRET, TURN_USER  # noqa: E402
+from natlab.servers import CHRONYD  # noqa: E402
 
 MAPPING = {
     "none": "none", "EIM": "endpoint_independent", "ADM": "address_dependent", "APDM": "address_and_port_dependent"}
@@ -34,14 +35,52 @@ while True:
 """
 
 
-def netcheck(lab, binary, host, servers):
+# Each that netcheck looks at beside the STUN servers: one that is there and one that is not.
+SERVERS = {
+    "P2PD_BROKERS": f"mqtt://{SRV[10]}:1883,mqtt://{SRV[10]}:1884",
+    "P2PD_TURN": f"turn:{TURN_USER}:{TURN_PASS}@{SRV[1]},turn:{SRV[5]}?secret={TURN_SECRET},turn:{TURN_USER}:wrong@{SRV[1]}",
+    "P2PD_NTP": f"{SRV[10]},{SRV[4]}",
+    "P2PD_CONFIG": "none",
+}
+
+
+def netcheck(lab, binary, host, servers, status=0):
     command = ["ip", "netns", "exec", lab.ns(host), binary, "netcheck", "--json"]
     for server in servers:
         command += ["--stun", server]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise AssertionError(f"{host}: netcheck ended with {done.returncode}: {done.stderr}")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **SERVERS})
+    if done.returncode != status:
+        raise AssertionError(f"{host}: netcheck ended with {done.returncode}, not {status}: {done.stderr}")
     return json.loads(done.stdout)
+
+
+def other_differences(lab, home, report):
+    """What is wrong with all but the paths: brokers, relays, the clock, the router, the advice."""
+    shut, blocked = bool(home.opt("only")), bool(home.opt("udpblock"))
+    def outcomes(name):
+        return [each["outcome"] for each in report[name]]
+
+    found = {
+        "brokers": outcomes("brokers"), "relays": outcomes("relays"), "in time": report["took_us"] < 5_000_000,
+        "clock": report["clock"]["offset_us"] is not None, "advice": report["advice_code"],
+        "mappings": [mapping["usable"] for router in report["port_mapping"] for mapping in router["mappings"]],
+    }
+    want = {
+        "brokers": ["silent", "silent"] if shut else ["answered", "refused"],
+        "relays": ["silent"] * 3 if shut else ["answered", "answered", "rejected"],
+        "in time": True, "clock": bool(CHRONYD) and not shut and not blocked,
+        "mappings": [not home.opt("via")] if home.opt("upnp") else [],
+    }
+    if shut:
+        want["advice"] = "check_network"
+    elif home.opt("upnp"):
+        want["advice"] = "relay_helps" if home.opt("via") else "port_opens"
+    elif home.type == "public" or home.opt("v6open"):
+        want["advice"] = "nothing"
+    else:
+        # The relay is there for who cannot punch.
+        want["advice"] = "open_port" if expected(lab, home)["tcp_map"] in ("none", "EIM") else "relay_helps"
+    return [f"{key} is {found[key]}, not {want[key]}" for key in want if found[key] != want[key]]
 
 
 def allocation(found):
@@ -96,12 +135,13 @@ def differences(report, want, family):
 
 
 def check(lab, binary, home, servers, word=""):
-    report = netcheck(lab, binary, home["hosts"][0]["name"], servers)
+    report = netcheck(lab, binary, home["hosts"][0]["name"], servers, 1 if home.opt("only") else 0)
     v4, v6 = wanted(lab, home)
     wrong = differences(report, v4, "ipv4") + (differences(report, v6, "ipv6") if v6 else [])
     outside = next(path["external"] for path in report["paths"] if path["family"] == "ipv4")
     if outside != ([] if home.opt("only") else [home["public"]]):
         wrong.append(f"outside address {outside}, not {home['public']}")
+    wrong += other_differences(lab, home, report)
     name = home.name + word
     print(f"{name}: " + ("; ".join(wrong) if wrong else "ok"), flush=True)
     return wrong and [name + ": " + text for text in wrong]

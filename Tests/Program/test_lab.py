@@ -17,8 +17,9 @@ HOMES = [
     "so=symopen", "srh=symrandom+hairpin", "sd=symseq+delta=-3", "prt=prrandom+ports=35000-36000",
     "ada=nat:apdm/adf/random", "nas=nat:adm/adf/seq", "rst=portrestricted+rst", "op=portrestricted+open",
     "icm=portrestricted+icmp", "udpb=portrestricted+udpblock", "web=linux+only=80,443", "same=portrestricted+samelan",
-    "v6=linux+v6", "v6o=linux+v6open",
+    "up=portrestricted+upnp", "upv=linux+upnp+igdv1", "v6=linux+v6", "v6o=linux+v6open",
     "isp=cgn:portrestricted+hairpin", "cg1=linux+via=isp", "cg2=linux+via=isp", "isq=cgn:symseq", "cg3=fullcone+via=isq",
+    "cgu=linux+upnp+via=isp",
 ]
 DELAY = []
 if os.access("/dev/net/tun", os.R_OK | os.W_OK):
@@ -52,6 +53,19 @@ class Laboratory(ProgramTest):
         print(done.stdout)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    @unittest.skipUnless(shutil.which("miniupnpd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"),
+                         "miniupnpd is not installed (Debian: miniupnpd)")
+    def test_routers_open_the_nodes_port(self):
+        name = f"m{os.getpid()}"
+        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_portmap.py")
+        homes = ["up=portrestricted+upnp+v6", "old=portrestricted+upnp+igdv1", "two=portrestricted+upnp+hosts=2",
+                 "isp=cgn:portrestricted", "inner=linux+upnp+via=isp"]
+        done = subprocess.run(
+            [sys.executable, LAB, "-n", name, "run", *homes, "--", sys.executable, inside, name, BINARY],
+            capture_output=True, text=True, timeout=200)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def scene(self, name, *homes, delay=10):
         lab = f"s{os.getpid()}{name[:3]}"
         inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_connect.py")
@@ -78,6 +92,12 @@ class Laboratory(ProgramTest):
 
     def test_an_interface_with_no_way_out(self):
         self.scene("dead_interface", "a=linux", "b=linux")
+
+    def test_a_host_that_gets_another_address(self):
+        self.scene("network_change", "a=linux", "b=portrestricted")
+
+    def test_a_script_says_whether_its_node_dials_for_a_stranger(self):
+        self.scene("consent", "a=public", "b=linux")
 
     def test_both_connect_to_each_other_at_once(self):
         self.scene("both_at_once", "a=linux", "b=portrestricted")

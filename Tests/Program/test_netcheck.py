@@ -42,7 +42,7 @@ class NetcheckTest(ProgramTest):
     def coturn(self):
         port = free_port()
         self.start_server(
-            TURNSERVER, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:secret", "-L", "127.0.0.1", "-E",
+            TURNSERVER, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:opensesame", "-L", "127.0.0.1", "-E",
             "127.0.0.1", "-p", str(port), "--pidfile=", "--log-file=stdout", f"--userdb={self.folder}/users.db",
             ready=lambda: connects(port))
         return port
@@ -69,7 +69,7 @@ class NetcheckTest(ProgramTest):
     def netcheck(self, *args, status=0, **env):
         names = {f"P2PD_{name}": env.get(name, "none") for name in ("STUN", "TURN", "BROKERS", "NTP")}
         began = time.monotonic()
-        done = self.run_program("netcheck", *args, env=names)
+        done = self.run_program("netcheck", "--no-port-mapping", *args, env=names)
         self.assertLess(time.monotonic() - began, 5.9)
         self.assertEqual(done.status, status, done)
         return json.loads(done.out) if "--json" in args else done.out
@@ -100,11 +100,14 @@ class NetcheckTest(ProgramTest):
         turn, ntp, dead = self.coturn(), self.chrony(), free_port()
         env = dict(
             STUN=f"127.0.0.1:{turn},stun:127.0.0.1:{turn}?transport=tcp,127.0.0.1:{dead}",
-            TURN=f"turn:me:secret@127.0.0.1:{turn}?transport=tcp", NTP=f"127.0.0.1:{ntp},127.0.0.1:{dead}")
+            TURN=f"turn:me:opensesame@127.0.0.1:{turn},turn:me:wrong@localhost:{turn},turn:127.0.0.1:{turn},turn:a:b@127.0.0.1:{dead}", NTP=f"127.0.0.1:{ntp},127.0.0.1:{dead}")
         found = self.netcheck("--json", **env)
         self.assertEqual([each["outcome"] for each in found["stun"]], ["answered", "answered", "silent"], found["stun"])
-        self.assertEqual([each["outcome"] for each in found["relays"]], ["answered"], found["relays"])
-        self.assertNotIn("secret", json.dumps(found))
+        outcomes = [each["outcome"] for each in found["relays"]]
+        self.assertEqual(outcomes, ["answered", "rejected", "rejected", "refused"], found["relays"])
+        self.assertRegex(found["relays"][0]["relayed"], r"^127\.0\.0\.1:\d+$")
+        self.assertIn("password", found["relays"][2]["problem"])
+        self.assertNotIn("opensesame", json.dumps(found))
         clock = found["clock"]
         self.assertLess(abs(clock["offset_us"]), 50_000)
         self.assertEqual([each["stratum"] for each in clock["servers"]], [8, None])
@@ -112,8 +115,33 @@ class NetcheckTest(ProgramTest):
         words = self.netcheck(**env)
         for part in ("Interfaces\n", "STUN servers\n", "Relays (TURN)\n", "this machine's clock is right", "Advice\n"):
             self.assertIn(part, words)
-        self.assertNotIn("secret", words)
+        self.assertNotIn("opensesame", words)
         self.assertEqual(words.count("Advice"), 1)
+
+    @unittest.skipIf(CHRONYD is None, "chronyd is not there")
+    def test_a_script_asks_for_the_time(self):
+        place = f"127.0.0.1:{self.chrony()}"
+        script = self.write("ntp.lua", """
+            local p2pd = require "p2pd"
+            local function near(a, b) return math.abs(a - b) < 2 end
+            local clock = assert(p2pd.ntp { arg[1], "127.0.0.1:" .. arg[2] })
+            assert(near(clock.time, os.time()) and near(clock.offset, 0), clock.offset)
+            assert(clock.error > 0 and clock.error < 1 and clock.round_trip < 1)
+            assert(clock.servers[1].stratum == 8 and clock.servers[2].problem == "no answer", clock.servers[2].problem)
+            assert(p2pd.ntp().servers[1].server == "ntp:" .. arg[1], "the configured one")
+            local none, err = p2pd.ntp("127.0.0.1:" .. arg[2])
+            assert(none == nil and err.code == "timeout" and #err.attempts == 1, tostring(err))
+            for _, wrong in ipairs { { "a b" }, "stun:x", 7, { 7 } } do
+              local ok, misuse = pcall(p2pd.ntp, wrong)
+              assert(not ok and tostring(misuse):find("bad argument #1 to 'ntp'", 1, true), tostring(misuse))
+            end
+            print("all held")""")
+        done = self.run_program("exec", script, place, str(free_port()), env={"P2PD_NTP": place})
+        self.assertEqual((done.status, done.out), (0, "all held\n"), done)
+        offline = self.write("offline.lua", """
+            local none, err = require "p2pd".ntp()
+            assert(none == nil and err.code == "bad_address", tostring(err))""")
+        self.assertEqual(self.run_program("exec", "--offline", offline, env={"P2PD_NTP": place}).status, 0)
 
     def test_nobody_answers(self):
         dead = free_port()
@@ -135,7 +163,7 @@ class NetcheckTest(ProgramTest):
         mute = Server(self, lambda connection: connection.recv(1 << 16) and time.sleep(PATIENCE))
         env = {"P2PD_STUN": "none", "P2PD_TURN": "none", "P2PD_NTP": "none",
                "P2PD_BROKERS": f"mqtt://127.0.0.1:{port},mqtt://{mute.target}"}
-        terminal = Terminal(self, "netcheck", env=env)
+        terminal = Terminal(self, "netcheck", "--no-port-mapping", env=env)
         terminal.expect("looking at the network: ")
         terminal.expect("brokers 1/2")
         terminal.expect("Advice")

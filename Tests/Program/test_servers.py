@@ -6,10 +6,15 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import unittest
 
 from program import PATIENCE, ROOT, ProgramTest
+
+sys.path.insert(0, os.path.join(ROOT, "scripts/dev"))
+
+import mqtt  # noqa: E402
 
 GUIDE = os.path.join(ROOT, "docs/servers")
 CERTIFICATES = os.path.join(ROOT, "Tests/Fixtures/tls")
@@ -61,55 +66,12 @@ class ServerTest(ProgramTest):
         self.fail(f"it does not listen; it said:\n{self.output()}")
 
 
-def packet(kind, body):
-    """An MQTT packet."""
-    length, field = len(body), b""
-    while True:
-        low, length = length & 0x7F, length >> 7
-        field += bytes([low | 0x80 if length else low])
-        if not length:
-            return bytes([kind]) + field + body
-
-
-def text(value):
-    return len(value).to_bytes(2, "big") + value
-
-
-def publish(topic, payload):
-    return packet(0x30, text(topic) + payload)
-
-
 def ended(connection):
     """The server hung up without a word."""
     try:
         return connection.recv(100) == b""
     except ConnectionResetError:
         return True
-
-
-class Receiver:
-    """What a broker says, packet by packet."""
-
-    def __init__(self, connection):
-        self.connection, self.kept = connection, b""
-
-    def take(self, count):
-        while len(self.kept) < count:
-            more = self.connection.recv(65536)
-            if not more:
-                raise EOFError
-            self.kept += more
-        taken, self.kept = self.kept[:count], self.kept[count:]
-        return taken
-
-    def packet(self):
-        kind, length, shift = self.take(1)[0], 0, 0
-        while True:
-            byte = self.take(1)[0]
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return kind, self.take(length)
 
 
 @unittest.skipIf(MOSQUITTO is None, "mosquitto is not installed")
@@ -126,29 +88,29 @@ class Broker(ServerTest):
 
     def client(self, name, *topics):
         connection = self.connect(self.process, self.port)
-        receiver = Receiver(connection)
-        connection.sendall(packet(0x10, text(b"MQTT") + b"\x04\x02\x00\x3c" + text(name)))
+        receiver = mqtt.Receiver(connection)
+        connection.sendall(mqtt.connect(name))
         self.assertEqual(receiver.packet(), (0x20, b"\0\0"))
         for topic in topics:
-            connection.sendall(packet(0x82, b"\0\x01" + text(topic) + b"\0"))
+            connection.sendall(mqtt.subscribe(topic))
             self.assertEqual(receiver.packet()[0], 0x90)
         return connection, receiver
 
     def test_nodes_topics_work_and_no_others(self):
         _, listener = self.client(b"one", b"p2pd1/+", b"other", b"#")
         speaker, _ = self.client(b"two")
-        speaker.sendall(publish(b"other", b"no") + publish(b"p2pd1/a/b", b"no") + publish(b"p2pd1/" + b"0" * 32, b"x" * 4096))
+        speaker.sendall(mqtt.publish(b"other", b"no") + mqtt.publish(b"p2pd1/a/b", b"no") + mqtt.publish(b"p2pd1/" + b"0" * 32, b"x" * 4096))
         kind, body = listener.packet()
-        self.assertEqual((kind & 0xF0, body), (0x30, text(b"p2pd1/" + b"0" * 32) + b"x" * 4096))
+        self.assertEqual((kind & 0xF0, body), (0x30, mqtt.text(b"p2pd1/" + b"0" * 32) + b"x" * 4096))
         complaints = [line for line in self.output().splitlines() if "run as root" not in line]
         self.assertEqual(complaints, [])
 
     def test_what_is_too_long_or_to_be_kept_is_refused(self):
         speaker, _ = self.client(b"two")
-        speaker.sendall(packet(0x31, text(b"p2pd1/kept") + b"for ever"))
+        speaker.sendall(mqtt.publish(b"p2pd1/kept", b"for ever", retain=True))
         self.assertTrue(ended(speaker), "retained messages are off")
         speaker, _ = self.client(b"three")
-        speaker.sendall(publish(b"p2pd1/long", b"x" * 4300))
+        speaker.sendall(mqtt.publish(b"p2pd1/long", b"x" * 4300))
         self.assertTrue(ended(speaker), "nor is there room for long ones")
 
 

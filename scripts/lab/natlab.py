@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """
 natlab.py - a NAT laboratory made of Linux network namespaces (Python 3.11+, standard library
-only; needs iproute2, nft; optionally conntrack, coturn, mosquitto, miniupnpd).
+only; needs iproute2, nft; optionally conntrack, coturn, mosquitto, chrony, miniupnpd).
 Needs root; run/matrix/cross/selftest also work for an ordinary user where unprivileged user
 namespaces are allowed (delayed links then need an accessible /dev/net/tun).
 Nothing in it can reach the real network: the lab's "internet" is a namespace
@@ -9,7 +9,7 @@ that has no link to the machine's own one.
 
                       +---------- srv ----------+   STUN/TURN (coturn, RFC 5780 on
                       | 198.51.100.1 .2 .3 .4 .5|   .1/.2), plain STUN (.3 .4), TURN
-                      | 198.51.100.10 (MQTT)    |   with REST secret (.5), mosquitto
+                      | 198.51.100.10 (MQTT,NTP)|   with REST secret (.5), mosquitto, chrony
                       +-----------+-------------+
                                   |
       +------------------------ core ------------------------+   the "internet"

@@ -11,6 +11,7 @@ local p2pd = {}
 ---@field bind? (string|integer|p2pd.client_tup|{[1]: string, [2]: integer}) the local address: a port, `{ip, port}` or `"ip:port"`
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- Settings of a pipe, under P2PD's names. Times are seconds, fractions allowed.
@@ -72,29 +73,37 @@ local p2pd = {}
 ---@field ephemeral? boolean a fresh identity that is forgotten at the end
 ---@field state_dir? string the folder that keeps identity and port
 ---@field offline? boolean contact no server
+---@field port_mapping? boolean have the router open the node's port (PCP, NAT-PMP, UPnP)
+---@field servers? string[]|p2pd.servers whom it asks, and at which brokers it is reached
+---@field ca? string PEM file of the roots that the servers' certificates are checked against
+---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) asked before the node dials anything because a stranger asks it to: `true` allows it; `false`, `nil` and an error refuse; it may wait
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- What `node:connect` takes.
 ---@class (exact) p2pd.connect_options
 ---@field protocol? string the protocol to speak
 ---@field timeout? number seconds for all attempts together
----@field strategies? string[] which ways to try: `p2pd.DIRECT`, ...
+---@field strategies? string[] which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- The callbacks of one protocol of a node, or of one pipe between nodes.
 ---@class (exact) p2pd.node_callbacks
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- What `p2pd.daemon` takes; the settings are those of its servers.
 ---@class (exact) p2pd.daemon_options: p2pd.conf
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) gets each message
 ---@field up_cb? (fun(pipe: p2pd.pipe)) called when the pipe, or a server's client, opens
+---@field path_cb? (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe, or a server's client, ends
 
 --- What `p2pd.resolve` takes.
@@ -102,11 +111,53 @@ local p2pd = {}
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 ---@field timeout? number seconds
 
+--- The servers a node may contact, as URLs: `stun:HOST`, `turn:USER:PASSWORD@HOST?transport=tcp`, `turns:...`, `mqtt://HOST`, `mqtts://HOST`, `ntp:HOST`. A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
+---@class (exact) p2pd.servers
+---@field stun? string[] they tell how the node looks from outside; `"HOST:PORT"` will do
+---@field turn? string[] relays, for peers that no other way leads to
+---@field brokers? string[] MQTT brokers: nodes that have no pipe to it yet reach it there
+---@field ntp? string[] clocks
+
+--- What `accept_cb` is told of a stranger's wish.
+---@class (exact) p2pd.accept_info
+---@field protocol string the protocol the pipe is to speak; `""` is the default one
+---@field strategies string[] in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`
+---@field addresses string[] what this node would dial: `"ip:port"`
+
+--- What `p2pd.conf.lua` returns: settings for `p2pd-lua`, in place of options typed each time. It is looked for beside the script, then in `$XDG_CONFIG_HOME/p2pd-lua` (`~/.config/p2pd-lua`); the first one found counts. The environment and options win over it. It is run without files, processes or a network, for a second at most.
+---@class (exact) p2pd.conf_file
+---@field servers? string[]|p2pd.servers the servers that nodes may contact (`--servers`)
+---@field offline? boolean contact none of them (`--offline`)
+---@field port_mapping? boolean have the router open the node's port (`--no-port-mapping`: `false`)
+---@field ca? string PEM file of the roots for their certificates (`--ca`), beside this file
+---@field name? string what `status` and the like call the node (`--name`)
+---@field port? integer the port to listen on (`--port`)
+---@field listen? string[] the addresses to listen on (`--listen`)
+---@field interfaces? string[] those whose addresses the node's address tells (`--if`)
+---@field max_pipes? integer pipes of others open at once (`--max-pipes`)
+---@field memory? integer MiB that scripts may hold (`--memory`)
+---@field time_limit? number seconds a handler may run without waiting (`--time-limit`)
+---@field sandbox? boolean scripts get no files and processes (`--sandbox`)
+---@field log_level? ("trace"|"debug"|"info"|"notice"|"warning"|"error"|"critical") least level that is logged (`--log-level`)
+---@field log_format? ("text"|"json") shape of the log (`--log-format`)
+
 --- What `p2pd.stun_client` takes.
 ---@class (exact) p2pd.stun_options
 ---@field servers? string[] `"host"` or `"host:port"`, port 3478 by default
 ---@field interface? (string|p2pd.interface) where to ask from
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
+
+--- What `p2pd.turn_client` takes.
+---@class (exact) p2pd.turn_options
+---@field server? (string|string[]) `"host"`, `"host:port"` or a URL (`turns:user:password@host`); of several the first that works
+---@field user? string the user's name
+---@field password? string the user's password
+---@field secret? string in place of a password: coturn's `static-auth-secret`
+---@field transport? ("udp"|"tcp"|"tls") what to speak to the server over
+---@field interface? (string|p2pd.interface) where to speak from
+---@field ca? string PEM file of the roots that the server's certificate is checked against
+---@field timeout? number seconds for opening
+---@field max_qsize? integer datagrams that may wait for `recv`
 
 --- What `get_mapping` gives.
 ---@class (exact) p2pd.stun_mapping
@@ -136,6 +187,22 @@ local p2pd = {}
 ---@field allocation? string how outside ports are chosen: `preserve`, `offset+7000`, `seq+1`, `random`
 ---@field mapped string[] the outside addresses and ports seen
 
+--- What `p2pd.ntp` gives. Times are seconds, with fractions.
+---@class (exact) p2pd.clock
+---@field time number the time now, since 1970 (UTC)
+---@field offset number what has to be added to this host's clock: above zero where it is slow
+---@field error number how far that may be off, either way
+---@field round_trip number to the server it was taken from, and back
+---@field servers p2pd.clock_server[] what each server said, in the order they were named
+
+--- One server's part in `p2pd.clock`.
+---@class (exact) p2pd.clock_server
+---@field server string as it was named
+---@field stratum? integer how far it is from a reference clock, 1 to 15
+---@field offset? number by it alone; nil where it gave none
+---@field round_trip? number there and back
+---@field problem? string why it gave nothing, or is not believed
+
 --- What `lab.node` takes.
 ---@class (exact) p2pd.test.node_options
 ---@field name? string the host's name, for logs and `p2pd.resolve`
@@ -146,12 +213,14 @@ local p2pd = {}
 ---@class p2pd.handler
 ---@field msg_cb? (fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)) A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe.
 ---@field up_cb? (fun(pipe: p2pd.pipe)) A pipe of the protocol opened.
+---@field path_cb? (fun(pipe: p2pd.pipe)) A pipe of the protocol moved to another path, from a relay to a direct one say: `pipe.strategy`, `pipe.path` and the addresses are the new one's. No message is lost by it or comes twice, and the order stays.
 ---@field end_cb? (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which.
 ---@field error_cb? (fun(err: any, pipe?: p2pd.pipe)) A callback or task of the script failed. It was logged already; the pipe stays open unless this closes it.
 ---@field session? (fun(pipe: p2pd.pipe, data: table)) In place of `msg_cb`: a task for each pipe, in straight lines: `for msg in pipe:messages() do ... end`. `data` is `pipe.data`, an empty table at first. The pipe is closed when it returns. At a reload a session that waits in `recv` on its pipe is unwound (`<close>` variables are closed) and begins anew on the new code with the same `data`; no message is lost.
 ---@field start? (fun()) The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops). At a reload it is called after the swap, when the old generation's `stop` has ended.
 ---@field stop? (fun()) The protocol ends, or another generation serves from now on. At a reload it runs first, then the new generation's `start`; it has 2 seconds. After a rollback `start` is called again.
 ---@field check? (fun(): boolean?, string?) Called before the generation serves, without waiting and without `p2pd.state`; `false`, `nil, message` or an error refuses it.
+---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse` and `punch`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them.
 ---@field version? integer The version of what the script keeps in `p2pd.state`.
 ---@field migrate? (fun(state: table, old_version: integer): table) Called when `version` differs from that of the generation in service: gets a copy of its state, returns the new state. It cannot wait. The old state stays as it is, for handlers in flight and for a rollback.
 ---@field adopt? (fun(pipe: p2pd.pipe, old_version: integer)) Called before this code hears anything of a pipe that another generation served.
@@ -231,6 +300,14 @@ function pipe:add_up_cb(f) end
 ---@param f (fun(pipe: p2pd.pipe)) a function added before
 function pipe:del_up_cb(f) end
 
+--- Adds a path callback: a pipe that began on a relay moves when a direct way is proven, and `pipe.strategy` and `pipe.path` say where it is now.
+---@param f (fun(pipe: p2pd.pipe)) called when the pipe moved to another path
+function pipe:add_path_cb(f) end
+
+--- Takes a path callback away.
+---@param f (fun(pipe: p2pd.pipe)) a function added before
+function pipe:del_path_cb(f) end
+
 --- Adds an end callback; on a pipe that has ended it is called at once.
 ---@param f (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when the pipe ends
 function pipe:add_end_cb(f) end
@@ -293,6 +370,11 @@ local client_tup = {}
 ---@field code string For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`.
 ---@field message string For people: what was tried and what it met. `tostring(err)` is the same.
 ---@field attempts p2pd.error[] What each attempt met, where several were made; else empty.
+---@field remedy string What would help, in a sentence; `""` where the message says all there is to say.
+---@field strategy string Of an attempt of `connect`: `direct`, `reverse`, `punch` or `relay`; `""` elsewhere.
+---@field by_peer boolean Whether the other node made this attempt, and told.
+---@field from string Of an attempt: the endpoint it left from; `""` where it is not known.
+---@field to string Of an attempt: the endpoint it went to; `""` where there was none.
 local err = {}
 
 --- A node: an identity, an address, and the pipes of its peers.
@@ -301,11 +383,13 @@ local err = {}
 ---@field port integer The port it listens on.
 local node = {}
 
---- The address to give to others; it changes when the host's addresses do.
+--- The address to give to others, as it is now. A node finds out after its start what it looks like from outside and which brokers lead to it, which takes a second or two; `wait` waits for that. The address changes when the host's addresses do.
+---@async
+---@param wait? number seconds to wait at most until the address is whole
 ---@return string address # a token that begins with `p2pd1`
-function node:address() end
+function node:address(wait) end
 
---- Connects to a node. `err.attempts` says what each attempt met. The pipe has the callbacks given here and no others.
+--- Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.
 ---@async
 ---@param address (string|p2pd.node) an address token, or a node of this script
 ---@param options? p2pd.connect_options protocol, callbacks, deadline
@@ -333,6 +417,14 @@ function node:add_up_cb(f) end
 --- Takes it away.
 ---@param f (fun(pipe: p2pd.pipe)) a function added before
 function node:del_up_cb(f) end
+
+--- Adds a path callback to the default protocol.
+---@param f (fun(pipe: p2pd.pipe)) called when a peer's pipe moved to another path
+function node:add_path_cb(f) end
+
+--- Takes it away.
+---@param f (fun(pipe: p2pd.pipe)) a function added before
+function node:del_path_cb(f) end
 
 --- Adds an end callback to the default protocol.
 ---@param f (fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)) called when a peer's pipe ends
@@ -480,6 +572,42 @@ function client:get_mapping(proto) end
 ---@return p2pd.error? err # why it is nil
 function client:get_nat() end
 
+--- An allocation at a TURN server: `p2pd.turn_client`. `local turn <close> = ...` gives it back at the end of the block.
+---@class p2pd.turn_client
+local turn = {}
+
+--- The two tuples that the other side needs for its `accept_peer`.
+---@return p2pd.client_tup? mapped # our own address as the server sees it
+---@return p2pd.client_tup relayed # where peers send to
+function turn:get_tups() end
+
+--- Lets a peer through, in both directions, for as long as the client is open.
+---@async
+---@param peer_tup (p2pd.client_tup|{[1]: string, [2]: integer}) the peer's own address as others see it
+---@param peer_relay_tup? (p2pd.client_tup|{[1]: string, [2]: integer}) its relayed address; it sends from there then
+---@return boolean? ok # true
+---@return p2pd.error? err # why it is nil
+function turn:accept_peer(peer_tup, peer_relay_tup) end
+
+--- Sends a datagram. It may be lost or overtaken, as always with UDP.
+---@param msg string the bytes
+---@param client_tup? (p2pd.client_tup|{[1]: string, [2]: integer}) an accepted peer: its relayed address, if it has one
+---@return boolean? ok # true
+---@return p2pd.error? err # why it is nil
+function turn:send(msg, client_tup) end
+
+--- Takes the next datagram, waiting for one if need be. Over `max_qsize` that wait the newest is dropped.
+---@async
+---@param timeout? number seconds; 0 takes only what is there
+---@return string? msg # the datagram
+---@return p2pd.client_tup? client_tup # its sender, or err after nil
+function turn:recv(timeout) end
+
+--- Gives the allocation back.
+---@async
+---@return boolean ok # true
+function turn:close() end
+
 --- A function that runs on its own: `p2pd.spawn`.
 ---@class p2pd.task
 local task = {}
@@ -582,6 +710,20 @@ function p2pd.resolve(host, options) end
 ---@param options? p2pd.stun_options whom to ask, and from where
 ---@return p2pd.stun_client client # asks when its methods are called
 function p2pd.stun_client(options) end
+
+--- Opens an allocation at a TURN server (RFC 8656): over UDP, and where that is blocked over TCP. It is kept alive until `close()` or the script's end.
+---@async
+---@param options? p2pd.turn_options the server, who we are to it, and how to speak to it
+---@return p2pd.turn_client? client # an allocation
+---@return p2pd.error? err # why it is nil
+function p2pd.turn_client(options) end
+
+--- Asks time servers (SNTP, RFC 4330) what time it is. Takes one round trip where they answer and agree, 5 seconds at most. `io`: they contradict each other.
+---@async
+---@param servers? (string|string[]) `"host"` or `"host:port"`, port 123 by default; with three, one that is wrong is outvoted
+---@return p2pd.clock? clock # what time it is
+---@return p2pd.error? err # why it is nil
+function p2pd.ntp(servers) end
 
 --- Runs `f(...)` as a task of its own. It starts when the caller next waits or ends.
 ---@param f (fun(...): ...) the function

@@ -137,8 +137,10 @@ extension IPAddress {
   public var isPrivate: Bool {
     if isLinkLocal || isLoopback || isWildcard { return true }
     if family == .v6 { return high >> 57 == 0x7e }
-    return v4 >> 24 == 10 || v4 >> 20 == 0xac1 || v4 >> 16 == 0xc0a8 || v4 >> 22 == 0x191
+    return v4 >> 24 == 10 || v4 >> 20 == 0xac1 || v4 >> 16 == 0xc0a8 || isShared
   }
+  /// Between a provider's translation and its customers' routers: 100.64.0.0/10 (RFC 6598).
+  public var isShared: Bool { family == .v4 && v4 >> 22 == 0x191 }
   /// `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2) as the IPv4 address it stands for; other addresses as they are.
   public var unmapped: IPAddress {
     guard family == .v6, high == 0, low >> 32 == 0xffff else { return self }

@@ -22,12 +22,16 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   // Confined to the loop.
   private var local = CircularBuffer<LoopWork>(initialCapacity: 64)
   private var timers = TimerHeap()
+  /// When the poller's alarm will ring: no timer from then on needs a look at the clock before it does.
+  private var alarm = NIODeadline.distantFuture
   private var transports: ContiguousArray<KernelTransport> = []
   /// Closed or let go in this turn: the events in hand may still point at them, and callers up the stack be in them.
   private var leaving: ContiguousArray<AnyObject> = []
   private var phase = Phase.running
   /// Where every stream's bytes arrive; valid until the next read.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: readSize, alignment: 4096)
+  /// Streams that are ready together.
+  let batch: StreamBatch
   /// Where every socket's datagrams arrive; made at first use.
   private(set) lazy var datagrams = DatagramBatch()
 
@@ -54,6 +58,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   private init(_ name: String) throws(NetError) {
     self.name = name
     poller = try Poller()
+    batch = StreamBatch(reading: readBuffer)
   }
 
   deinit { readBuffer.deallocate() }
@@ -66,7 +71,7 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
       remote.take { local.append($0) }
       runTasks()
       forget()
-      poller.wait(nanoseconds: patience)
+      if poller.wait(nanoseconds: patience(), batch) { alarm = .distantFuture }
       forget()
       if phase == .stopping { return end() }
     }
@@ -83,16 +88,18 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
     }
   }
 
-  /// How long the loop may sleep.
-  private var patience: Int64 {
+  /// How long the loop may sleep, in nanoseconds; negative until something comes or the alarm rings.
+  private func patience() -> Int64 {
     if !local.isEmpty || remote.hasWork || phase == .stopping { return 0 }
-    guard let first = timers.first else { return -1 }
-    let left = first - now
-    return max(0, left.nanoseconds)
+    guard let first = timers.first, first < alarm else { return -1 }
+    let left = (first - now).nanoseconds
+    guard left > Self.alarmFrom, poller.ring(at: first) else { return max(0, left) }
+    alarm = first
+    return -1
   }
 
   private func runTimers() {
-    guard !timers.isEmpty else { return }
+    guard let first = timers.first, first < alarm else { return }
     let time = now
     for _ in 0..<Self.timersPerTurn {
       guard let timer = timers.popDue(time) else { return }
@@ -289,6 +296,8 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   /// Bytes one read takes at most: enough to make the system call cheap, small enough for the processor's cache.
   private static let readSize = 256 << 10
   private static let timersPerTurn = 512
+  /// Nanoseconds. Setting the alarm costs as much as a few waits that watch the clock themselves.
+  private static let alarmFrom: Int64 = 2_000_000
   private static let tasksPerTurn = 4096
   private static let lastTurns = 1000
   /// Bytes. Scripts and TLS run on this thread.

@@ -172,10 +172,4 @@ final class MemoryListener: Transport, @unchecked Sendable {
     host.remove(self)
     becomeGone()
   }
-
-  func hostEnds() {
-    let told = owner
-    close(linger: false)
-    told?.transportEnded(.local)
-  }
 }

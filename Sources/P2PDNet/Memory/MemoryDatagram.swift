@@ -90,12 +90,6 @@ final class MemoryDatagram: Transport, @unchecked Sendable {
     becomeGone()
   }
 
-  func hostEnds() {
-    let told = owner
-    close(linger: false)
-    told?.transportEnded(.local)
-  }
-
   /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
   private static let longest = 65_507
   private static let room = 1 << 20

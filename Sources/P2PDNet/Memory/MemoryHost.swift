@@ -221,3 +221,12 @@ public final class MemoryHost: Network, @unchecked Sendable {
   /// RFC 6335 §6: the dynamic ports.
   private static let firstPort: UInt16 = 49_152
 }
+
+extension Transport {
+  /// The host it lives on is gone.
+  fileprivate func hostEnds() {
+    let told = owner
+    close(linger: false)
+    told?.transportEnded(.local)
+  }
+}

@@ -15,4 +15,11 @@ extension Pipe {
     pipe.opened()
     return pipe
   }
+
+  /// Makes a UDP pipe that hears everybody of datagrams that something other than a socket carries.
+  public static func adopt(datagrams: CarriedDatagrams, conf: PipeConf, on loop: any EventLoop) -> Pipe {
+    let pipe = Pipe(proto: .udp, isServer: true, loop: loop, conf: conf, transport: datagrams)
+    pipe.opened()
+    return pipe
+  }
 }

@@ -30,6 +30,9 @@ extension Pipe {
     counters.messagesOut &+= 1
     counters.bytesOut &+= UInt64(bytes.count)
     if let tap { tap.pipe(self, sent: bytes, to: receiver ?? peer ?? lastSender) }
+    guard transport.unsent > conf.sendHighWater else { return .sent }
+    // Only what the network does not take is worth waiting for, and only of that somebody tells.
+    transport.flush()
     return transport.unsent > conf.sendHighWater ? .full : .sent
   }
 
@@ -98,7 +101,7 @@ extension Pipe {
     endReason = reason
     closeTimer?.cancel()
     corked = false
-    transport.uncork()
+    transport.flush()
     inbox.removeAllIfUnread(by: reason)
     updateReading()
     if transport.unsent == 0 || flush <= .zero { return finishClose() }
@@ -117,6 +120,7 @@ extension Pipe {
   /// No goodbye: the other side is gone, broke the protocol, or never was.
   func end(abruptly reason: EndReason) {
     guard phase != .ended else { return }
+    transport.flush()
     lost = transport.unsent
     finish(reason)
     transport.close(linger: false)

@@ -9,6 +9,8 @@ public struct ServerFinding: Hashable, Sendable {
   public var setup: TimeAmount?
   /// One question and its answer, once everything stood.
   public var roundTrip: TimeAmount?
+  /// What it gave: of a relay, the address that peers would connect to.
+  public var address: Endpoint?
   /// Why it is of no use, in words.
   public var problem: String?
 
@@ -18,16 +20,22 @@ public struct ServerFinding: Hashable, Sendable {
   }
 
   public init(_ server: String, failed error: NetError, as outcome: Outcome? = nil) {
-    self.init(server, outcome ?? Outcome(error))
-    // Where several addresses were tried, what one of them met says more than that all failed.
-    let telling = error.cause.isEmpty ? error.attempts.last ?? error : error
-    problem = telling.cause.isEmpty ? telling.code.rawValue : telling.cause
+    // Of several addresses that were tried, the one that got farthest says more than that all failed.
+    let all = error.attempts.isEmpty ? [error] : error.attempts
+    let found = all.map { (Outcome($0), $0) }.min { $0.0.rank < $1.0.rank } ?? (Outcome(error), error)
+    self.init(server, outcome ?? found.0)
+    problem = found.1.cause.isEmpty ? found.1.code.rawValue : found.1.cause
   }
 
+  /// The farther it got, the earlier.
   public enum Outcome: String, Hashable, Sendable, CaseIterable {
     case answered
     /// It speaks, and lets this host do nothing: a wrong password mostly.
     case rejected
+    /// Its certificate is not for its name, or nobody who is trusted vouches for it.
+    case certificate
+    /// Something is there that speaks another language.
+    case garbled
     /// Nobody listens there, or a firewall says so.
     case refused
     case silent
@@ -35,10 +43,6 @@ public struct ServerFinding: Hashable, Sendable {
     case unreachable
     /// Its name has no address, or nobody tells it.
     case noName = "no_name"
-    /// Its certificate is not for its name, or nobody who is trusted vouches for it.
-    case certificate
-    /// Something is there that speaks another language.
-    case garbled
     case failed
 
     public init(_ error: NetError) {
@@ -51,8 +55,8 @@ public struct ServerFinding: Hashable, Sendable {
       case .permission: self = .rejected
       default: self = .failed
       }
-      // A race of several addresses failed: all for the same reason, mostly.
-      if self == .failed, error.cause.isEmpty, let last = error.attempts.last { self = Outcome(last) }
     }
+
+    fileprivate var rank: Int { Self.allCases.firstIndex(of: self) ?? Self.allCases.count }
   }
 }

@@ -37,6 +37,7 @@ public final class PrefacedTransport: Transport, TransportOwner, @unchecked Send
   }
 
   override func uncork() { lower.uncork() }
+  override func flush() { lower.flush() }
   override func closeOutput() { lower.closeOutput() }
 
   override func setReading(_ on: Bool) {

@@ -5,10 +5,18 @@ import NIOCore
 /// A TCP or Unix-domain stream of the kernel.
 ///
 /// Reads into the loop's one buffer and hands the bytes on from there. Writes straight from the caller's bytes while nothing
-/// is queued; what the kernel does not take waits in a queue, which whoever sends keeps bounded (``Pipe/send(_:to:)``).
+/// is queued, or with the others that are served at the same time (``StreamBatch``); what the kernel does not take waits in a queue, which whoever sends keeps bounded (``Pipe/send(_:to:)``).
 final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable {
   private var queue = SendQueue()
+  /// Bytes that wait in the loop's batch; nothing is queued while there are any.
+  var piece = StreamBatch.Piece()
+  /// The loop's, which outlives this: asked without counting references.
+  private let batch: Unmanaged<StreamBatch>
   private var isReading = false
+  /// Read, but nobody's yet.
+  private var ownerless = ByteBuffer()
+  /// There was more to read last time than others wait for.
+  private var isBulk = false
   /// The kernel has no room: the queue goes on when it says so.
   private var waitsForRoom = false
   private var wantsEndOfOutput = false
@@ -36,6 +44,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
 
   /// A connected stream.
   init(connected descriptor: CInt, from remote: Endpoint?, on loop: KernelLoop) {
+    batch = .passUnretained(loop.batch)
     super.init(descriptor, on: loop)
     remoteEndpoint = remote
     localEndpoint = remote == nil ? nil : KernelSocket.localEndpoint(of: descriptor)
@@ -46,6 +55,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     connecting descriptor: CInt, to remote: Endpoint?, _ number: CInt, _ what: String, on loop: KernelLoop,
     _ done: @escaping (Result<Transport, NetError>) -> Void
   ) {
+    batch = .passUnretained(loop.batch)
     super.init(descriptor, on: loop)
     remoteEndpoint = remote
     connecting = Connecting(what: what, done: done)
@@ -87,7 +97,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   override func ready(_ flags: UInt32) {
     if flags & Self.inputFlags != 0 {
       if connecting != nil { return connected(takeError()) }
-      if isReading, !inputEnded { read() } else { troubled(flags) }
+      if isReading, !inputEnded { read(flags) } else { troubled(flags) }
     }
     if flags & Ready.output != 0, descriptor >= 0 {
       if connecting != nil { return connected(takeError()) }
@@ -96,23 +106,57 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     }
   }
 
-  @inline(__always)
-  private func read() {
-    let buffer = loop.readBuffer
-    let count = cnet_receive(descriptor, buffer.baseAddress, buffer.count)
+  override func join(_ batch: StreamBatch, _ flags: UInt32) -> Bool {
+    guard flags == Ready.input, isReading, !isBulk, !inputEnded, connecting == nil else { return false }
+    let count = cnet_receive(descriptor, batch.room, StreamBatch.mostBytes)
     if count > 0 {
-      let bytes = UnsafeRawBufferPointer(start: buffer.baseAddress, count: count)
-      if let pipe {
-        pipe._withUnsafeGuaranteedRef { $0.received(stream: bytes) }
-      } else {
-        owner?.received(stream: bytes)
-      }
-    } else if count == 0 {
-      sawEnd()
+      isBulk = count == StreamBatch.mostBytes
+      if isBulk { watchAnew() }
+      batch.take(self, count)
     } else {
       let number = errno
-      if number != EAGAIN, number != EINTR { end(failure ?? Self.reason(number)) }
+      batch.handOut()
+      if descriptor >= 0 { nothingRead(count, number) }
     }
+    return true
+  }
+
+  @inline(__always)
+  private func read(_ flags: UInt32) {
+    let buffer = loop.readBuffer
+    let count = cnet_receive(descriptor, buffer.baseAddress, buffer.count)
+    guard count > 0 else { return nothingRead(count, errno) }
+    isBulk = count >= StreamBatch.mostBytes
+    handOut(UnsafeRawBufferPointer(start: buffer.baseAddress, count: count))
+    // A read that finds less than it asks for has emptied the socket (epoll(7)); but behind the bytes there may be an end.
+    if (flags & ~Ready.output != Ready.input || count == buffer.count), isReading, descriptor >= 0 { watchAnew() }
+  }
+
+  /// Bytes that were read, a moment ago or now.
+  @inline(__always)
+  func handOut(_ bytes: UnsafeRawBufferPointer) {
+    guard descriptor >= 0 else { return }
+    if let pipe {
+      pipe._withUnsafeGuaranteedRef { $0.received(stream: bytes) }
+    } else if let owner {
+      owner.received(stream: bytes)
+    } else {
+      // Another's handler took the stream from its owner between the read and now: they are for the next one.
+      ownerless.writeBytes(bytes)
+    }
+  }
+
+  private func handOutOwnerless() {
+    guard isReading, owner != nil, ownerless.readableBytes > 0 else { return }
+    let bytes = ownerless
+    ownerless = ByteBuffer()
+    bytes.withUnsafeReadableBytes { handOut($0) }
+  }
+
+  private func nothingRead(_ count: Int, _ number: CInt) {
+    if count == 0 { return sawEnd() }
+    if number == EINTR { return watchAnew() }
+    if number != EAGAIN { end(failure ?? Self.reason(number)) }
   }
 
   private func sawEnd() {
@@ -141,18 +185,26 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   private func updateInterest() {
     guard descriptor >= 0, connecting == nil else { return }
     var flags: UInt32 = 0
-    if isReading, !inputEnded { flags |= Ready.input | Ready.peerEnded }
-    if waitsForRoom { flags |= Ready.output }
+    if isReading, !inputEnded { flags |= Ready.input | Ready.peerEnded | Ready.urgent | Ready.once }
+    if waitsForRoom { flags = (flags | Ready.output) & ~Ready.once }
     if flags == 0, !isWatched { return }
     if !watch(flags) { end(.error(NetError(errno: ENOMEM, "pipe"))) }
   }
 
   // MARK: Out
 
-  override var unsent: Int { queue.count }
+  override var unsent: Int { queue.count &+ piece.count }
+
+  /// What is sent now may go straight to the kernel.
+  var isClear: Bool { queue.isEmpty && failure == nil && descriptor >= 0 }
 
   override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
     guard descriptor >= 0 else { return NetError(.closed, "send", cause: "the pipe is closed") }
+    if batch._withUnsafeGuaranteedRef({ $0.isOpen }), isClear, header.total &+ body.count <= StreamBatch.mostBytes {
+      if batch._withUnsafeGuaranteedRef({ $0.add(header, body, of: self) }) { return nil }
+    } else if piece.count > 0 {
+      _ = sendPiece()
+    }
     guard queue.isEmpty, !corked || body.count >= Self.corkLimit else {
       queue.append(header, body, skipping: 0)
       if !corked, !waitsForRoom { writeQueue() }
@@ -172,6 +224,31 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
 
   override func uncork() {
     if !queue.isEmpty, !waitsForRoom, descriptor >= 0 { writeQueue() }
+  }
+
+  override func flush() {
+    if piece.count > 0 { _ = sendPiece() }
+    uncork()
+  }
+
+  /// Sends what waits in the batch. False: more cannot go straight to the kernel.
+  func sendPiece() -> Bool {
+    let bytes = batch._withUnsafeGuaranteedRef { $0.bytes(of: piece) }
+    piece.count = 0
+    guard !bytes.isEmpty, descriptor >= 0 else { return isClear }
+    let written = cnet_send(descriptor, bytes.baseAddress, bytes.count)
+    if written == bytes.count { return true }
+    if written < 0 {
+      let number = errno
+      guard number == EAGAIN || number == EINTR else {
+        _ = failed(number)
+        return false
+      }
+    }
+    queue.append(.none, bytes, skipping: max(0, written))
+    waitsForRoom = true
+    updateInterest()
+    return false
   }
 
   @inline(__always)
@@ -229,6 +306,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
 
   override func closeOutput() {
     wantsEndOfOutput = true
+    if piece.count > 0 { _ = sendPiece() }
     if descriptor >= 0, !waitsForRoom { writeQueue() }
   }
 
@@ -238,6 +316,8 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     guard on != isReading else { return }
     isReading = on
     if !on, let failure { loop.assumeIsolated().execute { self.end(failure) } }
+    // Before the loop reads anything again.
+    if on, ownerless.readableBytes > 0 { loop.assumeIsolated().execute { self.handOutOwnerless() } }
     updateInterest()
   }
 
@@ -246,6 +326,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   override func close(linger: Bool) {
     guard descriptor >= 0 else { return }
     connecting = nil
+    if piece.count > 0 { _ = sendPiece() }
     guard linger, lingering == nil, !inputEnded, failure == nil else { return end(nil) }
     // Our end of stream goes behind what the kernel holds for the peer; then its own end is waited for, since closing
     // with unread bytes would be a reset.
@@ -262,6 +343,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   override func abort() {
     guard descriptor >= 0 else { return }
     connecting = nil
+    if piece.count > 0 { _ = sendPiece() }
     var options = StreamOptions()
     options.linger = 0
     KernelSocket.apply(options, to: descriptor)
@@ -284,6 +366,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
     }
     if let reason { owner?.transportEnded(reason) }
     queue.removeAll()
+    piece.count = 0
     becomeGone()
   }
 

@@ -23,6 +23,7 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
   /// Plaintext that came before somebody was there to take it.
   private var early = ByteBuffer()
   private var sawEarlyEnd = false
+  private var isRead = false
 
   private enum Phase { case handshake, open, over }
 
@@ -135,7 +136,7 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
   }
 
   func decrypted(_ bytes: ByteBuffer) {
-    guard let owner else {
+    guard let owner, !hasEarly else {
       early.writeImmutableBuffer(bytes)
       return
     }
@@ -154,7 +155,7 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
 
   func handlerSawEnd() {
     guard phase == .open else { return }
-    if let owner { owner.inputEnded(.closed) } else { sawEarlyEnd = true }
+    if let owner, !hasEarly { owner.inputEnded(.closed) } else { sawEarlyEnd = true }
   }
 
   func handlerFailed(_ error: any Error) {
@@ -194,15 +195,27 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     channel.pipeline.syncOperations.writeAndFlush(NIOAny(plain), promise: nil)
   }
 
+  override func flush() {
+    uncork()
+    lower.flush()
+  }
+
   override func setReading(_ on: Bool) {
     guard phase == .open else { return }
     lower.setReading(on)
-    guard on, let owner, early.readableBytes > 0 || sawEarlyEnd else { return }
-    let bytes = early
-    early = ByteBuffer()
+    isRead = on
+    // Not before this returns: a pipe's sink comes after it, and must not miss what came first.
+    if on, hasEarly { channel.eventLoop.assumeIsolated().execute { self.handOutEarly() } }
+  }
+
+  private var hasEarly: Bool { early.readableBytes > 0 || sawEarlyEnd }
+
+  private func handOutEarly() {
+    guard isRead, phase == .open, let owner, hasEarly else { return }
+    let (bytes, ended) = (early, sawEarlyEnd)
+    (early, sawEarlyEnd) = (ByteBuffer(), false)
     if bytes.readableBytes > 0 { bytes.withUnsafeReadableBytes { owner.received(stream: $0) } }
-    if sawEarlyEnd, phase == .open { owner.inputEnded(.closed) }
-    sawEarlyEnd = false
+    if ended, phase == .open { owner.inputEnded(.closed) }
   }
 
   /// Takes back plaintext that was handed out last: it comes first again, to the next owner.
@@ -226,6 +239,7 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
     if phase == .open {
       corked = ByteBuffer()
       channel.pipeline.close(mode: .output, promise: nil)
+      lower.flush()
     }
     finish(linger: linger && lower.unsent == 0)
   }
@@ -250,6 +264,8 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
   }
 
   private func end(_ reason: EndReason) {
+    guard phase != .over else { return }
+    handOutEarly()
     guard phase != .over else { return }
     let owner = owner
     self.owner = nil

@@ -46,6 +46,9 @@ public class Transport: @unchecked Sendable {
 
   func uncork() {}
 
+  /// What waits for company, corked or not, goes out now: afterwards ``unsent`` is what the network did not take.
+  func flush() { uncork() }
+
   /// The object that stands for an address: the one known, or a new one in the form the socket needs.
   func peer(for endpoint: Endpoint) -> Peer { Peer(endpoint) }
 

@@ -41,6 +41,9 @@ final class Arrival: @unchecked Sendable {
     gate.start(over: stream, context: context, isServer: isServer, time: time, on: loop)
   }
 
+  /// The handshake is done, and the nomination is waited for.
+  var isProven: Bool { proof != nil }
+
   /// Cuts the connection; `done` hears of it unless it has heard of the end already.
   func cut() {
     gate.cut()

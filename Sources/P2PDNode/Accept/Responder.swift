@@ -32,6 +32,7 @@ final class Responder: @unchecked Sendable {
   private var end: Scheduled<Void>?
   private var hand: PunchHand?
   private var punch: TCPPunch?
+  private var held: (stream: TLSTransport, way: PathRace.Way)?
   /// How many attempts the peer was told of.
   private var told = -1
 
@@ -41,10 +42,11 @@ final class Responder: @unchecked Sendable {
     var relay: RelayDial?
     var arrival: Arrival?
 
+    /// What the peer has a stream of stays for it to close: it may have taken it for another connect of its own.
     func giveUp() {
       connection?.cancel()
       relay?.cancel()
-      arrival?.cut()
+      if let arrival, !arrival.isProven { arrival.cut() }
     }
   }
 
@@ -114,6 +116,17 @@ final class Responder: @unchecked Sendable {
     if strategy != .relay { cancel() }
   }
 
+  /// The peer moves the pipe here, and the pipe has not come yet.
+  func hold(_ stream: TLSTransport, _ way: PathRace.Way) {
+    guard held == nil, ended != nil else { return stream.abort() }
+    held = (stream, way)
+  }
+
+  func takeHeld() -> (stream: TLSTransport, way: PathRace.Way)? {
+    defer { held = nil }
+    return held
+  }
+
   /// Ends it, and whatever of it the peer has not nominated.
   func cancel() {
     guard let ended else { return }
@@ -125,6 +138,8 @@ final class Responder: @unchecked Sendable {
     if let hand { node.punchPorts.giveBack(hand) }
     hand = nil
     waiting = []
+    held?.stream.abort()
+    held = nil
     let legs = running.values
     running = [:]
     for leg in legs { leg.giveUp() }

@@ -23,8 +23,9 @@ struct ResponderTable {
   }
 
   /// A node wants this one to take part. `begin` reserves a place, until ``end(_:)``.
-  mutating func admit(_ session: Responder.Session) -> Verdict {
-    guard sessions[session] == nil, !used.contains(session.id) else { return .ignore }
+  /// - Parameter isRelayed: its pipe is there, over a relay.
+  mutating func admit(_ session: Responder.Session, isRelayed: Bool = false) -> Verdict {
+    guard sessions[session] == nil, isRelayed || !used.contains(session.id) else { return .ignore }
     guard sessions.count < Self.mostSessions, perKey[session.key] ?? 0 < Self.mostPerKey else { return .refuse(.busy) }
     sessions[session] = .some(nil)
     perKey[session.key, default: 0] += 1

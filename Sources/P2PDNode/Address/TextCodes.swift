@@ -1,22 +1,7 @@
 /// Bytes as URL-safe text: base64url without padding (RFC 4648 §5) for addresses, where short counts, and lower-case
 /// base32 (RFC 4648 §6) for node ids, which people read aloud and file systems must keep apart.
 enum Base64URL {
-  static func encode(_ bytes: some Collection<UInt8>) -> String {
-    var out: [UInt8] = []
-    out.reserveCapacity((bytes.count * 4 + 2) / 3)
-    var pending: UInt32 = 0
-    var bits: UInt32 = 0
-    for byte in bytes {
-      pending = pending << 8 | UInt32(byte)
-      bits += 8
-      while bits >= 6 {
-        bits -= 6
-        out.append(alphabet[Int(pending >> bits & 63)])
-      }
-    }
-    if bits > 0 { out.append(alphabet[Int(pending << (6 - bits) & 63)]) }
-    return String(decoding: out, as: UTF8.self)
-  }
+  static func encode(_ bytes: some Collection<UInt8>) -> String { encodeBits(bytes, perCharacter: 6, alphabet) }
 
   /// nil for a foreign character, an impossible length, or unused bits that are not 0: one value has one text.
   static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
@@ -36,22 +21,7 @@ enum Base64URL {
 }
 
 enum Base32 {
-  static func encode(_ bytes: some Collection<UInt8>) -> String {
-    var out: [UInt8] = []
-    out.reserveCapacity((bytes.count * 8 + 4) / 5)
-    var pending: UInt32 = 0
-    var bits: UInt32 = 0
-    for byte in bytes {
-      pending = pending << 8 | UInt32(byte)
-      bits += 8
-      while bits >= 5 {
-        bits -= 5
-        out.append(alphabet[Int(pending >> bits & 31)])
-      }
-    }
-    if bits > 0 { out.append(alphabet[Int(pending << (5 - bits) & 31)]) }
-    return String(decoding: out, as: UTF8.self)
-  }
+  static func encode(_ bytes: some Collection<UInt8>) -> String { encodeBits(bytes, perCharacter: 5, alphabet) }
 
   /// Reads either case; nil as ``Base64URL/decode(_:)``.
   static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
@@ -66,6 +36,23 @@ enum Base32 {
   }
 
   private static let alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
+}
+
+private func encodeBits(_ bytes: some Collection<UInt8>, perCharacter width: UInt32, _ alphabet: [UInt8]) -> String {
+  var out: [UInt8] = []
+  out.reserveCapacity((bytes.count * 8 + Int(width) - 1) / Int(width))
+  var pending: UInt32 = 0
+  var bits: UInt32 = 0
+  for byte in bytes {
+    pending = pending << 8 | UInt32(byte)
+    bits += 8
+    while bits >= width {
+      bits -= width
+      out.append(alphabet[Int(pending >> bits & (1 << width - 1))])
+    }
+  }
+  if bits > 0 { out.append(alphabet[Int(pending << (width - bits) & (1 << width - 1))]) }
+  return String(decoding: out, as: UTF8.self)
 }
 
 private func decodeBits(_ text: some Collection<UInt8>, perCharacter width: UInt32, value: (UInt8) -> UInt8?)

@@ -19,8 +19,10 @@ struct ConnectFailure {
   var error: NetError {
     let what = "connect to node \(key.short)"
     if let stopped = failure.stopped, stopped.code == .cancelled { return stopped }
-    let attempts = failure.attempts.map(\.error)
     let made = failure.attempts.filter { !$0.wasNotTried && !$0.isPeers }
+    let code = Self.telling.first { code in made.contains { $0.outcome == code } }
+    // Whoever hosts no such protocol will not host it on another way.
+    let attempts = (code == .noProtocol ? made : failure.attempts).map(\.error)
     if made.isEmpty {
       let cause =
         failure.attempts.contains { $0.strategy != .direct && !$0.isPeers }
@@ -28,7 +30,6 @@ struct ConnectFailure {
         : "none of its routes can be reached from this network"
       return NetError(.unreachable, what, cause: cause, attempts: attempts, remedy: remedy)
     }
-    let code = Self.telling.first { code in made.contains { $0.outcome == code } }
     return NetError(
       code ?? made.first?.outcome ?? .unreachable, what, cause: code.flatMap { Self.words[$0] } ?? "no way led there",
       attempts: attempts, remedy: remedy)
@@ -57,7 +58,8 @@ struct ConnectFailure {
         : "Give the other node a broker (servers.mqtt in its p2pd.conf.lua) and ask for its new address."
     }
     if reverse != nil {
-      return "Check that the other node runs and reaches its brokers (p2pd-lua netcheck), and that its address is not old."
+      return
+        "Check that the other node runs and reaches its brokers (p2pd-lua netcheck), and that its address is not old."
     }
     return ""
   }

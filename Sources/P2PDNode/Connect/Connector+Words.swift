@@ -5,7 +5,7 @@ import P2PDTraversal
 extension Connector {
   func words(of event: PathRace.Event) -> String? {
     switch event {
-    case .start, .tick, .used: nil
+    case .start, .tick, .used, .unlikely: nil
     case .proven(let id, _): "\(name(of: id)): the node has proven its key"
     case .failed(let id, let error): "\(name(of: id)): \(error.cause.isEmpty ? error.code.rawValue : error.cause)"
     case .answered(let answer, let fresh): words(of: answer, fresh)
@@ -29,7 +29,7 @@ extension Connector {
     case .relay: "relay: asking for one"
     case .use(let id): "\(name(of: id)): chosen"
     case .move(let id): "\(name(of: id)): better than the relay, the pipe moves"
-    case .cancel, .end, .abort, .fail, .finish, .wake: nil
+    case .permit, .cancel, .end, .abort, .fail, .finish, .wake: nil
     }
   }
 

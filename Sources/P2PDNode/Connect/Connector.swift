@@ -12,7 +12,7 @@ final class Connector: @unchecked Sendable {
     let way: PathRace.Way
   }
 
-  let session = SessionID()
+  let session: SessionID
   /// Counts up: the one that waits longest has the least.
   let number: UInt64
   let key: NodeKey
@@ -63,12 +63,14 @@ final class Connector: @unchecked Sendable {
   ///     ``handedOut(_:)``; or why there is none.
   ///   - ended: called once, the last of all.
   init(
-    _ number: UInt64, to key: NodeKey, protocol name: String, _ plan: RacePlan, deadline: NIODeadline, context: NIOSSLContext,
+    _ number: UInt64, session: SessionID = SessionID(), to key: NodeKey, protocol name: String, _ plan: RacePlan,
+    deadline: NIODeadline, context: NIOSSLContext,
     messenger: (any Messenger)?, of node: Node, watch: ((String) -> Void)? = nil,
     won: @escaping (Result<Won, NetError>) -> Void,
     ended: @escaping () -> Void
   ) throws(NetError) {
     self.number = number
+    self.session = session
     self.key = key
     self.name = name
     self.deadline = deadline
@@ -134,7 +136,8 @@ final class Connector: @unchecked Sendable {
     case .dial(let id, let candidate): dial(id, candidate)
     case .offer: offer()
     case .punch(let side): startPunch(side)
-    case .relay(let peers): openRelay(for: peers)
+    case .relay: openRelay()
+    case .permit(let peers): relay?.permit(peers)
     case .use(let id): use(id)
     case .move(let id): move(to: id)
     case .cancel(let id): legs.removeValue(forKey: id)?.giveUp()
@@ -143,7 +146,8 @@ final class Connector: @unchecked Sendable {
     case .end: break
     case .abort: messenger?.tell(Rendezvous(session, .abort).bytes)
     case .fail(var failure):
-      failure.attempts.insert(contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
+      failure.attempts.insert(
+        contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
       finish(.failure(ConnectFailure(failure, to: key, hasRelay: !node.configuration.servers.turn.isEmpty).error))
     case .finish: finish(nil)
     case .wake(let time):
@@ -256,11 +260,15 @@ final class Connector: @unchecked Sendable {
   // MARK: Signalling
 
   private func offer() {
-    guard strategies.contains(.punch) else { return sendOffer() }
-    node.punchPorts.take { hand in
-      if self.isOver { return self.node.punchPorts.giveBack(hand) }
-      self.hand = hand
-      self.sendOffer()
+    // A node that has just started does not know yet what to tell.
+    node.whenOriented {
+      guard !self.isOver else { return }
+      guard self.strategies.contains(.punch) else { return self.sendOffer() }
+      self.node.punchPorts.take { hand in
+        if self.isOver { return self.node.punchPorts.giveBack(hand) }
+        self.hand = hand
+        self.sendOffer()
+      }
     }
   }
 
@@ -282,7 +290,8 @@ final class Connector: @unchecked Sendable {
 
   private func answered(_ bytes: [UInt8]) {
     guard !isOver else { return }
-    guard let rendezvous = Rendezvous(bytes), rendezvous.session == session, case .answer(let answer) = rendezvous.message
+    guard let rendezvous = Rendezvous(bytes), rendezvous.session == session,
+      case .answer(let answer) = rendezvous.message
     else {
       return handle(.unanswered(NetError(.notP2PD, "signal", cause: "the other side's answer cannot be read")))
     }
@@ -306,6 +315,7 @@ final class Connector: @unchecked Sendable {
     }
     self.punch = punch
     punch.start()
+    if case .uncertain = punch.verdict { handle(.unlikely(.punch)) }
   }
 
   private func punched(_ stream: Transport, _ attempt: PunchReport.Attempt) {
@@ -326,7 +336,7 @@ final class Connector: @unchecked Sendable {
 
   // MARK: Relaying
 
-  private func openRelay(for peers: [IPAddress]) {
+  private func openRelay() {
     let servers = node.configuration.servers.turn
     guard !servers.isEmpty else {
       return handle(.over(.relay, [PathAttempt(.relay, .unsupported, "not tried: this node knows no TURN server")]))
@@ -340,7 +350,6 @@ final class Connector: @unchecked Sendable {
       return handle(.over(.relay, [PathAttempt(.relay, NetError(error, "relay"))]))
     }
     self.relay = relay
-    relay.permit(peers)
     relay.connected = { stream, peer in
       let id = self.race.add(PathRace.Way(.relay, .relay, peer))
       self.legs[id] = Leg(began: self.loop.now)

@@ -11,7 +11,9 @@ extension Node {
   func networkStarted() {
     knowledge.changed = { [weak self] in
       guard let self else { return }
+      portMapper?.learn(knowledge.reports.values)
       punchPorts.update(knowledge.reports)
+      orientation.look(knowledge)
       renewLater()
     }
     knowledge.update(snapshot, only: configuration.interfaces)
@@ -19,16 +21,34 @@ extension Node {
     guard let signalling else { return }
     signalling.onMessage = { [weak self] in self?.received($0) }
     signalling.onBrokersChanged = { [weak self] _ in self?.renewLater() }
-    signalling.onStatusChanged = { [weak self] in self?.settling?.look() }
+    signalling.onStatusChanged = { [weak self] in self?.brokersChanged() }
     signalling.start()
+    // Whoever is told the address before the first answer came shall be able to call.
+    renew()
   }
+
+  /// All brokers gone and one of them back: the way out was interrupted, and what lies there may be another now, though
+  /// nothing changed on this machine (a router that got another address dropped its connections).
+  private func brokersChanged() {
+    settling?.look()
+    let isUp = signalling?.status.contains { !$0.isForeign && $0.state == .up } ?? false
+    if isUp, contact == .lost { knowledge.refresh() }
+    if isUp { contact = .there } else if contact == .there { contact = .lost }
+  }
+
+  /// Whether a broker is there: what the node hears of the world outside.
+  enum Contact { case none, there, lost }
 
   /// The machine's interfaces, addresses or default routes are others now.
   func networkChanged(_ now: NetworkSnapshot) {
     guard closing == nil else { return }
     snapshot = now
     routes = [:]
-    if knowledge.update(now, only: configuration.interfaces) { signalling?.networkChanged() }
+    if knowledge.update(now, only: configuration.interfaces) {
+      signalling?.networkChanged()
+      for improvement in Array(improvements.values) { improvement.networkChanged() }
+    }
+    updatePortMapping()
     // Its own addresses are known at once; what is seen from outside follows.
     renew()
   }
@@ -40,6 +60,9 @@ extension Node {
     return settling?.done ?? loop.makeSucceededVoidFuture()
   }
 
+  /// Whether ``settled()`` has completed.
+  public var isSettled: Bool { settling?.isDone ?? true }
+
   /// Ends what ``networkStarted()`` began.
   func networkStopped() -> EventLoopFuture<Void> {
     renewal?.cancel()
@@ -48,9 +71,10 @@ extension Node {
     settling = nil
     knowledge.close()
     punchPorts.close()
+    orientation.finish()
     (addressChanged, consent) = (nil, nil)
-    guard let signalling else { return loop.makeSucceededVoidFuture() }
-    return signalling.stop()
+    let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
+    return EventLoopFuture.andAllComplete(ends, on: loop)
   }
 
   // MARK: The address
@@ -86,7 +110,8 @@ extension Node {
     AddressComposer.routes(
       configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces
     ) { interface, ip in
-      OutsideView(of: ip, on: interface, port: self.port, by: self.knowledge)
+      OutsideView(
+        of: ip, on: interface, port: self.port, by: self.knowledge, mapped: self.mapped(ip, on: interface))
     }
   }
 

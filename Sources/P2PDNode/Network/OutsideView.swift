@@ -8,13 +8,19 @@ struct OutsideView: Hashable {
 }
 
 extension OutsideView {
-  /// - Parameter port: the one the node listens on.
-  init(of ip: IPAddress, on interface: NetworkInterface, port: UInt16, by knowledge: NetworkKnowledge) {
+  /// - Parameters:
+  ///   - port: the one the node listens on.
+  ///   - mapped: where a router keeps it open.
+  init(
+    of ip: IPAddress, on interface: NetworkInterface, port: UInt16, by knowledge: NetworkKnowledge, mapped: Endpoint?
+  ) {
     self.init()
+    if let mapped { external = .at(mapped) }
     guard !ip.isLoopback, !ip.isLinkLocal, let report = knowledge.report(interface: interface.name, of: ip) else {
       return
     }
     nat = NATFacts(report)
+    guard mapped == nil else { return }
     let isTranslated = (report.tcp.mapping ?? report.udp.mapping) != NATBehaviour.Mapping.none
     if !isTranslated {
       // Also a further address of the same interface, which was not measured itself.

@@ -15,7 +15,8 @@ final class Settling: @unchecked Sendable {
     self.node = node
     promise = node.loop.makePromise()
     limit = node.loop.assumeIsolated().scheduleTask(in: Self.patience) { [weak self] in self?.finish() }
-    node.knowledge.settled().assumeIsolated().whenComplete { [weak self] _ in
+    let mapped = node.portMapper?.settled() ?? node.loop.makeSucceededVoidFuture()
+    node.knowledge.settled().and(mapped).assumeIsolated().whenComplete { [weak self] _ in
       self?.isMeasured = true
       self?.look()
     }
@@ -41,6 +42,7 @@ final class Settling: @unchecked Sendable {
     limit = nil
     // What is new goes into the address before anybody is told that it is whole.
     node.renew()
+    node.orientation.finish()
     isDone = true
     promise.succeed()
   }

@@ -12,6 +12,7 @@ public enum API {
     ("Servers on several addresses: the daemon", daemonText, daemonEntries),
     ("Interfaces and routes", interfacesText, interfaceEntries),
     ("How the Internet sees this host: STUN", stunText, stunEntries),
+    ("Datagrams through a relay: TURN", turnText, turnEntries),
     ("What time it is: NTP", clockText, clockEntries),
     ("Time and tasks", tasksText, taskEntries),
     ("State, log, JSON", plainText, plainEntries),
@@ -26,7 +27,11 @@ public enum API {
     opt(
       "msg_cb", .function(messageCallback), "nil",
       "A message arrived on a pipe of the protocol. On a TCP server's pipe it is the client's pipe."),
-    opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "A pipe of the protocol opened."),
+    opt("up_cb", .function(pipeCallback), "nil", "A pipe of the protocol opened."),
+    opt(
+      "path_cb", .function(pipeCallback), "nil",
+      "A pipe of the protocol moved to another path, from a relay to a direct one say: `pipe.strategy`, `pipe.path` and the addresses are the new one's. No message is lost by it or comes twice, and the order stays."
+    ),
     opt(
       "end_cb", .function(endCallback), "nil",
       "A pipe closed; called exactly once for each. `reason` is `closed`, `reset`, `timeout`, `error` or `local`; with `error` the third argument says which."
@@ -69,6 +74,7 @@ public enum API {
   ]
 
   static let messageCallback = "fun(msg: string, client_tup: p2pd.client_tup, pipe: p2pd.pipe)"
+  static let pipeCallback = "fun(pipe: p2pd.pipe)"
   static let acceptCallback = "fun(peer_id: string, info: p2pd.accept_info): boolean?"
   static let endCallback = "fun(pipe: p2pd.pipe, reason: string, err?: p2pd.error)"
 

@@ -25,6 +25,11 @@ extension API {
     APIClass(
       name: "p2pd.stun_client", variable: "client", text: "Asks STUN servers: `p2pd.stun_client`.", annotations: []),
     APIClass(
+      name: "p2pd.turn_client", variable: "turn",
+      text:
+        "An allocation at a TURN server: `p2pd.turn_client`. `local turn <close> = ...` gives it back at the end of the block.",
+      annotations: []),
+    APIClass(
       name: "p2pd.task", variable: "task", text: "A function that runs on its own: `p2pd.spawn`.", annotations: []),
     APIClass(name: "p2pd.timer", variable: "timer", text: "A timer: `p2pd.after`, `p2pd.every`.", annotations: []),
     APIClass(

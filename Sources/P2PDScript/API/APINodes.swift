@@ -14,8 +14,10 @@ extension API {
         print(node:address())
         """),
     method(
-      "p2pd.node", "address", returns: [arg("address", .string, "a token that begins with `p2pd1`")],
-      "The address to give to others; it changes when the host's addresses do."),
+      "p2pd.node", "address", [opt("wait", .number, "0", "seconds to wait at most until the address is whole")],
+      returns: [arg("address", .string, "a token that begins with `p2pd1`")], waits: true,
+      "The address to give to others, as it is now. A node finds out after its start what it looks like from outside and which brokers lead to it, which takes a second or two; `wait` waits for that. The address changes when the host's addresses do.",
+      example: "print(node:address(10))"),
     method(
       "p2pd.node", "connect",
       [
@@ -40,11 +42,16 @@ extension API {
     method(
       "p2pd.node", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")], "Takes it away."),
     method(
-      "p2pd.node", "add_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "called when a peer's pipe opens")],
+      "p2pd.node", "add_up_cb", [arg("f", .function(pipeCallback), "called when a peer's pipe opens")],
       "Adds an open callback to the default protocol."),
     method(
-      "p2pd.node", "del_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "a function added before")],
-      "Takes it away."),
+      "p2pd.node", "del_up_cb", [arg("f", .function(pipeCallback), "a function added before")], "Takes it away."),
+    method(
+      "p2pd.node", "add_path_cb",
+      [arg("f", .function(pipeCallback), "called when a peer's pipe moved to another path")],
+      "Adds a path callback to the default protocol."),
+    method(
+      "p2pd.node", "del_path_cb", [arg("f", .function(pipeCallback), "a function added before")], "Takes it away."),
     method(
       "p2pd.node", "add_end_cb", [arg("f", .function(endCallback), "called when a peer's pipe ends")],
       "Adds an end callback to the default protocol."),

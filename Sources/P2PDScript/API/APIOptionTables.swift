@@ -2,12 +2,14 @@ extension API {
   /// Every options table, and the tables some functions return.
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
-    resolveOptions, servers, acceptInfo, configFile, stunOptions, stunMapping, natTable, natBehaviour, clockTable, clockServer, labNodeOptions,
+    resolveOptions, servers, acceptInfo, configFile, stunOptions, turnOptions, stunMapping, natTable, natBehaviour,
+    clockTable, clockServer, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
     opt("msg_cb", .function(messageCallback), "nil", "gets each message"),
-    opt("up_cb", .function("fun(pipe: p2pd.pipe)"), "nil", "called when the pipe, or a server's client, opens"),
+    opt("up_cb", .function(pipeCallback), "nil", "called when the pipe, or a server's client, opens"),
+    opt("path_cb", .function(pipeCallback), "nil", "called when the pipe moved to another path"),
     opt("end_cb", .function(endCallback), "nil", "called when the pipe, or a server's client, ends"),
   ]
 
@@ -112,8 +114,13 @@ extension API {
       opt("state_dir", .string, "nil", "the folder that keeps identity and port"),
       opt("offline", .boolean, "as the command line says", "contact no server"),
       opt(
-        "servers", .table("string[]|p2pd.servers"), "those of the command line", "whom it asks, and at which brokers it is reached"),
-      opt("ca", .string, "the machine's roots", "PEM file of the roots that the servers' certificates are checked against"),
+        "port_mapping", .boolean, "where it asks servers", "have the router open the node's port (PCP, NAT-PMP, UPnP)"),
+      opt(
+        "servers", .table("string[]|p2pd.servers"), "those of the command line",
+        "whom it asks, and at which brokers it is reached"),
+      opt(
+        "ca", .string, "the machine's roots", "PEM file of the roots that the servers' certificates are checked against"
+      ),
       acceptField,
     ] + callbackFields, includes: [])
 
@@ -153,13 +160,19 @@ extension API {
       It is run without files, processes or a network, for a second at most.
       """,
     fields: [
-      opt("servers", .table("string[]|p2pd.servers"), "public ones", "the servers that nodes may contact (`--servers`)"),
+      opt(
+        "servers", .table("string[]|p2pd.servers"), "public ones", "the servers that nodes may contact (`--servers`)"),
       opt("offline", .boolean, "false", "contact none of them (`--offline`)"),
-      opt("ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
+      opt(
+        "port_mapping", .boolean, "where servers are asked",
+        "have the router open the node's port (`--no-port-mapping`: `false`)"),
+      opt(
+        "ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
       opt("name", .string, "the first protocol's", "what `status` and the like call the node (`--name`)"),
       opt("port", .integer, "kept from the last start", "the port to listen on (`--port`)"),
       opt("listen", .table("string[]"), "every address", "the addresses to listen on (`--listen`)"),
-      opt("interfaces", .table("string[]"), "all that are up", "those whose addresses the node's address tells (`--if`)"),
+      opt(
+        "interfaces", .table("string[]"), "all that are up", "those whose addresses the node's address tells (`--if`)"),
       opt("max_pipes", .integer, "as without the file", "pipes of others open at once (`--max-pipes`)"),
       opt("memory", .integer, "64", "MiB that scripts may hold (`--memory`)"),
       opt("time_limit", .number, "1", "seconds a handler may run without waiting (`--time-limit`)"),
@@ -175,6 +188,8 @@ extension API {
     fields: [
       opt("protocol", .string, "\"\": the default protocol", "the protocol to speak"),
       opt("timeout", .number, "30", "seconds for all attempts together"),
-      opt("strategies", .table("string[]"), "all four", "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
+      opt(
+        "strategies", .table("string[]"), "all four",
+        "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
     ] + callbackFields, includes: [])
 }

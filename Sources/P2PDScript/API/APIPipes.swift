@@ -82,11 +82,20 @@ extension API {
       "p2pd.pipe", "del_msg_cb", [arg("f", .function(messageCallback), "a function added before")],
       "Takes a message callback away."),
     method(
-      "p2pd.pipe", "add_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "called when a pipe opens")],
+      "p2pd.pipe", "add_up_cb", [arg("f", .function(pipeCallback), "called when a pipe opens")],
       "Adds an open callback; on a pipe that is open it is called at once."),
     method(
-      "p2pd.pipe", "del_up_cb", [arg("f", .function("fun(pipe: p2pd.pipe)"), "a function added before")],
+      "p2pd.pipe", "del_up_cb", [arg("f", .function(pipeCallback), "a function added before")],
       "Takes an open callback away."),
+    method(
+      "p2pd.pipe", "add_path_cb", [arg("f", .function(pipeCallback), "called when the pipe moved to another path")],
+      "Adds a path callback: a pipe that began on a relay moves when a direct way is proven, and `pipe.strategy` and `pipe.path` say where it is now.",
+      example: """
+        pipe:add_path_cb(function(pipe) p2pd.log.info("now by " .. pipe.strategy) end)
+        """),
+    method(
+      "p2pd.pipe", "del_path_cb", [arg("f", .function(pipeCallback), "a function added before")],
+      "Takes a path callback away."),
     method(
       "p2pd.pipe", "add_end_cb", [arg("f", .function(endCallback), "called when the pipe ends")],
       "Adds an end callback; on a pipe that has ended it is called at once."),

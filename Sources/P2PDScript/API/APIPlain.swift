@@ -20,7 +20,8 @@ extension API {
     field(
       "p2pd.error", "attempts", .table("p2pd.error[]"), "What each attempt met, where several were made; else empty."),
     field(
-      "p2pd.error", "remedy", .string, "What would help, in a sentence; `\"\"` where the message says all there is to say."),
+      "p2pd.error", "remedy", .string,
+      "What would help, in a sentence; `\"\"` where the message says all there is to say."),
     field(
       "p2pd.error", "strategy", .string,
       "Of an attempt of `connect`: `direct`, `reverse`, `punch` or `relay`; `\"\"` elsewhere."),

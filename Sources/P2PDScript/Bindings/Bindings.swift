@@ -11,7 +11,7 @@ struct ScriptClasses {
     pipe = try vm.defineClass(
       LuaClass(
         name: "p2pd.pipe", type: PipeFace.self, methods: PipeMethods.methods + PipeReceive.methods,
-        getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) },
+        quick: ("send", PipeMethods.quickSend), getter: Self.fields(PipeFace.self) { try PipeMethods.field($0, $1) },
         toString: Self.string(PipeFace.self) { $0.description },
         close: bound(PipeMethods.closeVariable), hasData: true, plain: true))
     tuple = try vm.defineClass(
@@ -39,6 +39,10 @@ struct ScriptClasses {
         getter: Self.fields(RouteObject.self) { try $0.field($1) },
         toString: Self.string(RouteObject.self) { $0.bound?.description ?? $0.route.description }))
     _ = try vm.defineClass(LuaClass(name: "p2pd.stun_client", type: StunObject.self, methods: StunObject.methods))
+    _ = try vm.defineClass(
+      LuaClass(
+        name: "p2pd.turn_client", type: TurnObject.self, methods: TurnObject.methods,
+        close: bound(TurnObject.closeVariable)))
     _ = try vm.defineClass(LuaClass(name: "p2pd.timer", type: TimerObject.self, methods: TimerObject.methods))
     _ = try vm.defineClass(LuaClass(name: "p2pd.subscription", type: SubscriptionObject.self))
     _ = try vm.defineClass(LuaClass(name: "p2pd.handle", type: TaskHandle.self))
@@ -55,7 +59,7 @@ struct ScriptClasses {
     ObjectIdentifier(DaemonObject.self): "p2pd.daemon", ObjectIdentifier(InterfaceObject.self): "p2pd.interface",
     ObjectIdentifier(RouteObject.self): "p2pd.route", ObjectIdentifier(TimerObject.self): "p2pd.timer",
     ObjectIdentifier(SubscriptionObject.self): "p2pd.subscription",
-    ObjectIdentifier(StunObject.self): "p2pd.stun_client",
+    ObjectIdentifier(StunObject.self): "p2pd.stun_client", ObjectIdentifier(TurnObject.self): "p2pd.turn_client",
   ]
 
   /// Reads a field by its name; what is none is nil.

@@ -18,6 +18,7 @@ extension ScriptHost {
         ("interface", bound { [unowned self] in try interface($0) }),
         ("resolve", bound { [unowned self] in try resolve($0) }),
         ("stun_client", bound { [unowned self] in try stunClient($0) }),
+        ("turn_client", bound { [unowned self] in try turnClient($0) }),
         ("ntp", bound { [unowned self] in try ntp($0) }),
         ("error", bound { [unowned self] in try makeError($0) }),
         ("log", bound { [unowned self] in try log($0) }),

@@ -168,6 +168,7 @@ extension ScriptHost {
     if let folder { configuration.stateDirectory = folder }
     if let port = try options.integer("port", in: 0...65_535) { configuration.port = UInt16(port) }
     if let offline = options.bool("offline") { configuration.offline = offline }
+    if let wanted = options.bool("port_mapping") { configuration.portMapping = wanted }
     if let file = options.string("ca") { configuration.caFile = file }
     if let pairs = options.table("servers") {
       let option = try ServersOption(pairs, function: "node")
@@ -197,21 +198,28 @@ extension ScriptHost {
   }
 }
 
-/// The answer of an `accept_cb`, given once; a script that ends before it has said anything has said no. Confined to the
-/// loop.
-private final class ConsentAnswer {
+/// The answer of an `accept_cb`, given once. A script that ends before it has said anything, or says nothing for too long,
+/// has said no. Confined to the loop.
+private final class ConsentAnswer: @unchecked Sendable {
   private let promise: EventLoopPromise<Bool>
-  private var isGiven = false
+  private var limit: Scheduled<Void>?
 
   var future: EventLoopFuture<Bool> { promise.futureResult }
 
-  init(_ loop: any EventLoop) { promise = loop.makePromise() }
+  init(_ loop: any EventLoop) {
+    promise = loop.makePromise()
+    limit = loop.assumeIsolated().scheduleTask(in: Self.patience) { [weak self] in self?.give(false) }
+  }
 
-  deinit { if !isGiven { promise.succeed(false) } }
+  deinit { give(false) }
 
   func give(_ answer: Bool) {
-    guard !isGiven else { return }
-    isGiven = true
+    guard let limit else { return }
+    self.limit = nil
+    limit.cancel()
     promise.succeed(answer)
   }
+
+  /// An offer is good for no longer.
+  private static let patience = TimeAmount.seconds(30)
 }

@@ -7,10 +7,11 @@ import P2PDNode
 enum NodeMethods {
   static var methods: [(String, HostFunction)] {
     [
-      ("address", bound { .string(try node($0, "address").node.address.description) }),
+      ("address", bound(address)),
       ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
       ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
       ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_path_cb", bound { try add($0, .path, "add_path_cb") }),
       ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
     ]
   }
@@ -22,6 +23,26 @@ enum NodeMethods {
       )
     }
     return face
+  }
+
+  private static func address(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "address")
+    // `math.huge` is longer than it can take.
+    let patience = call.isNone(1) ? .zero : try call.seconds(1, 1, "address") ?? .seconds(3600)
+    guard patience > .zero else { return .string(face.node.address.description) }
+    let host = face.host
+    try host.refuseAtTopLevel("address", call)
+    guard call.canWait else { return .wait }
+    let waiter = host.wait(call.wait)
+    let timer = host.loop.assumeIsolated().scheduleTask(in: patience) {
+      waiter.finish([.string(face.node.address.description)])
+    }
+    waiter.giveUp = { timer.cancel() }
+    face.node.settled().assumeIsolated().whenComplete { _ in
+      timer.cancel()
+      waiter.finish([.string(face.node.address.description)])
+    }
+    return .wait
   }
 
   static func field(_ face: NodeFace, _ name: String) -> LuaReturn? {

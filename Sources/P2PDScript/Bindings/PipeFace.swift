@@ -11,6 +11,8 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   /// Strong: a pipe may outlive whoever made the host, and an unowned reference costs more than the rest of a message.
   /// The host forgets the face when the pipe ends.
   let host: ScriptHost
+  /// The host's, to be entered without counting references.
+  private let vm: Unmanaged<LuaVM>
   let pipe: Pipe
   /// Says whose callbacks serve the pipe: those of its server, its protocol, or its own.
   let slot: HandlerSlot
@@ -43,6 +45,10 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   var subscriptions: [(subscription: Subscription, generation: Generation)] = []
   private(set) var lastPeer: Peer?
   private var lastTuple: LuaRef?
+  /// The object behind it, to know it by: ``lastPeer`` holds it.
+  private var lastTupleObject: UnsafeMutableRawPointer?
+  /// What came of a quick `send`, where it was not simply sent: the whole `send` follows at once and takes it.
+  private var sendOutcome: SendOutcome?
   private var isReadyAsked = false
   private(set) var endReason: EndReason?
   private var endCallbacks = 0
@@ -56,6 +62,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     handlers = slot.current
     generation = slot.current.generation
     host = generation.host
+    vm = .passUnretained(host.vm)
     super.init()
     pipe.face = self
     updateMode()
@@ -74,17 +81,11 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   // MARK: Messages
 
   func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
-    guard running == 0, !host.isClosed, let pipeRef, !host.vm.isRunning else { return busy() }
-    if handlers !== slot.serving, !settle() { return false }
-    let tuple: LuaRef
-    if peer === lastPeer, let lastTuple {
-      tuple = lastTuple
-    } else {
-      guard let made = try? host.tuple(for: peer) else { return dropped() }
-      tuple = made
-      lastPeer = peer
-      lastTuple = made
+    guard running == 0, !host.isClosed, let pipeRef, !vm._withUnsafeGuaranteedRef({ $0.isRunning }) else {
+      return busy()
     }
+    if handlers !== slot.serving, !settle() { return false }
+    guard peer === lastPeer || meet(peer), let tuple = lastTuple else { return dropped() }
     generation.counters.messages &+= 1
     if own == nil, let only = handlers.only {
       run(only, bytes, tuple, pipeRef)
@@ -102,7 +103,35 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   @inline(__always)
   private func run(_ callback: LuaRef, _ bytes: UnsafeRawBufferPointer, _ tuple: LuaRef, _ pipe: LuaRef) {
     running += 1
-    if host.vm.startQuietly(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag) == .done { running -= 1 }
+    let tag = tag
+    let status = vm._withUnsafeGuaranteedRef {
+      $0.startQuietly(callback, .bytes(bytes), .ref(tuple), .ref(pipe), tag: tag)
+    }
+    if status == .done { running -= 1 }
+  }
+
+  /// Another sender than before. False: no memory for its Lua object.
+  private func meet(_ peer: Peer) -> Bool {
+    guard let slot = try? host.tupleSlot(for: peer) else { return false }
+    lastPeer = peer
+    lastTuple = slot.ref
+    lastTupleObject = Unmanaged.passUnretained(slot.tuple).toOpaque()
+    return true
+  }
+
+  /// `send(bytes)`, and `send(bytes, client_tup)` to the sender of the last message. True: sent.
+  @inline(__always)
+  func sendQuickly(_ bytes: UnsafeRawBufferPointer, to tuple: UnsafeMutableRawPointer?) -> Bool {
+    guard tuple == nil || tuple == lastTupleObject else { return false }
+    let outcome = pipe.send(bytes, to: tuple == nil || pipe.proto == .tcp ? nil : lastPeer)
+    if case .sent = outcome { return true }
+    sendOutcome = outcome
+    return false
+  }
+
+  func takeSendOutcome() -> SendOutcome? {
+    defer { sendOutcome = nil }
+    return sendOutcome
   }
 
   func callbacksWait() {
@@ -292,7 +321,7 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
     let drained = slot.remove(self)
     if let pipeRef { host.vm.release(pipeRef) }
     pipeRef = nil
-    (lastPeer, lastTuple) = (nil, nil)
+    (lastPeer, lastTuple, lastTupleObject) = (nil, nil, nil)
     if let drained { drained.hosted?.drained(drained) }
     host.checkQuiet()
   }

@@ -10,6 +10,7 @@ enum PipeMethods {
       ("send", bound(send)), ("close", bound(close)), ("close_output", bound(closeOutput)),
       ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
       ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
+      ("add_path_cb", bound { try add($0, .path, "add_path_cb") }),
       ("add_end_cb", bound { try add($0, .end, "add_end_cb") }),
       ("add_pipe", bound(addPipe)), ("del_pipe", bound(removePipe)),
       ("getsockname", bound(socketName)), ("getpeername", bound(peerName)), ("stats", bound(stats)),
@@ -27,8 +28,17 @@ enum PipeMethods {
 
   // MARK: Sending
 
+  /// The road of most answers. Anything but bytes and the tuple at hand goes through ``send(_:)``.
+  static let quickSend: LuaQuickMethod = { face, bytes, length, tuple in
+    guard let face else { return false }
+    return Unmanaged<PipeFace>.fromOpaque(face)._withUnsafeGuaranteedRef {
+      $0.sendQuickly(UnsafeRawBufferPointer(start: bytes, count: length), to: tuple)
+    }
+  }
+
   private static func send(_ call: borrowing LuaCall) throws -> LuaReturn {
     let face = try pipe(call, "send")
+    if let outcome = face.takeSendOutcome() { return after(outcome, face, call.wait, call.canWait) }
     let receiver = call.count > 2 ? try receiver(call, face) : nil
     guard let bytes = call.bytes(1) else {
       guard let text = numberText(call) else { throw call.need(1, 1, "send", "string") }
@@ -37,9 +47,7 @@ enum PipeMethods {
         after(face.pipe.send(UnsafeRawBufferPointer($0), to: receiver), face, call.wait, call.canWait)
       }
     }
-    let outcome = face.pipe.send(bytes, to: receiver)
-    if case .sent = outcome { return .one(.bool(true)) }
-    return after(outcome, face, call.wait, call.canWait)
+    return after(face.pipe.send(bytes, to: receiver), face, call.wait, call.canWait)
   }
 
   /// A number is sent as Lua prints it.
@@ -140,6 +148,7 @@ enum PipeMethods {
     switch kind {
     case .end: face.addEnd(callback, by: caller)
     case .message: host.whenIdle { face.add(callback, .message, by: caller) }
+    case .path: face.add(callback, .path, by: caller)
     case .up:
       face.add(callback, .up, by: caller)
       guard face.pipe.isOpen, !(face.pipe.isServer && face.pipe.proto == .tcp) else { break }

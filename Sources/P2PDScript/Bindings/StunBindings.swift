@@ -123,7 +123,8 @@ extension ScriptHost {
   /// What the node measures for itself; nil where no node of the script's runs that asks servers.
   private var knowledge: NetworkKnowledge? {
     let nodes = [node].compactMap { $0 } + generations.values.flatMap { $0.openNodes.map(\.node) }
-    return nodes.first { !$0.isClosing && !$0.configuration.offline && !$0.configuration.servers.stun.isEmpty }?.knowledge
+    return nodes.first { !$0.isClosing && !$0.configuration.offline && !$0.configuration.servers.stun.isEmpty }?
+      .knowledge
   }
 
   private func measured(by knowledge: NetworkKnowledge, _ interface: NetworkInterface, _ waiter: Waiter) -> LuaReturn {

@@ -26,10 +26,12 @@ final class TupleObject {
 /// Kept in ``Peer/face``: the Lua object of the peer, given back when the pipe forgets the peer.
 final class TupleSlot {
   let ref: LuaRef
+  let tuple: TupleObject
   private let vm: LuaVM
 
-  init(ref: LuaRef, vm: LuaVM) {
+  init(ref: LuaRef, tuple: TupleObject, vm: LuaVM) {
     self.ref = ref
+    self.tuple = tuple
     self.vm = vm
   }
 
@@ -38,12 +40,15 @@ final class TupleSlot {
 
 extension ScriptHost {
   /// The peer's Lua object, made once.
-  func tuple(for peer: Peer) throws -> LuaRef {
+  func tuple(for peer: Peer) throws -> LuaRef { try tupleSlot(for: peer).ref }
+
+  func tupleSlot(for peer: Peer) throws -> TupleSlot {
     // Only a script host puts something into a peer's face, and a pipe belongs to one host.
-    if let face = peer.face { return unsafeDowncast(face, to: TupleSlot.self).ref }
-    let ref = try vm.makeObject(classes.tuple, TupleObject(peer))
-    peer.face = TupleSlot(ref: ref, vm: vm)
-    return ref
+    if let face = peer.face { return unsafeDowncast(face, to: TupleSlot.self) }
+    let tuple = TupleObject(peer)
+    let slot = TupleSlot(ref: try vm.makeObject(classes.tuple, tuple), tuple: tuple, vm: vm)
+    peer.face = slot
+    return slot
   }
 }
 

@@ -11,6 +11,7 @@ public struct ConfigFile: Sendable {
   public var servers: ServerList
   public var offline: Bool?
   public var caFile: String?
+  public var portMapping: Bool?
   public var name: String?
   public var port: UInt16?
   public var listen: [IPAddress]?
@@ -38,7 +39,8 @@ public struct ConfigFile: Sendable {
     self.path = path
     let source = try ScriptFiles.read(path)
     guard source.count <= Self.largest else {
-      throw ScriptError(file: path, message: "\(path): a configuration of more than \(Self.largest >> 10) KiB is refused")
+      throw ScriptError(
+        file: path, message: "\(path): a configuration of more than \(Self.largest >> 10) KiB is refused")
     }
     do {
       let vm = try LuaVM(limits: LuaLimits(memory: Self.memoryLimit, runTime: Self.runTime), sandbox: true)
@@ -92,6 +94,7 @@ public struct ConfigFile: Sendable {
     }
     offline = known.bool("offline")
     caFile = known.string("ca").map { ScriptFiles.absolute($0, in: ScriptFiles.directory(path ?? "")) }
+    portMapping = known.bool("port_mapping")
     name = known.string("name")
     port = try known.integer("port", in: 0...65_535).map { UInt16($0) }
     listen = try known.strings("listen")?.map { text in

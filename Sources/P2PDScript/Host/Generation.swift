@@ -49,7 +49,7 @@ final class Generation {
   var adoptCallback: LuaRef?
 
   var counters = Counters()
-  private var reporter: ErrorReporter
+  var reporter: ErrorReporter
 
   struct Counters {
     var messages: UInt64 = 0
@@ -60,6 +60,9 @@ final class Generation {
     var kills: UInt64 = 0
   }
 
+  /// The change to its successor, until nothing of this one is left.
+  var succession: Succession?
+
   // What it registered.
   private(set) var timers: [ObjectIdentifier: TimerObject] = [:]
   private(set) var timersArePaused = false
@@ -69,6 +72,7 @@ final class Generation {
   /// Pipes it opened itself, their clients and those of its other protocols.
   private(set) var pipes: [ObjectIdentifier: PipeFace] = [:]
   private(set) var nodes: [ObjectIdentifier: NodeFace] = [:]
+  private(set) var relays: [ObjectIdentifier: TurnObject] = [:]
   private var sets: [ObjectIdentifier: WeakHandlers] = [:]
   var listeners: [Listener] = []
   /// Servers the top level asked for.
@@ -127,6 +131,8 @@ final class Generation {
   func remove(_ pipe: PipeFace) { pipes[ObjectIdentifier(pipe)] = nil }
   func add(_ node: NodeFace) { nodes[ObjectIdentifier(node)] = node }
   func remove(_ node: NodeFace) { nodes[ObjectIdentifier(node)] = nil }
+  func add(_ relay: TurnObject) { relays[ObjectIdentifier(relay)] = relay }
+  func remove(_ relay: TurnObject) { relays[ObjectIdentifier(relay)] = nil }
   func add(_ set: HandlerSet) { sets[ObjectIdentifier(set)] = WeakHandlers(set: set) }
   func remove(_ set: ObjectIdentifier) { sets[set] = nil }
 
@@ -171,6 +177,10 @@ final class Generation {
     action()
   }
 
+  /// - Returns: when their servers have them back.
+  @discardableResult
+  func closeRelays() -> [EventLoopFuture<Void>] { Array(relays.values).map { $0.close() } }
+
   func cancelTimers() { for timer in Array(timers.values) { timer.cancel() } }
   func cancelTasks(_ reason: String) { for task in Array(tasks.values) { task.cancel(reason: reason) } }
 
@@ -191,6 +201,7 @@ final class Generation {
     waitingStarts = []
     cancelTimers()
     cancelTasks(reason)
+    closeRelays()
   }
 
   func releaseReferences() {
@@ -206,109 +217,5 @@ final class Generation {
     (environment, stateHolder, cell, errorCallback) = (nil, nil, nil, nil)
     (startCallback, stopCallback, checkCallback, migrateCallback, adoptCallback) = (nil, nil, nil, nil, nil)
     ownHandlers = nil
-  }
-
-  // MARK: Making way for another
-
-  /// The change to its successor, until nothing of this one is left.
-  var succession: Succession?
-
-  /// What `start` and the top level began, and nodes of its own: they end as soon as another generation serves.
-  func endService() {
-    let service = tasks.values.filter(\.isService)
-    for task in service { task.cancel(code: ReloadOptions.code, reason: ReloadOptions.reason) }
-    for node in openNodes { node.close(flush: Self.flush) }
-    guard !service.isEmpty else { return }
-    host.loop.assumeIsolated().scheduleTask(in: host.options.reload.grace) {
-      if !self.host.isClosed { for task in service { task.kill(ReloadOptions.reason) } }
-    }
-  }
-
-  /// The waits of whatever still runs fail with the code `reloaded`.
-  func cancelInFlight() {
-    for task in Array(tasks.values) { task.cancel(code: ReloadOptions.code, reason: ReloadOptions.reason) }
-    for session in Array(sessions.values) { session.unwind() }
-    for task in callbacksInFlight { host.vm.cancel(task, code: ReloadOptions.code, reason: ReloadOptions.reason) }
-  }
-
-  /// It had its time.
-  func killInFlight() {
-    for task in Array(tasks.values) { task.kill(ReloadOptions.reason) }
-    for task in callbacksInFlight { host.vm.kill(task, reason: ReloadOptions.reason) }
-  }
-
-  private var callbacksInFlight: [LuaTask] {
-    var found = runs.values.map(\.task).filter { $0 != 0 }
-    if inFlight > 0 {
-      let faces = Array(pipes.values) + (hosted.map { Array($0.slot.pipes.values) } ?? [])
-      for face in faces where face.waiting === self { found += host.vm.tasks(tag: face.tag) }
-    }
-    return found
-  }
-
-  /// What is queued on pipes and nodes that end with it gets this time to leave.
-  static let flush = TimeAmount.seconds(2)
-
-  // MARK: Failures
-
-  /// A callback or task of the script failed: log, count, tell the script's own `error_cb`.
-  func report(_ failure: LuaFailure, pipe: PipeFace?, in place: String, isMessage: Bool = false) {
-    if case .cancelled = failure.kind { return }
-    counters.errors &+= 1
-    if isMessage { counters.failedMessages &+= 1 }
-    if case .time = failure.kind { counters.kills &+= 1 }
-    host.onFailure?(self, failure, place)
-    let loop = host.loop
-    reporter.report(now: loop.now) { suppressed in
-      var metadata: Logger.Metadata = [:]
-      if let pipe { metadata["pipe"] = "\(pipe.pipe.id)" }
-      var text = "\(place) failed: \(failure.message)"
-      if !failure.traceback.isEmpty { text += "\n\(failure.traceback)" }
-      if suppressed > 0 { text += "\n(\(suppressed) more errors since the last one shown)" }
-      logger.error("\(text)", metadata: metadata)
-    }
-    if phase == .live { hosted?.failed(in: self, failure, place) }
-    guard let errorCallback, place != Self.errorPlace else { return }
-    let value = Self.errorValue(failure)
-    var arguments = [value]
-    if let ref = pipe?.pipeRef { arguments.append(.ref(ref)) }
-    host.startCallback(errorCallback, arguments: arguments, generation: self, place: Self.errorPlace)
-  }
-
-  /// What `error_cb` gets. The engine's own error values left their metatable behind on the way out of the VM.
-  private static func errorValue(_ failure: LuaFailure) -> LuaValue {
-    if failure.value.isNil { return .string(failure.message) }
-    if case .table = failure.value, let code = failure.value["code"].text {
-      return .object(ErrorObject(code: code, message: failure.value["message"].text ?? failure.message))
-    }
-    return failure.value
-  }
-
-  static let errorPlace = "error_cb"
-}
-
-/// Which errors are written out: a handler that fails at every message must not fill the disk.
-struct ErrorReporter {
-  let perSecond: Int
-  private var windowStart: NIODeadline?
-  private var shown = 0
-  private var suppressed = 0
-
-  init(perSecond: Int) { self.perSecond = max(1, perSecond) }
-
-  /// Calls `write` with the number of errors left out since the last one written, if this one is to be written.
-  mutating func report(now: NIODeadline, _ write: (Int) -> Void) {
-    if let start = windowStart, now - start < .seconds(1) {
-      guard shown < perSecond else {
-        suppressed += 1
-        return
-      }
-    } else {
-      windowStart = now
-      shown = 0
-    }
-    shown += 1
-    write(suppressed)
-    suppressed = 0
   }
 }

@@ -4,9 +4,9 @@ import LuaVM
 /// that a change reaches them with their next message. Gives its references back when the last of them is gone, or its
 /// generation is.
 final class HandlerSet {
-  enum Kind: String {
+  enum Kind: String, CaseIterable {
     case message = "msg"
-    case up, end
+    case up, path, end
   }
 
   /// The loading of the script these functions come from.
@@ -17,6 +17,7 @@ final class HandlerSet {
   /// The message callback where there is just one: the road of most messages.
   private(set) var only: LuaRef?
   private(set) var up: [LuaRef] = []
+  private(set) var path: [LuaRef] = []
   private(set) var end: [LuaRef] = []
   /// `M.session`: a task for each pipe in place of message callbacks.
   private(set) var session: LuaRef?
@@ -28,12 +29,12 @@ final class HandlerSet {
     generation.add(self)
   }
 
-  /// Takes `msg_cb`, `up_cb` and `end_cb` out of an options table.
+  /// Takes `msg_cb`, `up_cb`, `path_cb` and `end_cb` out of an options table.
   convenience init(_ generation: Generation, _ options: OptionReader) {
     self.init(generation)
-    if let ref = options.takeFunction("msg_cb") { add(ref, .message) }
-    if let ref = options.takeFunction("up_cb") { add(ref, .up) }
-    if let ref = options.takeFunction("end_cb") { add(ref, .end) }
+    for kind in Kind.allCases {
+      if let ref = options.takeFunction("\(kind.rawValue)_cb") { add(ref, kind) }
+    }
     accept = options.takeFunction("accept_cb")
   }
 
@@ -42,12 +43,12 @@ final class HandlerSet {
     for ref in references { generation.host.vm.release(ref) }
   }
 
-  private var references: [LuaRef] { message + up + end + [session, accept].compactMap { $0 } }
+  private var references: [LuaRef] { message + up + path + end + [session, accept].compactMap { $0 } }
 
   /// Gives every function back: the generation has ended.
   func empty() {
     let all = references
-    (message, up, end, session, accept) = ([], [], [], nil, nil)
+    (message, up, path, end, session, accept) = ([], [], [], [], nil, nil)
     for ref in all { generation.host.vm.release(ref) }
   }
 
@@ -55,6 +56,7 @@ final class HandlerSet {
     switch kind {
     case .message: message
     case .up: up
+    case .path: path
     case .end: end
     }
   }
@@ -64,6 +66,7 @@ final class HandlerSet {
     switch kind {
     case .message: message.append(ref)
     case .up: up.append(ref)
+    case .path: path.append(ref)
     case .end: end.append(ref)
     }
   }
@@ -86,11 +89,12 @@ final class HandlerSet {
     switch kind {
     case .message: return message.remove(at: index)
     case .up: return up.remove(at: index)
+    case .path: return path.remove(at: index)
     case .end: return end.remove(at: index)
     }
   }
 
-  var isEmpty: Bool { message.isEmpty && up.isEmpty && end.isEmpty && session == nil }
+  var isEmpty: Bool { message.isEmpty && up.isEmpty && path.isEmpty && end.isEmpty && session == nil }
 }
 /// Something a script can add callbacks to and take them from.
 protocol CallbackHolder: AnyObject {

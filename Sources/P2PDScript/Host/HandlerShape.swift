@@ -34,6 +34,7 @@ struct HandlerShape {
       switch (String(decoding: key, as: UTF8.self), value) {
       case ("msg_cb", .ref(let ref)): generation.handlers.add(ref, .message)
       case ("up_cb", .ref(let ref)): generation.handlers.add(ref, .up)
+      case ("path_cb", .ref(let ref)): generation.handlers.add(ref, .path)
       case ("end_cb", .ref(let ref)): generation.handlers.add(ref, .end)
       case ("session", .ref(let ref)): generation.handlers.set(session: ref)
       case ("accept_cb", .ref(let ref)): generation.handlers.set(accept: ref)

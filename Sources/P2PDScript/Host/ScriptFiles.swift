@@ -1,7 +1,7 @@
 import Glibc
 
-/// Reads scripts from the file system. Blocking; a script is small.
-enum ScriptFiles {
+/// Finds and reads scripts in the file system. Blocking; a script is small.
+package enum ScriptFiles {
   static func read(_ path: String) throws(ScriptError) -> [UInt8] {
     let file = open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw failure(path, "cannot be opened") }
@@ -51,8 +51,8 @@ enum ScriptFiles {
     return String(cString: start) + "/" + joined
   }
 
-  /// The handler files a path stands for: itself, or a folder's `*.lua` in the order of their names. Tests
-  /// (`*_test.lua`) and hidden files are none.
+  /// The handler files a path stands for: itself, or a folder's `*.lua` in the order of their names, without tests
+  /// and hidden files.
   static func handlers(at path: String) throws(ScriptError) -> [String] {
     var info = stat()
     guard stat(path, &info) == 0 else { throw failure(path, "cannot be opened") }
@@ -74,10 +74,13 @@ enum ScriptFiles {
     return names.sorted()
   }
 
-  /// Whether a file of this name in a hosted folder is a handler: tests, hidden files and the configuration are none.
-  static func isHandler(_ name: String) -> Bool {
-    name.hasSuffix(".lua") && !name.hasPrefix(".") && !name.hasSuffix("_test.lua") && name != ConfigFile.fileName
+  /// Whether a file of this name in a folder is a script; hidden files and the configuration are none.
+  package static func isScript(_ name: String) -> Bool {
+    name.hasSuffix(".lua") && !name.hasPrefix(".") && name != ConfigFile.fileName
   }
+
+  /// Whether a file of this name in a hosted folder is a handler: a script, but no test of one.
+  package static func isHandler(_ name: String) -> Bool { isScript(name) && !TestFile.isTest(name) }
 
   /// The last part of a path.
   static func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }

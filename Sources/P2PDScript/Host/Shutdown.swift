@@ -39,7 +39,7 @@ extension ScriptHost {
       generation.cancelTimers()
       for face in faces(of: generation) { _ = face.pipe.close(flush: deadline) }
     }
-    let nodes = ending.flatMap { $0.openNodes }.map { $0.close(flush: deadline) }
+    let nodes = ending.flatMap { $0.openNodes }.map { $0.close(flush: deadline) } + ending.flatMap { $0.closeRelays() }
     var isOver = false
     quietTickets += 1
     let ticket = quietTickets

@@ -5,7 +5,7 @@ extension Prelude {
     local concat = table.concat
 
     -- Functions that take the generation as a first argument; tail calls, so that errors point at the script.
-    local owned = { "pipe_open", "daemon", "node", "after", "every", "reload", "watch", "pipes" }
+    local owned = { "pipe_open", "daemon", "node", "turn_client", "after", "every", "reload", "watch", "pipes" }
     local plain = { "list_interfaces", "interface", "resolve", "stun_client", "ntp", "sleep", "now", "error" }
 
     local function words(...)

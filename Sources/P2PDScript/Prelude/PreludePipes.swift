@@ -9,7 +9,10 @@ extension Prelude {
     end
 
     -- Only Lua can tell whether a function is one that was added before.
-    local removable = { ["p2pd.pipe"] = { "msg", "up", "end" }, ["p2pd.node"] = { "msg", "up", "end" }, ["p2pd.daemon"] = { "msg" } }
+    local removable = {
+      ["p2pd.pipe"] = { "msg", "up", "path", "end" }, ["p2pd.node"] = { "msg", "up", "path", "end" },
+      ["p2pd.daemon"] = { "msg" },
+    }
     for class, kinds in pairs(removable) do
       local methods = host.class_methods(class)
       for _, kind in ipairs(kinds) do

@@ -42,5 +42,6 @@ final class ReloadingSink: PipeSink, @unchecked Sendable {
   }
 
   func pipeOpened(_ pipe: Pipe) { face.pipeOpened(pipe) }
+  func pipeMoved(_ pipe: Pipe) { face.pipeMoved(pipe) }
   func pipeEnded(_ pipe: Pipe, reason: EndReason) { face.pipeEnded(pipe, reason: reason) }
 }

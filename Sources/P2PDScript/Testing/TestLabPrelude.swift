@@ -4,7 +4,7 @@ extension TestPrelude {
     local type, error, tostring, pairs, ipairs, select = type, error, tostring, pairs, ipairs, select
 
     local lab = {}
-    local callbacks = { "msg_cb", "up_cb", "end_cb" }
+    local callbacks = { "msg_cb", "up_cb", "path_cb", "end_cb" }
 
     local function is_handler(t)
       return type(t) == "table" and (t.msg_cb or t.up_cb or t.end_cb or t.start) ~= nil

@@ -21,7 +21,9 @@ struct BrokerChoice {
     let broker: Broker
     var isUp = false
     var since: NIODeadline
-    var wasUp = false
+    /// It is up, or may be any moment: until its first failure at the start, and for the grace after it was up.
+    var isExpected = false
+    var hasBeenUp = false
   }
 
   private let inUse: Int
@@ -40,15 +42,16 @@ struct BrokerChoice {
     self.wanted = max(1, wanted)
   }
 
-  /// What an address names: brokers that are up, and those that were and may be back any moment.
+  /// What an address names: brokers that are up, those that were and may be back any moment, and at the start those that
+  /// were called first: an address that is handed on at once must lead here.
   func advertised(at now: NIODeadline) -> [Broker] {
-    places.filter { $0.isUp || ($0.wasUp && now - $0.since < Self.grace) }.map(\.broker)
+    places.filter { $0.isUp || ($0.isExpected && now - $0.since < Self.grace) }.map(\.broker)
   }
 
   var active: [Broker] { places.map(\.broker) }
 
   var nextWake: NIODeadline? {
-    let graces = places.filter { !$0.isUp && $0.wasUp }.map { $0.since + Self.grace }
+    let graces = places.filter { !$0.isUp && $0.isExpected }.map { $0.since + Self.grace }
     return (graces + [canGrow ? growAt : nil].compactMap { $0 }).min()
   }
 
@@ -60,25 +63,33 @@ struct BrokerChoice {
     switch event {
     case .start:
       guard places.isEmpty else { return [] }
-      places = unused.prefix(inUse).map { Place(broker: $0, since: now) }
+      places = unused.prefix(inUse).map { Place(broker: $0, since: now, isExpected: true) }
       unused.removeFirst(places.count)
       growAt = now + Self.patience
       return places.map { .open($0.broker) }
     case .up(let broker): note(broker, isUp: true, now)
-    case .down(let broker): note(broker, isUp: false, now)
+    case .down(let broker):
+      forgetUnproven(broker)
+      note(broker, isUp: false, now)
     case .wake:
       for index in places.indices where !places[index].isUp && now - places[index].since >= Self.grace {
-        places[index].wasUp = false
+        places[index].isExpected = false
       }
     }
     return grow(now)
+  }
+
+  private mutating func forgetUnproven(_ broker: Broker) {
+    guard let index = places.firstIndex(where: { $0.broker == broker }), !places[index].isUp, !places[index].hasBeenUp
+    else { return }
+    places[index].isExpected = false
   }
 
   private mutating func note(_ broker: Broker, isUp: Bool, _ now: NIODeadline) {
     guard let index = places.firstIndex(where: { $0.broker == broker }), places[index].isUp != isUp else { return }
     places[index].isUp = isUp
     places[index].since = now
-    if isUp { places[index].wasUp = true }
+    if isUp { (places[index].isExpected, places[index].hasBeenUp) = (true, true) }
     // Time for the others to come back before more are asked.
     if !isUp { growAt = now + Self.patience }
   }

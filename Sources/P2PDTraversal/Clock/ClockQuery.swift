@@ -110,7 +110,8 @@ public struct ClockQuery: Sendable {
     if servers[index].finding.reading.map({ sample.roundTrip < $0.roundTrip }) ?? true {
       servers[index].finding.reading = sample
     }
-    if servers[index].questions >= Self.questions {
+    // It is not bothered again where it cannot say anything better.
+    if servers[index].questions >= Self.questions || sample.error <= Self.goodError {
       over(index, nil)
     } else {
       servers[index].due = sent + Self.spacing
@@ -125,11 +126,12 @@ public struct ClockQuery: Sendable {
       case "RATE": "wants to be asked less often"
       case "DENY", "RSTR": "refuses this host"
       case "INIT", "STEP": "does not know the time itself"
-      default: "wants not to be asked\(kiss.isEmpty ? "" : " (\(kiss))")"
+      default: "wants not to be asked (\(kiss))"
       }
     }
     let (delay, dispersion) = (packet.rootDelay.time, packet.rootDispersion.time)
-    guard packet.leap != 3, packet.stratum < 16, packet.transmit.bits != 0, packet.receive.bits != 0,
+    // chrony without a source says stratum 0, others 16.
+    guard packet.leap != 3, (1...15).contains(packet.stratum), packet.transmit.bits != 0, packet.receive.bits != 0,
       delay < mostRootDistance, dispersion < mostRootDistance
     else { return "does not know the time itself" }
     // It cannot have had the question for longer than it took; else its answer would seem to have travelled less than

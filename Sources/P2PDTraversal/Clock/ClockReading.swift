@@ -41,6 +41,11 @@ public struct ClockReport: Sendable {
   /// In the order they were named.
   public var servers: [ClockFinding]
 
+  public init(reading: ClockReading?, servers: [ClockFinding]) {
+    self.reading = reading
+    self.servers = servers
+  }
+
   /// The reading, or why there is none.
   public func get() throws(NetError) -> ClockReading {
     if let reading { return reading }

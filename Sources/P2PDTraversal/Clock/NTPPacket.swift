@@ -42,9 +42,8 @@ public struct NTPPacket: Hashable, Sendable {
 
   /// Why the server wants to be left alone (RFC 5905 §7.4): `RATE`, `DENY`, ...; nil where this is no kiss of death.
   public var kiss: String? {
-    guard stratum == 0 else { return nil }
     let letters = (0..<4).map { UInt8(truncatingIfNeeded: referenceID >> (24 - 8 * $0)) }
-    guard letters.allSatisfy({ (0x21...0x7e).contains($0) }) else { return "" }
+    guard stratum == 0, letters.allSatisfy({ (0x21...0x7e).contains($0) }) else { return nil }
     return String(decoding: letters, as: UTF8.self)
   }
 

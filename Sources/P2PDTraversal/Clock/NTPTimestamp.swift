@@ -18,7 +18,7 @@ public struct NTPTimestamp: Hashable, Sendable {
   /// How much later than the other it is; below zero where it is earlier.
   public func since(_ other: NTPTimestamp) -> TimeAmount {
     let difference = Int64(bitPattern: bits &- other.bits)
-    let fraction = (difference & 0xffff_ffff) * 1_000_000_000 >> 32
+    let fraction = ((difference & 0xffff_ffff) * 1_000_000_000) >> 32
     return .nanoseconds((difference >> 32) * 1_000_000_000 + fraction)
   }
 
@@ -37,7 +37,7 @@ public struct NTPShort: Hashable, Sendable {
 
   public init(bits: UInt32) { self.bits = bits }
 
-  public var time: TimeAmount { .nanoseconds(Int64(bits) * 1_000_000_000 >> 16) }
+  public var time: TimeAmount { .nanoseconds((Int64(bits) * 1_000_000_000) >> 16) }
 }
 
 extension Int64 {

@@ -322,8 +322,7 @@ public final class NATProbe: @unchecked Sendable {
 extension NATReport {
   /// Our address or the outside one lies in the providers' own range (RFC 6598). nil: no sign of it, which is no proof.
   fileprivate func isBehindCarrier(_ outside: IPAddress) -> Bool? {
-    func isShared(_ ip: IPAddress) -> Bool { ip.family == .v4 && ip.high >> 54 == 0x191 }
-    if isShared(local) || isShared(outside) { return true }
+    if local.isShared || outside.isShared { return true }
     // A public address of our own has no translation before it.
     return udp.mapping == NATBehaviour.Mapping.none && !local.isPrivate ? false : nil
   }

@@ -181,6 +181,8 @@ public final class NetworkKnowledge: @unchecked Sendable {
       let probe = NATProbe(
         interface: path.interface, local: path.local, servers: found, schedule: self.schedule, on: self.loop
       ) { [weak self] report in
+        // Measured anew, what is known stays until more is, or something else.
+        guard !task.report.isComplete || report.isComplete || report.differs(from: task.report) else { return }
         task.report = report
         self?.changed?()
       }
@@ -246,4 +248,12 @@ public final class NetworkKnowledge: @unchecked Sendable {
   private static let firstRetry: TimeAmount = .seconds(30)
   /// Up to 16 minutes.
   private static let mostDoublings = 5
+}
+
+extension NATReport {
+  /// The path is seen under another address than in the report before.
+  fileprivate func differs(from other: NATReport) -> Bool {
+    guard let seen = external.first, let before = other.external.first else { return false }
+    return seen != before
+  }
 }

@@ -13,6 +13,8 @@ final class PathMapper: PipeSink, @unchecked Sendable {
   private let changed: () -> Void
   private var runs: [Run]
   private var pipe: Pipe?
+  /// Hears what the router announces to all.
+  private var listener: Pipe?
   private var gateway: UPnPGateway?
   private var isStopping = false
   private var gone: (() -> Void)?
@@ -63,6 +65,7 @@ final class PathMapper: PipeSink, @unchecked Sendable {
         switch result {
         case .success(let pipe):
           self.pipe = pipe
+          self.listen()
           for run in self.runs { self.step(run, .start) }
         case .failure(let error):
           for name in PortMappingProtocol.allCases { self.finding.answers[name] = .refused("\(error)") }
@@ -70,6 +73,19 @@ final class PathMapper: PipeSink, @unchecked Sendable {
           self.changed()
         }
       }
+  }
+
+  /// Where another program holds the port, a restart of the router is noticed some minutes later.
+  private func listen() {
+    var conf = PipeConf()
+    conf.interface = path.interface
+    conf.reuseAddr = true
+    conf.multicastGroups = [Self.everybody(path.family)]
+    PipeOpener.open(
+      .udp, bind: Endpoint(ip: .wildcard(path.family), port: Self.announcementPort), conf: conf, sink: self, on: loop
+    ).assumeIsolated().whenSuccess { pipe in
+      if self.isStopping || self.pipe == nil { pipe.close(flush: .zero) } else { self.listener = pipe }
+    }
   }
 
   /// Takes the mappings away; `gone` is called once, when that is done or given up.
@@ -85,15 +101,17 @@ final class PathMapper: PipeSink, @unchecked Sendable {
     self.gone = nil
     for run in runs { run.timer?.cancel() }
     gateway?.close()
-    let pipe = pipe
-    self.pipe = nil
-    pipe?.close(flush: .zero)
+    let open = [pipe, listener]
+    (pipe, listener) = (nil, nil)
+    for pipe in open { pipe?.close(flush: .zero) }
     gone()
   }
 
   func pipeEnded(_ pipe: Pipe, reason: EndReason) {
+    if listener === pipe { listener = nil }
     guard self.pipe === pipe else { return }
     self.pipe = nil
+    listener?.close(flush: .zero)
     for run in runs { run.timer?.cancel() }
     gateway?.close()
     leaveIfDone()
@@ -182,6 +200,12 @@ final class PathMapper: PipeSink, @unchecked Sendable {
     }
     guard source.isSame(as: Endpoint(ip: path.gateway, port: Self.port)) else { return true }
     let copy = [UInt8](bytes)
+    if pipe === listener {
+      if PCPCodec.response(copy)?.operation == .announce || NATPMPResponse(decoding: copy)?.result == .success {
+        for run in runs { step(run, .announced) }
+      }
+      return true
+    }
     if let response = PCPCodec.response(copy) {
       for run in runs { step(run, .pcp(response)) }
     } else if let response = NATPMPResponse(decoding: copy) {
@@ -196,6 +220,16 @@ final class PathMapper: PipeSink, @unchecked Sendable {
     return ip == path.gateway
   }
 
+  /// All hosts of the link.
+  private static func everybody(_ family: AddressFamily) -> IPAddress {
+    switch family {
+    case .v4: IPAddress(family: .v4, high: 0xe000_0001 << 32, low: 0)
+    case .v6: IPAddress(family: .v6, high: 0xff02 << 48, low: 1)
+    }
+  }
+
+  /// RFC 6886 §3.2.1, RFC 6887 §14.1.3.
+  private static let announcementPort: UInt16 = 5350
   /// Bytes; an answer of SSDP is the longest that comes.
   private static let longest = 4096
   /// RFC 6886 §3, RFC 6887 §19.1.

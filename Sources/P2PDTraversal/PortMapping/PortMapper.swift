@@ -18,6 +18,12 @@ public final class PortMapper: @unchecked Sendable {
     }
   }
 
+  private struct Seen: Equatable {
+    var interface: String
+    var local: IPAddress
+    var `as`: [IPAddress]
+  }
+
   public let ports: [Port]
   /// Called on the loop when ``mappings``, what is thought of them, or ``findings`` changed.
   public var changed: (() -> Void)?
@@ -28,7 +34,7 @@ public final class PortMapper: @unchecked Sendable {
   private var paths: [PortMappingPath: PathMapper] = [:]
   /// Paths that are gone, until their mappings are taken away.
   private var leaving: [PathMapper] = []
-  private var seen: [IPAddress: [IPAddress]] = [:]
+  private var seen: [Seen] = []
   private var closing: EventLoopPromise<Void>?
   private var waiters: [EventLoopPromise<Void>] = []
 
@@ -50,7 +56,7 @@ public final class PortMapper: @unchecked Sendable {
         PortMapping(
           path: mapper.path, transport: want.transport, internalPort: want.port, external: grant.external,
           lifetime: grant.lifetime, by: grant.by,
-          trust: PortMapping.trust(grant.external.ip, seen: seen[mapper.path.local] ?? []))
+          trust: PortMapping.trust(grant.external.ip, seen: externals(of: mapper.path)))
       }
     }.sorted { ($0.path.description, $0.transport.rawValue) < ($1.path.description, $1.transport.rawValue) }
   }
@@ -80,10 +86,14 @@ public final class PortMapper: @unchecked Sendable {
 
   /// Takes in the state of the interfaces: new routers are asked, those that are gone are told goodbye, as far as they
   /// still hear it.
-  /// - Parameter names: only these interfaces; nil for all.
-  public func update(_ snapshot: NetworkSnapshot, only names: [String]? = nil) {
+  /// - Parameters:
+  ///   - names: only these interfaces; nil for all.
+  ///   - isServed: whether anybody listens at that address of this host.
+  public func update(
+    _ snapshot: NetworkSnapshot, only names: [String]? = nil, where isServed: (IPAddress) -> Bool = { _ in true }
+  ) {
     guard closing == nil else { return }
-    let now = ports.isEmpty ? [] : Self.paths(snapshot, only: names)
+    let now = ports.isEmpty ? [] : Self.paths(snapshot, only: names).filter { isServed($0.local) }
     for path in paths.keys where !now.contains(path) {
       if let mapper = paths.removeValue(forKey: path) { leave(mapper) }
     }
@@ -97,11 +107,20 @@ public final class PortMapper: @unchecked Sendable {
 
   /// Takes in under which addresses STUN servers see this host: a mapping elsewhere is worth nothing.
   public func learn(_ reports: some Sequence<NATReport>) {
-    var now: [IPAddress: [IPAddress]] = [:]
-    for report in reports where report.hasAnswer { now[report.local] = report.external }
+    let now = reports.filter(\.hasAnswer).map { Seen(interface: $0.interface, local: $0.local, as: $0.external) }
+      .sorted { $0.local.description < $1.local.description }
     guard now != seen else { return }
     seen = now
     if closing == nil, !paths.isEmpty { changed?() }
+  }
+
+  /// Private addresses of an interface share the way out, of which one was measured.
+  private func externals(of path: PortMappingPath) -> [IPAddress] {
+    let exact = seen.first { $0.interface == path.interface && $0.local == path.local }
+    let like = seen.first {
+      $0.interface == path.interface && $0.local.family == path.family && $0.local.isPrivate && path.local.isPrivate
+    }
+    return (exact ?? like)?.as ?? []
   }
 
   /// Takes all mappings away and closes everything. Completes when the routers have answered, or did not in 1.5 s.

@@ -70,6 +70,7 @@ extension PCPNonce: CustomStringConvertible {
   init?(hex text: String) {
     let digits = text.compactMap(\.hexDigitValue)
     guard text.utf8.count == 2 * Self.size, digits.count == 2 * Self.size else { return nil }
-    self.init(stride(from: 0, to: digits.count, by: 2).map { UInt8(truncatingIfNeeded: digits[$0] << 4 | digits[$0 + 1]) })
+    self.init(
+      stride(from: 0, to: digits.count, by: 2).map { UInt8(truncatingIfNeeded: digits[$0] << 4 | digits[$0 + 1]) })
   }
 }

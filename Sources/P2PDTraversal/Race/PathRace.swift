@@ -34,6 +34,8 @@ public struct PathRace: Sendable {
     case unanswered(NetError)
     /// The peer's attempts up to now; it makes no others by itself.
     case reported([PathAttempt])
+    /// A strategy goes on, but nobody should wait for it.
+    case unlikely(ConnectStrategy)
     /// A strategy is at its end: nothing more comes of it than what is there already.
     case over(ConnectStrategy, [PathAttempt])
     /// The stream of `.use` is the pipe now.
@@ -48,8 +50,10 @@ public struct PathRace: Sendable {
     /// Send the offer.
     case offer
     case punch(PunchSide)
-    /// Open a relay for a peer that is seen from outside at these addresses.
-    case relay([IPAddress])
+    /// Open a relay.
+    case relay
+    /// Let a peer through the relay that is seen from outside at these addresses.
+    case permit([IPAddress])
     /// Choose this stream: tell the peer, and hand it out. Answer with `.used`, or with `.failed`.
     case use(Int)
     /// Move the relayed pipe, that was handed out, to this stream.
@@ -76,37 +80,48 @@ public struct PathRace: Sendable {
     public var attempts: [PathAttempt]
     /// Whether the peer has answered over signalling.
     public var wasAnswered: Bool
+
+    public init(stopped: NetError? = nil, attempts: [PathAttempt], wasAnswered: Bool) {
+      self.stopped = stopped
+      self.attempts = attempts
+      self.wasAnswered = wasAnswered
+    }
   }
 
-  private struct Stream {
+  struct Stream {
     var way: Way
+    /// Worth waiting for.
+    var isLikely = true
     var state = State.running
+    /// Why it came to nothing.
+    var met: PathAttempt?
     enum State { case running, proven(TimeAmount), over }
     var isOver: Bool { if case .over = state { true } else { false } }
     var isRunning: Bool { if case .running = state { true } else { false } }
   }
 
-  private let plan: RacePlan
-  private var waiting: [DialCandidate]
-  private var streams: [Stream] = []
-  private var attempts: [PathAttempt]
-  private var peers: [PathAttempt] = []
+  let plan: RacePlan
+  var waiting: [DialCandidate]
+  var streams: [Stream] = []
+  var attempts: [PathAttempt]
+  var peers: [PathAttempt] = []
   /// What may still give streams.
-  private var open: Set<ConnectStrategy>
-  private var signalling: Signalling
-  private var nextDial: NIODeadline?
-  private var offerAt: NIODeadline?
-  private var relayAt: NIODeadline?
-  private var settleAt: NIODeadline?
-  private var lastCall: NIODeadline?
-  private var peerAddresses: [IPAddress] = []
-  private var chosen: Int?
+  var open: Set<ConnectStrategy>
+  var signalling: Signalling
+  var nextDial: NIODeadline?
+  var offerAt: NIODeadline?
+  var relayAt: NIODeadline?
+  var settleAt: NIODeadline?
+  var lastCall: NIODeadline?
+  var peerAddresses: [IPAddress] = []
+  var chosen: Int?
   /// The relay waits for what the punch brings; nothing but the peer's report is waited for.
-  private var isRelayHeld = false
-  private var isLastCall = false
-  private var isOver = false
+  var isRelayHeld = false
+  var isRelayOpen = false
+  var isLastCall = false
+  var isOver = false
 
-  private enum Signalling { case none, held, waiting, answered, failed }
+  enum Signalling { case none, held, waiting, answered, failed }
 
   public init(_ plan: RacePlan) {
     self.plan = plan
@@ -114,6 +129,10 @@ public struct PathRace: Sendable {
     attempts = plan.strategies.contains(.direct) ? plan.direct.skipped : []
     open = []
     signalling = plan.noSignalling == nil ? .held : .none
+    if plan.isRelayed {
+      streams.append(Stream(way: Way(.relay, .relay), state: .proven(.zero)))
+      chosen = 0
+    }
     if let reason = plan.noSignalling {
       attempts += plan.signalled.map { PathAttempt($0, reason.code, "not tried: \(reason.cause)") }
     } else {
@@ -150,7 +169,7 @@ public struct PathRace: Sendable {
       nextDial = now
       if case .held = signalling {
         // Whoever is near answers sooner than a broker, and is spared the message.
-        let isNear = waiting.contains { Rank(.init(.direct, $0.path)) == .near }
+        let isNear = waiting.contains { $0.isLikely && Rank(.init(.direct, $0.path)) == .near }
         offerAt = isNear ? now + Self.holdForNear : now
       }
     case .tick: break
@@ -170,6 +189,10 @@ public struct PathRace: Sendable {
         return attempt
       }
       open.remove(.reverse)
+    case .unlikely(let strategy):
+      guard strategy == .punch, relayAt != nil else { break }
+      isRelayHeld = true
+      relayAt = now
     case .over(let strategy, let more): over(strategy, more)
     case .used(let id): actions += used(id)
     case .stop(let error): return fail(error)
@@ -177,21 +200,21 @@ public struct PathRace: Sendable {
     return isOver ? actions : actions + goOn(now)
   }
 
-  private mutating func failed(_ id: Int, _ error: NetError, _ now: NIODeadline) {
+  mutating func failed(_ id: Int, _ error: NetError, _ now: NIODeadline) {
     guard streams.indices.contains(id), !streams[id].isOver else { return }
     streams[id].state = .over
-    attempts.append(PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, error))
+    streams[id].met = PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, error)
     // The next one need not wait any longer.
     if streams[id].way.strategy == .direct { nextDial = now }
     if chosen == id { chosen = nil }
   }
 
-  private mutating func over(_ strategy: ConnectStrategy, _ more: [PathAttempt]) {
+  mutating func over(_ strategy: ConnectStrategy, _ more: [PathAttempt]) {
     attempts += more
     open.remove(strategy)
   }
 
-  private mutating func proven(_ id: Int, _ took: TimeAmount, _ now: NIODeadline) -> [Action] {
+  mutating func proven(_ id: Int, _ took: TimeAmount, _ now: NIODeadline) -> [Action] {
     guard streams.indices.contains(id), case .running = streams[id].state else { return [.cancel(id)] }
     streams[id].state = .proven(took)
     if let chosen, chosen != id {
@@ -207,7 +230,7 @@ public struct PathRace: Sendable {
     return []
   }
 
-  private mutating func answered(_ answer: Rendezvous.Answer, _ fresh: DirectPlan, _ now: NIODeadline) -> [Action] {
+  mutating func answered(_ answer: Rendezvous.Answer, _ fresh: DirectPlan, _ now: NIODeadline) -> [Action] {
     guard case .waiting = signalling else { return [] }
     signalling = .answered
     lastCall = now + Self.patience
@@ -238,11 +261,13 @@ public struct PathRace: Sendable {
       }
     }
     // Whether the punch goes on is told before the next tick.
-    if open.contains(.relay) { relayAt = now }
+    if open.contains(.relay) {
+      if isRelayOpen { actions.append(.permit(peerAddresses)) } else { relayAt = now }
+    }
     return actions
   }
 
-  private mutating func used(_ id: Int) -> [Action] {
+  mutating func used(_ id: Int) -> [Action] {
     guard chosen == id else { return [] }
     guard Rank(streams[id].way) == .relayed, !open.subtracting([.relay]).isEmpty || hasRunning else {
       return end(keeping: [id]) + [.finish]
@@ -253,204 +278,5 @@ public struct PathRace: Sendable {
       streams[$0].state = .over
       return .cancel($0)
     }
-  }
-
-  // MARK: What follows
-
-  private mutating func goOn(_ now: NIODeadline) -> [Action] {
-    var actions: [Action] = []
-    if let at = offerAt, at <= now {
-      offerAt = nil
-      signalling = .waiting
-      actions.append(.offer)
-    }
-    if let at = nextDial, at <= now {
-      nextDial = nil
-      if !waiting.isEmpty {
-        let candidate = waiting.removeFirst()
-        actions.append(.dial(add(Way(.direct, candidate.path, candidate.endpoint)), candidate))
-        if !waiting.isEmpty { nextDial = now + Self.headStart }
-      }
-    }
-    if chosen == nil {
-      if let best = bestProven, !isBetterPossible(than: best) || settleAt.map({ $0 <= now }) ?? false {
-        settleAt = nil
-        chosen = best
-        return actions + [.use(best)]
-      }
-      if bestProven == nil { settleAt = nil }
-    }
-    if let at = relayAt, at <= now, chosen == nil {
-      // Where a hole may be punched, it gets a head start: an allocation is other people's property.
-      if open.contains(.punch), !isRelayHeld {
-        isRelayHeld = true
-        relayAt = at + Self.holdForPunch
-      } else {
-        relayAt = nil
-        actions.append(.relay(peerAddresses))
-      }
-    } else if relayAt != nil, isRelayHeld, !open.contains(.punch), chosen == nil {
-      relayAt = nil
-      actions.append(.relay(peerAddresses))
-    }
-    if let at = lastCall, at <= now { actions += callLast(now) }
-    if isOver { return actions }
-    if isHopeless { return actions + (chosen == nil ? fail(nil) : end(keeping: chosen.map { [$0] } ?? []) + [.finish]) }
-    let times = [offerAt, nextDial, settleAt, relayAt, lastCall].compactMap { $0 }
-    if let first = times.min() { actions.append(.wake(at: first)) }
-    return actions
-  }
-
-  /// Who has not got through by now will not. The peer has a moment more to report.
-  private mutating func callLast(_ now: NIODeadline) -> [Action] {
-    lastCall = nil
-    var actions: [Action] = []
-    waiting = []
-    nextDial = nil
-    for id in streams.indices {
-      guard streams[id].isRunning else { continue }
-      streams[id].state = .over
-      attempts.append(
-        PathAttempt(streams[id].way.strategy, remote: streams[id].way.remote, .timeout, "no answer in 5 s"))
-      actions.append(.cancel(id))
-    }
-    for strategy in [ConnectStrategy.punch, .relay] where open.contains(strategy) {
-      open.remove(strategy)
-      actions.append(.end(strategy))
-    }
-    relayAt = nil
-    if open.contains(.reverse) {
-      guard !isLastCall else {
-        over(.reverse, [PathAttempt(.reverse, .timeout, "the other side was asked to dial, and nothing came of it")])
-        return actions
-      }
-      isLastCall = true
-      lastCall = now + Self.patienceForReport
-    }
-    return actions
-  }
-
-  /// Nothing runs, waits or can come any more.
-  private var isHopeless: Bool {
-    if case .held = signalling { return false }
-    if case .waiting = signalling { return false }
-    return open.isEmpty && waiting.isEmpty && !hasRunning && (chosen != nil || bestProven == nil)
-  }
-
-  private var hasRunning: Bool {
-    streams.contains(where: \.isRunning) || !waiting.isEmpty
-  }
-
-  private var bestProven: Int? {
-    streams.indices.compactMap { id -> (Int, Rank, TimeAmount)? in
-      guard case .proven(let took) = streams[id].state else { return nil }
-      return (id, Rank(streams[id].way), took)
-    }.min { ($0.1, $0.2) < ($1.1, $1.2) }?.0
-  }
-
-  /// Whether a better way than this one may come about within the settling time.
-  private func isBetterPossible(than id: Int) -> Bool {
-    let rank = Rank(streams[id].way)
-    if streams.contains(where: { $0.isRunning && Rank($0.way) < rank }) || waiting.contains(where: { Rank(Way(.direct, $0.path)) < rank }) { return true }
-    switch rank {
-    case .near, .ipv6, .ipv4: return false
-    case .punched: return open.contains(.reverse)
-    case .relayed: return open.contains(.reverse) || open.contains(.punch)
-    }
-  }
-
-  // MARK: The end
-
-  private mutating func end(keeping kept: [Int]) -> [Action] {
-    isOver = true
-    waiting = []
-    var actions: [Action] = []
-    for id in streams.indices where !kept.contains(id) && !streams[id].isOver {
-      streams[id].state = .over
-      actions.append(.cancel(id))
-    }
-    for strategy in [ConnectStrategy.punch, .relay] where open.contains(strategy) { actions.append(.end(strategy)) }
-    return actions
-  }
-
-  private mutating func fail(_ stopped: NetError?) -> [Action] {
-    let running = streams.filter(\.isRunning)
-    let wasOffered = switch signalling {
-    case .waiting, .answered: true
-    case .none, .held, .failed: false
-    }
-    var wasAnswered = false
-    if case .answered = signalling { wasAnswered = true }
-    if case .waiting = signalling {
-      for strategy in plan.signalled where open.contains(strategy) {
-        attempts.append(
-          PathAttempt(strategy, .timeout, "not tried: the other side did not answer through its brokers"))
-      }
-    } else if open.contains(.reverse) {
-      attempts.append(PathAttempt(.reverse, .timeout, "the other side was asked to dial, and nothing came of it"))
-    }
-    if let chosen {
-      // A relayed pipe is out and stays.
-      return end(keeping: [chosen]) + [.finish]
-    }
-    let actions = end(keeping: [])
-    attempts += running.map {
-      PathAttempt($0.way.strategy, remote: $0.way.remote, .timeout, "no answer in time")
-    }
-    return actions + (wasOffered ? [.abort] : [])
-      + [.fail(Failure(stopped: stopped, attempts: attempts + peers, wasAnswered: wasAnswered))]
-  }
-
-  /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a few
-  /// milliseconds or not at all, and a wasted attempt between nodes costs little.
-  public static let headStart = TimeAmount.milliseconds(50)
-  /// A neighbour has answered, and proven its key, by then.
-  static let holdForNear = TimeAmount.milliseconds(10)
-  /// NAT.md 5.3: what a better way may come late.
-  static let leastSettling = TimeAmount.milliseconds(10)
-  /// A punch takes a round trip and a handshake; most are done by then.
-  static let holdForPunch = TimeAmount.milliseconds(250)
-  /// NAT.md 5.3: a punch that has not come about in 5 s never will; a SYN has been sent five times by then.
-  static let patience = TimeAmount.seconds(5)
-  static let patienceForReport = TimeAmount.milliseconds(300)
-}
-
-/// The order of preference.
-enum Rank: Int, Comparable {
-  case near, ipv6, ipv4, punched, relayed
-
-  init(_ way: PathRace.Way) {
-    switch (way.strategy, way.path) {
-    case (.relay, _), (_, .relay): self = .relayed
-    case (.punch, _): self = .punched
-    case (_, .sameMachine), (_, .lan), (_, .linkLocal): self = .near
-    case (_, .ipv6): self = .ipv6
-    case (_, .ipv4): self = .ipv4
-    }
-  }
-
-  static func < (a: Rank, b: Rank) -> Bool { a.rawValue < b.rawValue }
-}
-
-extension Rendezvous.Refusal {
-  var code: NetError.Code {
-    switch self {
-    case .noProtocol: .noProtocol
-    case .notAllowed: .permission
-    case .busy: .limit
-    case .off: .unsupported
-    case .closing: .closed
-    case .other: .io
-    }
-  }
-}
-
-extension Rendezvous.Side {
-  /// Where packets of this side come from, as a relay sees them.
-  public var outside: [IPAddress] {
-    let seen = paths.compactMap(\.external?.ip) + (punch?.paths.flatMap(\.endpoints).map(\.ip) ?? [])
-    let own = paths.map(\.local.ip).filter { !$0.isPrivate && $0.canBeDialled }
-    var known: Set<IPAddress> = []
-    return (seen + own).filter { known.insert($0).inserted }
   }
 }

@@ -7,11 +7,18 @@ public struct RacePlan: Sendable {
   public var direct: DirectPlan
   /// Why nothing can be arranged with the peer: this node is offline, the address names no broker. nil: it can.
   public var noSignalling: NetError?
+  /// This side's router leaves little hope for a punch: the relay is opened together with the offer.
+  public var opensRelayEarly = false
+  /// There is a relayed pipe, and a better way is looked for.
+  public var isRelayed: Bool
 
-  public init(_ strategies: Set<ConnectStrategy>, _ direct: DirectPlan, noSignalling: NetError? = nil) {
-    self.strategies = strategies
+  public init(
+    _ strategies: Set<ConnectStrategy>, _ direct: DirectPlan, noSignalling: NetError? = nil, isRelayed: Bool = false
+  ) {
+    self.strategies = isRelayed ? strategies.subtracting([.relay]) : strategies
     self.direct = direct
     self.noSignalling = noSignalling
+    self.isRelayed = isRelayed
   }
 
   /// Those that need the peer to take part, in the order of preference.

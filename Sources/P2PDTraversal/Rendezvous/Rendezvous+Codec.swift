@@ -34,7 +34,8 @@ extension Rendezvous {
       }
       writer.add(answer.side)
     case .relay(let endpoints): for endpoint in endpoints.prefix(Self.mostRelays) { writer.add(.relay, endpoint.bytes) }
-    case .report(let attempts): for attempt in attempts.prefix(Self.mostAttempts) { writer.add(.attempt, attempt.bytes) }
+    case .report(let attempts):
+      for attempt in attempts.prefix(Self.mostAttempts) { writer.add(.attempt, attempt.bytes) }
     case .abort: break
     }
     return writer.bytes

@@ -30,6 +30,9 @@ public enum DialPath: String, Hashable, Sendable {
 public struct DialCandidate: Hashable, Sendable {
   public let endpoint: Endpoint
   public let path: DialPath
+  /// There is a reason to think that the peer is there; link-local addresses of strangers and ports that may have been
+  /// forwarded are tried without one.
+  public var isLikely = true
 }
 
 /// Which of a peer's paths to dial from here, best first, and why the others are left out. Pure.
@@ -68,7 +71,7 @@ public struct DirectPlan: Sendable {
 
     var ranked: [(rank: Int, candidate: DialCandidate)] = []
     func offer(_ rank: Int, _ ip: IPAddress, _ port: UInt16, _ path: DialPath) {
-      let candidate = DialCandidate(endpoint: Endpoint(ip: ip, port: port), path: path)
+      let candidate = DialCandidate(endpoint: Endpoint(ip: ip, port: port), path: path, isLikely: rank < 4)
       if !ranked.contains(where: { $0.candidate.endpoint == candidate.endpoint }) { ranked.append((rank, candidate)) }
     }
     func skip(_ ip: IPAddress, _ port: UInt16, _ cause: String) {
@@ -164,7 +167,8 @@ public struct DirectPlan: Sendable {
   public mutating func limit(to count: Int) {
     for dropped in candidates.dropFirst(count) {
       skipped.append(
-        PathAttempt(.reverse, remote: dropped.endpoint, .limit, "not tried: this node dials for others already too often"))
+        PathAttempt(
+          .reverse, remote: dropped.endpoint, .limit, "not tried: this node dials for others already too often"))
     }
     candidates = Array(candidates.prefix(count))
   }

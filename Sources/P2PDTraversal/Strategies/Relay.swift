@@ -9,7 +9,8 @@ import P2PDNet
 ///
 /// Confined to its loop.
 public final class RelayPath: @unchecked Sendable {
-  /// A peer has connected: the raw stream to it, which reads nothing yet and is the callee's to close, and from where.
+  /// A peer has connected: the raw stream to it, which reads nothing yet and is the callee's to close, and from where. To be
+  /// set before peers are let through: who comes while nobody is there to tell is not taken.
   public var connected: ((Transport, Endpoint) -> Void)?
   /// The allocation was lost after ``open()`` had succeeded, and its streams with it.
   public var lost: ((NetError) -> Void)?
@@ -28,6 +29,7 @@ public final class RelayPath: @unchecked Sendable {
   private var opened: EventLoopPromise<Endpoint>?
   private var wanted: [IPAddress] = []
   private var spare: Spare?
+  private var isMakingSpare = false
   /// Peers that wait for a connection to be taken by, and the connections being taken.
   private var attempts = 0
   private var tickets: [Int: OpenTicket] = [:]
@@ -45,17 +47,20 @@ public final class RelayPath: @unchecked Sendable {
   /// - Parameters:
   ///   - servers: in order of preference; those that are no TURN servers are passed over. `turn:` is spoken over TCP, `turns:`
   ///     over TLS, whatever transport the URL names: streams are relayed over nothing else.
+  ///   - family: the relayed address's, which the peer must be able to speak.
   ///   - interface: held to it; nil for the kernel's choice.
   ///   - tls: for `turns:`; nil trusts the system's roots.
   public init(
-    servers: [ServerURL], interface: String? = nil, tls: TLSSetup? = nil, on loop: any EventLoop
+    servers: [ServerURL], family: AddressFamily = .v4, interface: String? = nil, tls: TLSSetup? = nil,
+    on loop: any EventLoop
   ) {
     self.loop = loop
     let turn = servers.filter { $0.scheme == .turn || $0.scheme == .turns }
     let setup = turn.contains { $0.scheme == .turns } ? tls ?? (try? TLSSetup.client()) : nil
     let allocations = turn.map { url in
       TURNAllocation(
-        url, over: url.scheme == .turns ? .tls : .tcp, relaying: .tcp, interface: interface, tls: setup, on: loop)
+        url, over: url.scheme == .turns ? .tls : .tcp, relaying: .tcp, family: family,
+        interface: interface, tls: setup, on: loop)
     }
     race = TURNRace(allocations, what: "get a relay", on: loop)
   }
@@ -152,7 +157,9 @@ public final class RelayPath: @unchecked Sendable {
   }
 
   private func ask(for ip: IPAddress) {
-    allocation?.permit(ip).assumeIsolated().whenFailure { [weak self] error in
+    // A peer of the other family cannot connect to the address anyhow.
+    guard let allocation, ip.family == relayed?.ip.family else { return }
+    allocation.permit(ip).assumeIsolated().whenFailure { [weak self] error in
       guard let self, !isClosed else { return }
       note(NetError(error, "let \(ip) through"))
     }
@@ -222,8 +229,10 @@ public final class RelayPath: @unchecked Sendable {
 
   /// Keeps one connection to the server ready, which saves a peer that connects one round trip, over TLS two.
   private func makeSpare() {
-    guard spare == nil, !isRetired, !isClosed, allocation != nil, tickets.count < Self.mostAttempts else { return }
+    guard spare == nil, !isMakingSpare, !isRetired, !isClosed, allocation != nil else { return }
+    isMakingSpare = true
     connectBeside { [self] result in
+      isMakingSpare = false
       guard case .success(let stream) = result else { return }
       guard spare == nil, !isRetired, !isClosed else { return stream.close() }
       spare = Spare(stream: stream, since: loop.now)

@@ -3,7 +3,8 @@ import P2PDNet
 
 /// The far side of a relayed path: connects to a relayed address as to any other. A server takes the connection of a peer
 /// that is not let through yet and resets it at once (coturn), so a connection counts when the first bytes have come through
-/// it, and until then it is tried again. The near side (``RelayPath``) speaks first: it is the TLS client.
+/// it, and until then it is tried again; beside one that stays silent too, since the reset may be lost on its way. The near
+/// side (``RelayPath``) speaks first: it is the TLS client.
 ///
 /// Confined to its loop.
 public final class RelayDial: PipeSink, @unchecked Sendable {
@@ -17,7 +18,8 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   private let loop: any EventLoop
   private var done: ((Result<Transport, NetError>) -> Void)?
   private var attempt: (any StreamAttempt)?
-  private var pipe: Pipe?
+  /// Connected, and silent so far.
+  private var pipes: [Pipe] = []
   private var retry: Scheduled<Void>?
   private var deadline: Scheduled<Void>?
 
@@ -38,7 +40,7 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
     self.done = done
     deadline = loop.assumeIsolated().scheduleTask(deadline: until) { [self] in
       let last =
-        failures.last?.cause ?? (pipe == nil ? "nobody answered" : "the other side did not take the connection")
+        failures.last?.cause ?? (pipes.isEmpty ? "nobody answered" : "the other side did not take the connection")
       finish(.failure(NetError(.timeout, what, cause: "\(last) (\(tries) tries)", attempts: failures)))
     }
     loop.assumeIsolated().execute { self.dial() }
@@ -50,8 +52,8 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   }
 
   private func dial() {
-    guard done != nil else { return }
     retry = nil
+    guard done != nil, attempt == nil else { return }
     tries += 1
     let network: any Network
     do throws(NetError) {
@@ -67,26 +69,27 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
       case .failure(let error): failed(error)
       case .success(let stream):
         guard done != nil else { return stream.close(linger: false) }
-        pipe = Pipe.adopt(stream, conf: PipeConf(), sink: self, on: loop)
+        pipes.append(Pipe.adopt(stream, conf: PipeConf(), sink: self, on: loop))
+        if pipes.count < Self.mostSilent { again(in: Self.silence) }
       }
     }
   }
 
   public func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
-    guard done != nil, pipe === self.pipe else { return true }
+    guard done != nil, pipes.contains(where: { $0 === pipe }) else { return true }
     let preface = [UInt8](bytes)
     guard let stream = pipe.release() else {
       pipe.close(flush: .zero)
       return true
     }
-    self.pipe = nil
+    pipes.removeAll { $0 === pipe }
     finish(.success(PrefacedTransport.over(stream, preface: preface, on: loop)))
     return true
   }
 
   public func pipeEnded(_ pipe: Pipe, reason: EndReason) {
-    guard pipe === self.pipe else { return }
-    self.pipe = nil
+    guard let index = pipes.firstIndex(where: { $0 === pipe }) else { return }
+    pipes.remove(at: index)
     failed(NetError(.reset, what, cause: "the relay took the connection and cut it: we are not let through yet"))
   }
 
@@ -97,7 +100,12 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
     // With jitter and growing: the permission is one message of the other side away, or it never comes.
     let most = min(Self.firstWait * (1 << min(tries - 1, 4)), Self.longestWait)
     let wait = TimeAmount.nanoseconds(.random(in: most.nanoseconds / 2...most.nanoseconds))
-    retry = loop.assumeIsolated().scheduleTask(in: wait) { [weak self] in self?.dial() }
+    again(in: wait)
+  }
+
+  private func again(in time: TimeAmount) {
+    retry?.cancel()
+    retry = loop.assumeIsolated().scheduleTask(in: time) { [weak self] in self?.dial() }
   }
 
   private func finish(_ result: Result<Transport, NetError>) {
@@ -118,9 +126,9 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
     retry = nil
     attempt?.cancel()
     attempt = nil
-    let pipe = pipe
-    self.pipe = nil
-    pipe?.close(flush: .zero)
+    let pipes = pipes
+    self.pipes = []
+    for pipe in pipes { pipe.close(flush: .zero) }
   }
 
   private var what: String { "connect to the relayed address \(to)" }
@@ -128,4 +136,8 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   private static let firstWait: TimeAmount = .milliseconds(20)
   private static let longestWait: TimeAmount = .milliseconds(250)
   private static let mostFailures = 8
+  /// How long a connection may be silent before another is tried beside it: some round trips of a slow path, with a SYN sent
+  /// twice among them.
+  private static let silence: TimeAmount = .milliseconds(1500)
+  private static let mostSilent = 3
 }

@@ -100,6 +100,9 @@ public final class TURNAllocation: @unchecked Sendable {
   }
 
   private func connect(to destination: Destination) {
+    guard way != .tls || tls != nil else {
+      return over(NetError(.tls, what, cause: "the roots to check its certificate against could not be read"))
+    }
     ticket = OpenTicket()
     let connected: EventLoopFuture<any TURNControl>
     switch way {

@@ -37,10 +37,12 @@ public struct TURNAuthentication: Sendable {
   /// - Parameter wasSigned: the request that met it was signed.
   /// - Returns: nil if the request may be made once more, signed anew; otherwise why that is of no use.
   public mutating func challenged(by answer: STUNMessage, wasSigned: Bool) -> NetError? {
-    func refusal(_ code: NetError.Code, _ cause: String) -> NetError { NetError(code, "log in", cause: cause) }
+    func refusal(_ code: NetError.Code, _ cause: String, _ remedy: String = "") -> NetError {
+      NetError(code, "log in", cause: cause, remedy: remedy)
+    }
     guard let login else {
       return refusal(
-        .permission, "the server wants a user and a password; give them in its URL (turn:USER:PASSWORD@HOST)")
+        .permission, "the server wants a user and a password", "Give them in its URL: turn:USER:PASSWORD@HOST.")
     }
     guard let code = answer.error?.code else { return refusal(.io, "a challenge without an error code") }
     guard let nonce = answer.nonce, let realm = answer.realm ?? (code == 438 ? self.realm : nil),
@@ -48,7 +50,9 @@ public struct TURNAuthentication: Sendable {
     else { return refusal(.io, "the server's challenge has no realm and nonce that can be used") }
     // The same name at the same place again: it does not know it, or not by that password.
     if code == 401, wasSigned, realm == self.realm {
-      return refusal(.permission, "the server refuses the user \(login.user): wrong name, password or secret")
+      return refusal(
+        .permission, "the server refuses the user \(login.user): wrong name, password or secret",
+        "Compare them with the server's; with a shared secret, its clock as well.")
     }
     let features = Self.features(of: nonce)
     let offered = answer.passwordAlgorithms

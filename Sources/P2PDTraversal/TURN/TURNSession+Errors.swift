@@ -15,7 +15,8 @@ extension TURNSession {
     if ip.isLoopback && !server.ip.isLoopback || ip.isPrivate && !server.ip.isPrivate {
       return NetError(
         .badAddress, what,
-        cause: "it gave the private address \(relayed); tell it its public one (coturn: external-ip=PUBLIC/PRIVATE)")
+        cause: "it gave the private address \(relayed)",
+        remedy: "Tell the relay its public address (coturn: external-ip=PUBLIC/PRIVATE).")
     }
     return nil
   }
@@ -29,18 +30,26 @@ extension TURNSession {
   /// RFC 8656 §19, RFC 6062 §6.3, RFC 8489 §14.8.
   static func error(_ number: Int, _ reason: String, _ what: String) -> NetError {
     let said = reason.isEmpty ? "error \(number)" : "error \(number), \(reason.prefix(100))"
-    func error(_ code: NetError.Code, _ remedy: String) -> NetError {
-      NetError(code, what, cause: "the server says \(said): \(remedy)")
+    func error(_ code: NetError.Code, _ meaning: String, _ remedy: String = "") -> NetError {
+      NetError(code, what, cause: "the server says \(said): \(meaning)", remedy: remedy)
     }
     return switch number {
-    case 403: error(.permission, "it does not relay to that peer")
+    case 403:
+      error(
+        .permission, "it does not relay to that peer", "Allow the peer there (coturn: allowed-peer-ip, denied-peer-ip)."
+      )
     case 440, 443: error(.unsupported, "it has no address of that family")
     case 441: error(.permission, "the allocation belongs to another user")
-    case 442: error(.unsupported, "it does not relay TCP or UDP as asked (coturn: without no-tcp-relay)")
+    case 442:
+      error(
+        .unsupported, "it does not relay what was asked for",
+        "Allow it there (coturn: without no-tcp-relay), or use another server.")
     case 446: error(.inUse, "there is a connection to that peer already")
     case 447: error(.refused, "the peer cannot be reached from there")
-    case 486: error(.limit, "the user has as many allocations as it may (coturn: user-quota)")
-    case 508: error(.limit, "it has no port or bandwidth left (coturn: min-port, max-port, total-quota)")
+    case 486:
+      error(.limit, "the user has as many allocations as it may", "Wait, or raise the limit (coturn: user-quota).")
+    case 508:
+      error(.limit, "it has no port or bandwidth left", "Give it more (coturn: min-port, max-port, total-quota).")
     case 400, 420: error(.unsupported, "it does not understand the request")
     default: error(.io, "try another server")
     }

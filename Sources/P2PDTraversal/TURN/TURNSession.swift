@@ -298,10 +298,10 @@ public struct TURNSession: Sendable {
     _ purpose: Purpose, _ error: NetError, _ now: NIODeadline, isFinal: Bool = false
   ) -> [Action] {
     switch purpose {
-    case .allocate: return end(isClosing ? nil : NetError(error, what))
+    case .allocate: return end(isClosing ? nil : named(error))
     case .release: return end(nil)
     case .refresh:
-      guard let expiry, !isFinal, now < expiry else { return end(NetError(error, what)) }
+      guard let expiry, !isFinal, now < expiry else { return end(named(error)) }
       refreshDue = min(now + Self.again, expiry)
       return []
     case .permission(let ip):
@@ -311,7 +311,9 @@ public struct TURNSession: Sendable {
         return []
       }
       permissions[ip] = nil
-      return [.refused(ip, NetError(error.code, "let \(ip) through at \(server)", cause: error.cause))]
+      return [
+        .refused(ip, NetError(error.code, "let \(ip) through at \(server)", cause: error.cause, remedy: error.remedy))
+      ]
     case .channel(let peer):
       guard let channel = channels[peer] else { return [] }
       if !isFinal, let expiry = channel.grant.expiry, now + Self.again < expiry {
@@ -319,7 +321,11 @@ public struct TURNSession: Sendable {
         return []
       }
       channels[peer] = nil
-      return [.unbound(peer, NetError(error.code, "bind a channel to \(peer) at \(server)", cause: error.cause))]
+      return [
+        .unbound(
+          peer, NetError(error.code, "bind a channel to \(peer) at \(server)", cause: error.cause, remedy: error.remedy)
+        )
+      ]
     }
   }
 
@@ -330,6 +336,11 @@ public struct TURNSession: Sendable {
   }
 
   private var what: String { "use the relay \(server)" }
+
+  /// The same failure of the whole.
+  private func named(_ error: NetError) -> NetError {
+    NetError(error.code, what, cause: error.cause.isEmpty ? error.what : error.cause, remedy: error.remedy)
+  }
 
   private static let notOpen = NetError(.closed, "use a relay", cause: "there is no allocation")
 

@@ -34,7 +34,7 @@ struct Check: AsyncParsableCommand {
     let loop = Engine.loop
     var errors = 0
     var warnings = 0
-    for path in try ScriptFiles.expand(scripts, tests: true) {
+    for path in try ScriptPaths.expand(scripts, tests: true) {
       if path == ConfigFile.fileName || path.hasSuffix("/" + ConfigFile.fileName) {
         do {
           _ = try ConfigFile(path: path, servers: ServerList())

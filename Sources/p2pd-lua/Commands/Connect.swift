@@ -72,6 +72,15 @@ struct Connect: AsyncParsableCommand {
   @Flag(help: "Show a node this machine's own key (the one of `id`) and not a fresh one.")
   var identity = false
 
+  @Option(
+    help: ArgumentHelp(
+      "A way to a node to try: direct, reverse, punch or relay; may be given several times.",
+      discussion: "Default: all", valueName: "way"))
+  var strategy: [ConnectStrategy] = []
+
+  @Flag(name: .shortAndLong, help: "Tell each step of connecting to a node, with its time.")
+  var verbose = false
+
   @OptionGroup(title: "Server options") var servers: ServerOptions
   @OptionGroup(title: "State options") var state: StateOptions
   @OptionGroup(title: "Configuration") var config: ConfigOptions
@@ -94,8 +103,8 @@ struct Connect: AsyncParsableCommand {
         )
       }
     case .host, .unix:
-      if self.protocol != nil || identity {
-        throw ValidationError("--protocol and --identity are for node addresses (p2pd1...).")
+      if self.protocol != nil || identity || verbose || !strategy.isEmpty {
+        throw ValidationError("--protocol, --strategy, --identity and --verbose are for node addresses (p2pd1...).")
       }
       if udp, tls || framing != nil {
         throw ValidationError("--tls and --framing are for TCP; a datagram keeps its boundaries.")
@@ -162,7 +171,9 @@ struct Connect: AsyncParsableCommand {
     let how: String
   }
 
-  private func dial(_ target: Target, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws -> Dialled {
+  private func dial(_ target: Target, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws
+    -> Dialled
+  {
     do {
       switch target {
       case .node(let text): return try await dialNode(text, sink, config, logger)
@@ -204,14 +215,19 @@ struct Connect: AsyncParsableCommand {
     if configuration.offline { configuration.listen = [.loopback(.v4)] }
     configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
+    let steps = Steps(on: Engine.loop)
+    let watch: (@Sendable (String) -> Void)? = verbose ? { steps.tell($0) } : nil
     let pipe = try await node.connect(
-      address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)))
-    let path = try await Engine.loop.submit { pipe.path }.get()
-    return Dialled(pipe: pipe, node: node, how: path.isEmpty ? "to the node" : "to the node (\(path))")
+      address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)),
+      strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: watch)
+    let how = try await Engine.loop.submit { "\(pipe.strategy), \(pipe.path)" }.get()
+    return Dialled(pipe: pipe, node: node, how: "to the node (\(how))")
   }
 
   private func remedy(_ error: NetError) -> String? {
-    switch error.code {
+    // It says so itself.
+    if !error.remedy.isEmpty { return nil }
+    return switch error.code {
     case .refused: "Nothing listens there. Is the node running, and is the address its newest?"
     case .noProtocol: "Ask its owner for the name of a protocol it hosts."
     case .tls where tls: "Does it speak TLS there, and has its certificate the name you gave?"

@@ -46,7 +46,7 @@ struct Exec: AsyncParsableCommand {
 
   func run() async throws {
     let path = words[0]
-    try ScriptFiles.mustExist(path)
+    try ScriptPaths.mustExist(path)
     let config = try config.load(beside: path)
     var options = try limits.scriptOptions(config)
     options.nodeDefaults = try node.configuration(state, servers, config)

@@ -9,7 +9,8 @@ struct Netcheck: AsyncParsableCommand {
     discussion: """
       Asks the configured servers, all at once and for 5 seconds at most: STUN servers how they see
       this machine over UDP and TCP, brokers and relays whether they answer and how fast, time
-      servers whether the clock is right. Nothing else is contacted.
+      servers whether the clock is right. The router is asked to open a port, which is closed
+      again. Nothing else is contacted. docs/netcheck.md describes the JSON.
 
       EXIT STATUS
         0  somebody on the Internet answered
@@ -27,6 +28,9 @@ struct Netcheck: AsyncParsableCommand {
 
   @Option(name: .customLong("interface"), help: "Measure only this interface's NAT; may be given several times.")
   var interfaces: [String] = []
+
+  @Flag(help: "Do not ask the router to open a port.")
+  var noPortMapping = false
 
   @OptionGroup(title: "Server options") var servers: ServerOptions
   @OptionGroup(title: "Configuration") var config: ConfigOptions
@@ -46,9 +50,11 @@ struct Netcheck: AsyncParsableCommand {
     }
     let (list, caFile) = (try servers.list(config), try servers.caFile(config))
     let (only, loop) = (interfaces.isEmpty ? nil : interfaces, Engine.loop)
+    let asksRouters = !noPortMapping
     let isWatched = Console.shared.errorIsTerminal
     let findings = try await loop.flatSubmit {
-      NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, on: loop) { progress, time in
+      NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, asksRouters: asksRouters, on: loop) {
+        progress, time in
         if isWatched { Console.shared.setLive("\r\(progress.text(after: time))\u{1b}[K") }
       }.run()
     }.get()

@@ -25,8 +25,12 @@ struct P2PDLua: AsyncParsableCommand {
       ENVIRONMENT
         P2PD_STATE_DIR, P2PD_PORT, P2PD_LISTEN, P2PD_OFFLINE, P2PD_MEMORY,
         P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_NO_WATCH, P2PD_LOG_LEVEL,
-        P2PD_LOG_FORMAT   stand in for the options of these names; those win
-        P2PD_STUN         STUN servers to ask, separated by commas
+        P2PD_LOG_FORMAT, P2PD_NO_PORT_MAPPING
+                          stand in for the options of these names; those win
+        P2PD_STUN, P2PD_TURN, P2PD_BROKERS, P2PD_NTP
+                          the servers to use, URLs separated by commas, or none
+        P2PD_CA           roots that their certificates are checked against
+        P2PD_CONFIG       the configuration file to read, or none
         P2PD_NODE         the running node that status, stop and the like mean
         P2PD_LUA_LIB      folders of Lua modules, separated by colons
         NO_COLOR          no colours, whatever the terminal
@@ -39,7 +43,8 @@ struct P2PDLua: AsyncParsableCommand {
       """,
     version: "p2pd-lua \(Program.version)",
     subcommands: [
-      Run.self, Exec.self, Connect.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self, Logs.self,
+      Run.self, Exec.self, Connect.self, Explain.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self,
+      Logs.self,
       Trace.self, Attach.self, Reload.self, Rollback.self, Generations.self, Stop.self, Id.self, Addr.self, Ifs.self,
       Netcheck.self, Version.self, Api.self,
     ])

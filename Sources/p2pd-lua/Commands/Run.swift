@@ -69,7 +69,7 @@ struct Run: AsyncParsableCommand {
     let ring = LogRing()
     let config = try config.load(beside: scripts.first)
     let logger = try log.logger(defaultLevel: .info, config, ring: ring)
-    let paths = try ScriptFiles.expand(scripts)
+    let paths = try ScriptPaths.expand(scripts)
     let name = name ?? config.name
     try name.map(Self.checkName)
     let configuration = try node.configuration(state, servers, config)
@@ -89,7 +89,7 @@ struct Run: AsyncParsableCommand {
     let signals = try Signals(hangup: { Task { _ = await host.reload(trigger: "signal") } }) { stop.signalled($0) }
     let triggers = try reloading.watches() ? await triggers(host, logger) : nil
     let control = noControl ? nil : control(host, node, name ?? protocols.first?.name ?? "node", ring, stop, logger)
-    announce(node, protocols, config, isWatching: triggers != nil)
+    try await Engine.loop.submit { announce(node, protocols, config, isWatching: triggers != nil) }.get()
 
     let signal = await stop.wait()
     if !log.quiet {
@@ -135,16 +135,17 @@ struct Run: AsyncParsableCommand {
     }
   }
 
-  /// The address at once, as good as it is; and again when it is whole.
+  /// The address at once, as good as it is; and again when it is whole, if it is not yet. On the node's loop.
   private func announce(_ node: Node, _ protocols: [HostedProtocol], _ config: ConfigFile, isWatching: Bool) {
     let console = Console.shared
     let first = node.address
-    let isAll = node.configuration.offline || ReachText.isWithoutServers(node.configuration)
+    let isAll = node.isSettled || ReachText.isWithoutServers(node.configuration)
     if !log.quiet {
       if let path = config.path { console.note("Settings from \(Printable.line(path)).\n") }
       console.note(ServersText.lines(node.configuration))
       let names = protocols.map { $0.name.isEmpty ? "the default protocol" : $0.name }.joined(separator: ", ")
       let until = isAll ? "" : ", until more is known"
+      if isAll, let words = ReachText.found(node) { console.note(words + "\n") }
       console.note("Hosting \(Printable.line(names)). The node's address\(until):\n")
     }
     console.out("\(first)\n")
@@ -160,15 +161,16 @@ struct Run: AsyncParsableCommand {
 
   private func tellWhenWhole(_ node: Node, _ first: NodeAddress) {
     let isQuiet = log.quiet
-    node.loop.execute {
-      node.settled().assumeIsolated().whenSuccess {
-        let address = node.address
-        guard !node.isClosing, let words = ReachText.found(node, since: first) else { return }
-        if !isQuiet { Console.shared.note("\n" + words) }
-        guard address != first else { return }
-        Console.shared.out("\(address)\n")
-        if !isQuiet { Console.shared.note("Connect from anywhere:\n  \(Environment.program) connect \(address)\n") }
+    node.settled().assumeIsolated().whenSuccess {
+      let address = node.address
+      guard !node.isClosing, let words = ReachText.found(node) else { return }
+      if !isQuiet {
+        Console.shared.note(
+          "\n\(words)\n" + (address == first ? "The address stays as it is.\n" : "The node's address is now:\n"))
       }
+      guard address != first else { return }
+      Console.shared.out("\(address)\n")
+      if !isQuiet { Console.shared.note("Connect from anywhere:\n  \(Environment.program) connect \(address)\n") }
     }
   }
 

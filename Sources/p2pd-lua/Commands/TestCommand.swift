@@ -113,7 +113,7 @@ enum TestFiles {
       if Files.isDirectory(path) {
         found += inside(path == "." ? "" : path.hasSuffix("/") ? path : path + "/", depth: 0)
       } else {
-        try ScriptFiles.mustExist(path)
+        try ScriptPaths.mustExist(path)
         found.append(path)
       }
     }

@@ -13,8 +13,12 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
   case findBroker = "find_broker"
   /// Nothing stands in the way.
   case nothing
+  /// The router opens a port where it is asked.
+  case portOpens = "port_opens"
   /// A carrier's NAT.
   case askProvider = "ask_provider"
+  /// A second router within the house.
+  case secondRouter = "second_router"
   /// A symmetric NAT and no relay.
   case configureRelay = "configure_relay"
   /// A symmetric NAT, and a relay for whom nothing else works.
@@ -35,8 +39,12 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
       self = .findBroker
     } else if some({ $0.udp.filtering == NATBehaviour.Filtering.none }) {
       self = .nothing
-    } else if some({ $0.carrierNAT == true }) {
+    } else if findings.hasMapping {
+      self = .portOpens
+    } else if some({ $0.carrierNAT == true }) || findings.outerAddress?.isShared == true {
       self = findings.hasRelay ? .relayHelps : .askProvider
+    } else if findings.outerAddress != nil {
+      self = .secondRouter
     } else if reached.isEmpty || some({ $0.leading.mapping == nil || $0.leading.mapping?.isPredictable == true }) {
       self = .openPort
     } else {
@@ -60,14 +68,26 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
         : "Name a broker that can be reached from here (docs/servers tells how to host one): none answers, and without "
           + "one other nodes cannot call this one."
     case .nothing: return "Nothing is needed: others can connect to this host directly."
+    case .portOpens:
+      return "Nothing is needed: the router opens a port for a node, so others can connect to it directly."
     case .askProvider:
-      return "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
+      return
+        "Ask the provider for IPv6 or a public address, or configure a relay: the provider's NAT stands in the way."
+    case .secondRouter:
+      return
+        "Let the router before this one do without address translation (bridge mode), or forward a port there too: "
+        + "two routers in a row translate addresses, and the outer one opens no port."
     case .configureRelay:
       return "Configure a relay (TURN), or forward a port at the router: hole punching alone will often fail here."
     case .relayHelps:
       return "Nothing is needed: where hole punching fails, the relay takes over. Forward a port at the router to be "
         + "reached without it."
     case .openPort:
+      if let refusal = findings.routers.refusal {
+        return
+          "Peers behind ordinary routers will be reached by hole punching. Let the router open ports (its \(refusal.by) "
+          + "refuses: \(refusal.why)), or forward one, to be reached by all."
+      }
       return "Peers behind ordinary routers will be reached by hole punching. Allow UPnP or NAT-PMP at the router, or "
         + "forward a port, to be reached by all."
     }
@@ -75,4 +95,16 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
 
   /// By which two nodes' clocks may differ for a signal to be taken.
   private static let clockTolerance: TimeAmount = .seconds(60)
+}
+
+extension NetcheckRouters.Findings {
+  /// A protocol that is there and gives nothing.
+  fileprivate var refusal: (by: PortMappingProtocol, why: String)? {
+    for router in routers {
+      for by in PortMappingProtocol.allCases {
+        if case .refused(let why)? = router.answers[by] { return (by, why) }
+      }
+    }
+    return nil
+  }
 }

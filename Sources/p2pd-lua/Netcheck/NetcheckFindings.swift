@@ -9,6 +9,7 @@ struct NetcheckFindings: Sendable {
   var servers: ServerList
   /// By interface and family.
   var paths: [NATReport] = []
+  var routers = NetcheckRouters.Findings()
   var brokers: [ServerFinding] = []
   var stun: [ServerFinding] = []
   var relays: [ServerFinding] = []
@@ -28,6 +29,14 @@ struct NetcheckFindings: Sendable {
   var clockIsKnown: Bool { clock?.servers.contains { $0.reading != nil } ?? false }
   var hasBroker: Bool { brokers.contains { $0.outcome == .answered } }
   var hasRelay: Bool { relays.contains { $0.outcome == .answered } }
+
+  /// A router opened a port, and others can be told of it.
+  var hasMapping: Bool { routers.mappings.contains(where: \.isTrusted) }
+
+  /// The outside address of a router that opened a port, where it is no outside address yet.
+  var outerAddress: IPAddress? {
+    routers.mappings.first { $0.trust == .privateAddress }?.external.ip
+  }
 
   /// There is an interface with an address to speak from.
   var hasInterface: Bool {
@@ -72,7 +81,8 @@ struct NetcheckFindings: Sendable {
     for (urls, findings) in groups {
       for finding in findings {
         guard let url = urls.first(where: { $0.description == finding.server }) else { continue }
-        let place = Place(port: url.port, isTCP: url.transport == .tcp)
+        // Relays are spoken to over TCP, whatever transport their URL names.
+        let place = Place(port: url.port, isTCP: url.transport == .tcp || [.turn, .turns].contains(url.scheme))
         out[place, default: (0, 0, 0)].all += 1
         if finding.isAlive { out[place, default: (0, 0, 0)].answered += 1 }
         if finding.outcome == .silent || finding.outcome == .refused { out[place, default: (0, 0, 0)].silent += 1 }

@@ -11,6 +11,7 @@ enum NetcheckJSON {
       ("format", .int(1)),
       ("interfaces", .array(findings.snapshot.interfaces.map { InterfaceText.json($0, in: findings.snapshot) })),
       ("paths", .array(findings.paths.map(path))),
+      ("port_mapping", .array(findings.routers.routers.map { router($0, findings.routers.mappings) })),
       ("brokers", .array(findings.brokers.map(server))),
       ("stun", .array(findings.stun.map(server))),
       ("relays", .array(findings.relays.map(server))),
@@ -71,7 +72,33 @@ enum NetcheckJSON {
     .object([
       ("server", .string(finding.server)), ("outcome", .string(finding.outcome.rawValue)),
       ("setup_us", microseconds(finding.setup)), ("round_trip_us", microseconds(finding.roundTrip)),
-      ("problem", word(finding.problem)),
+      ("relayed", word(finding.address?.description)), ("problem", word(finding.problem)),
+    ])
+  }
+
+  private static func router(_ finding: PortMappingFinding, _ mappings: [PortMapping]) -> JSONText {
+    let answers = PortMappingProtocol.allCases.map { by -> (String, JSONText) in
+      switch finding.answers[by] {
+      case nil: (by.rawValue, .null)
+      case .silent?: (by.rawValue, .string("silent"))
+      case .answered?: (by.rawValue, .string("answered"))
+      case .granted?: (by.rawValue, .string("granted"))
+      case .refused?: (by.rawValue, .string("refused"))
+      }
+    }
+    let refusals = PortMappingProtocol.allCases.compactMap { by -> String? in
+      if case .refused(let why)? = finding.answers[by] { "\(by): \(why)" } else { nil }
+    }
+    let own = mappings.filter { $0.path == finding.path }.map { mapping in
+      JSONText.object([
+        ("by", .string(mapping.by.rawValue)), ("external", .string(mapping.external.description)),
+        ("usable", .bool(mapping.isTrusted)), ("problem", word(mapping.distrust)),
+      ])
+    }
+    return .object([
+      ("interface", .string(finding.path.interface)), ("local", .string(finding.path.local.description)),
+      ("gateway", .string(finding.path.gateway.description)), ("router", word(finding.router)),
+      ("protocols", .object(answers)), ("problems", .array(refusals.map { .string($0) })), ("mappings", .array(own)),
     ])
   }
 

@@ -4,7 +4,7 @@ import NIOCore
 struct NetcheckProgress: Sendable {
   enum Part: String, CaseIterable, Sendable {
     case paths = "NAT"
-    case brokers, servers, clock
+    case router, brokers, servers, clock
   }
 
   private var parts: [Part: (done: Int, all: Int)] = [:]

@@ -8,25 +8,30 @@ final class NetcheckRun: @unchecked Sendable {
   private let loop: any EventLoop
   private let interfaces: [String]?
   private let caFile: String?
+  private let asksRouters: Bool
   private let changed: (NetcheckProgress, TimeAmount) -> Void
   private let promise: EventLoopPromise<NetcheckFindings>
   private let began: NIODeadline
   private var findings: NetcheckFindings
   private var progress = NetcheckProgress()
   private let knowledge: NetworkKnowledge
+  private var routers: NetcheckRouters?
   private var deadline: Scheduled<Void>?
+  private var hasStarted = false
   private var isOver = false
 
   /// - Parameters:
   ///   - interfaces: only these; nil for all.
+  ///   - asksRouters: to open a port, for the moment.
   ///   - changed: called on the loop a few times a second.
   init(
-    _ snapshot: NetworkSnapshot, servers: ServerList, interfaces: [String]?, caFile: String?, on loop: any EventLoop,
-    changed: @escaping (NetcheckProgress, TimeAmount) -> Void
+    _ snapshot: NetworkSnapshot, servers: ServerList, interfaces: [String]?, caFile: String?, asksRouters: Bool,
+    on loop: any EventLoop, changed: @escaping (NetcheckProgress, TimeAmount) -> Void
   ) {
     self.loop = loop
     self.interfaces = interfaces
     self.caFile = caFile
+    self.asksRouters = asksRouters
     self.changed = changed
     promise = loop.makePromise()
     began = loop.now
@@ -38,8 +43,10 @@ final class NetcheckRun: @unchecked Sendable {
     deadline = loop.assumeIsolated().scheduleTask(in: Self.patience) { self.finish() }
     tick()
     startPaths()
+    startRouters()
     startServers()
     startClock()
+    hasStarted = true
     if progress.isDone { finish() }
     return promise.futureResult
   }
@@ -53,7 +60,8 @@ final class NetcheckRun: @unchecked Sendable {
 
   private func done(_ part: NetcheckProgress.Part) {
     progress.finished(part)
-    if progress.isDone { finish() }
+    // What is done at once does not end it before the rest has begun.
+    if hasStarted, progress.isDone { finish() }
   }
 
   private func finish() {
@@ -76,6 +84,19 @@ final class NetcheckRun: @unchecked Sendable {
     knowledge.settled().assumeIsolated().whenComplete { _ in self.done(.paths) }
   }
 
+  private func startRouters() {
+    guard asksRouters else { return }
+    progress.expect(.router)
+    let routers = NetcheckRouters(knowledge, on: loop)
+    self.routers = routers
+    knowledge.changed = { [weak routers] in routers?.look() }
+    routers.ask(findings.snapshot, only: interfaces).assumeIsolated().whenSuccess { found in
+      guard !self.isOver else { return }
+      self.findings.routers = found
+      self.done(.router)
+    }
+  }
+
   private func startServers() {
     let servers = findings.servers
     let tls = setUpTLS(servers.all.contains { $0.scheme.isTLS })
@@ -96,7 +117,7 @@ final class NetcheckRun: @unchecked Sendable {
     }
     for (index, url) in servers.turn.enumerated() {
       look(url, .servers, tls, \.relays, index) { [loop] in
-        STUNServerCheck.run(url, tls: $0, patience: patience, on: loop)
+        RelayCheck.run(url, tls: $0, patience: patience, on: loop)
       }
     }
   }

@@ -7,6 +7,7 @@ enum NetcheckText {
   static func lines(_ findings: NetcheckFindings) -> String {
     var out = section("Interfaces", interfaces(findings.snapshot))
     out += section("Seen from outside", findings.paths.flatMap(path))
+    out += section("Port mapping", routers(findings.routers))
     out += section("Brokers (MQTT)", servers(findings.brokers))
     out += section("STUN servers", servers(findings.stun))
     out += section("Relays (TURN)", findings.servers.turn.isEmpty ? ["none is configured"] : servers(findings.relays))
@@ -38,7 +39,10 @@ enum NetcheckText {
     if !report.external.isEmpty {
       out.append("  outside address: \(report.external.map(\.description).joined(separator: ", "))")
     }
-    out += report.sentences.map { "  \($0)" }
+    out +=
+      report.udp.reach == nil && report.servers.isEmpty
+      ? ["  Not measured: no STUN server has an \(report.family) address, or finding one took too long."]
+      : report.sentences.map { "  \($0)" }
     if report.hasAnswer {
       out.append("  UDP: \(facts(report.udp)); TCP: \(facts(report.tcp))")
       let delta = report.p2pdDelta
@@ -51,6 +55,29 @@ enum NetcheckText {
       finding.problem.map { "  \(finding.transport.rawValue) \(finding.server): \($0)" }
     }
     return out
+  }
+
+  static func routers(_ found: NetcheckRouters.Findings) -> [String] {
+    found.routers.flatMap { router -> [String] in
+      let name = router.router.map { "\($0), " } ?? ""
+      var out = ["\(name)\(router.path.gateway) on \(router.path.interface)"]
+      let answers = PortMappingProtocol.allCases.compactMap { by in router.answers[by].map { "\(by) \(words($0))" } }
+      out.append("  " + (answers.isEmpty ? "not asked" : answers.joined(separator: "; ")))
+      for mapping in found.mappings where mapping.path == router.path {
+        out.append(
+          "  " + (mapping.distrust.map { "of no use: \($0)" } ?? "reached from outside at \(mapping.external.ip)"))
+      }
+      return out
+    }
+  }
+
+  private static func words(_ answer: PortMappingFinding.Answer) -> String {
+    switch answer {
+    case .silent: "is silent"
+    case .answered: "is there"
+    case .granted: "opens a port"
+    case .refused(let why): "refuses: \(why)"
+    }
   }
 
   private static func facts(_ behaviour: NATBehaviour) -> String {
@@ -73,6 +100,7 @@ enum NetcheckText {
       var out = "answers"
       if let time = finding.roundTrip { out += " in \(milliseconds(time))" }
       if let time = finding.setup { out += ", ready after \(milliseconds(time))" }
+      if let address = finding.address { out += ", relays at \(address.ip)" }
       return out
     case .rejected: return "lets this host do nothing\(why)"
     case .refused: return "refuses the connection"
@@ -94,7 +122,9 @@ enum NetcheckText {
       let isRight = abs(reading.offset.nanoseconds) <= reading.error.nanoseconds
       out.append("this machine's clock is \(isRight ? "right" : drift(reading.offset)), \(error)")
     } else {
-      out.append("not known: \(report.servers.contains { $0.reading != nil } ? "the servers contradict each other" : "no server tells the time")")
+      out.append(
+        "not known: \(report.servers.contains { $0.reading != nil } ? "the servers contradict each other" : "no server tells the time")"
+      )
     }
     var table = TextTable()
     for server in report.servers {

@@ -8,7 +8,8 @@ struct ConfigOptions: ParsableArguments {
     help: ArgumentHelp(
       "Read settings from this file; 'none' reads no file.",
       discussion:
-        "Default: \(ConfigFile.fileName) beside the script, else in ~/.config/p2pd-lua (P2PD_CONFIG)", valueName: "file"),
+        "Default: \(ConfigFile.fileName) beside the script, else in ~/.config/p2pd-lua (P2PD_CONFIG)", valueName: "file"
+    ),
     completion: .file(extensions: ["lua"]))
   var config: String?
 

@@ -27,7 +27,9 @@ struct LogOptions: ParsableArguments {
     _ = try settings(defaultLevel: .info)
   }
 
-  func settings(defaultLevel: Logger.Level, _ config: ConfigFile? = nil) throws -> (level: Logger.Level, format: LogFormat) {
+  func settings(defaultLevel: Logger.Level, _ config: ConfigFile? = nil) throws -> (
+    level: Logger.Level, format: LogFormat
+  ) {
     let fromEnvironment = try Environment.value("P2PD_LOG_LEVEL", as: Logger.Level.self)
     let format = try logFormat ?? Environment.value("P2PD_LOG_FORMAT", as: LogFormat.self)
     let fromFile = config?.logLevel.flatMap(Logger.Level.init(rawValue:))

@@ -77,7 +77,8 @@ struct NodeOptions: ParsableArguments {
   }
 
   /// The configuration of a node of this machine: what the file says, changed by the environment, changed by options.
-  func configuration(_ state: StateOptions, _ servers: ServerOptions, _ config: ConfigFile) throws -> NodeConfiguration {
+  func configuration(_ state: StateOptions, _ servers: ServerOptions, _ config: ConfigFile) throws -> NodeConfiguration
+  {
     var node = NodeConfiguration()
     node.stateDirectory = state.given
     node.ephemeral = state.ephemeral

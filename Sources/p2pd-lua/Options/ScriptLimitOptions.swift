@@ -38,7 +38,8 @@ struct ScriptLimitOptions: ParsableArguments {
   }
 
   private func runTime(_ config: ConfigFile) throws -> Double? {
-    guard let seconds = try timeLimit ?? Environment.value("P2PD_TIME_LIMIT", as: Double.self) ?? config.timeLimit else {
+    guard let seconds = try timeLimit ?? Environment.value("P2PD_TIME_LIMIT", as: Double.self) ?? config.timeLimit
+    else {
       return nil
     }
     guard (0.01...3600).contains(seconds) else {

@@ -42,8 +42,12 @@ struct ServerOptions: ParsableArguments {
   @Flag(help: "Contact no server, only the peers asked for (P2PD_OFFLINE=1).")
   var offline = false
 
+  @Flag(help: "Do not ask the router to open the node's port (P2PD_NO_PORT_MAPPING=1).")
+  var noPortMapping = false
+
   func validate() throws {
     _ = try Environment.flag("P2PD_OFFLINE")
+    _ = try Environment.flag("P2PD_NO_PORT_MAPPING")
     // Without the files, which may not be there yet; they are read when the command runs.
     _ = try named(ServerList())
     if offline, servers != nil || !(stun + broker + turn).isEmpty {
@@ -77,11 +81,21 @@ struct ServerOptions: ParsableArguments {
     return file
   }
 
+  /// nil: as the servers say.
+  private func mapsPorts(_ config: ConfigFile) throws -> Bool? {
+    if noPortMapping { return false }
+    if let said = Environment.value("P2PD_NO_PORT_MAPPING"), !said.isEmpty {
+      return try Environment.flag("P2PD_NO_PORT_MAPPING") ? false : nil
+    }
+    return config.portMapping
+  }
+
   /// Puts the servers in force into a node's configuration.
   func apply(to node: inout NodeConfiguration, _ config: ConfigFile) throws {
     node.offline = try isOffline(config)
     node.servers = try list(config)
     node.caFile = try caFile(config)
+    node.portMapping = try mapsPorts(config)
   }
 
   private func named(_ known: ServerList) throws -> ServerList {

@@ -28,6 +28,8 @@ enum NodeStart {
     let kept = configuration.port ?? keptPort(configuration)
     var configuration = configuration
     if kept != nil { configuration.port = 0 }
+    // A mapping of this moment's port says nothing of the one that the node will have.
+    configuration.portMapping = false
     let node = try await start(configuration, on: Engine.loop, logger: logger)
     try await Engine.loop.flatSubmit { node.settled() }.get()
     let address = try await Engine.loop.submit { node.address }.get()

@@ -4,20 +4,18 @@ import P2PDTraversal
 
 /// How others get to a node, in words. On the node's loop.
 enum ReachText {
-  /// After a start: what was found out, and the address that tells it. nil: nothing there is to tell.
-  /// - Parameter first: the address that was shown already.
-  static func found(_ node: Node, since first: NodeAddress) -> String? {
+  /// What was found out after a start. nil: there are no servers to find anything out by.
+  static func found(_ node: Node) -> String? {
     guard !node.configuration.offline, !isWithoutServers(node.configuration) else { return nil }
-    var words = [brokers(node)]
-    if let outside = outside(node) { words.append(outside) }
-    let text = words.joined(separator: "\n")
-    return node.address == first ? text + "\nThe address stays as it is.\n" : text + "\nThe node's address is now:\n"
+    return ([brokers(node), outside(node)].compactMap { $0 } + mappings(node)).joined(separator: "\n")
   }
 
   static func brokers(_ node: Node) -> String {
     let names = node.address.signalling.map(\.host)
     guard names.isEmpty else { return "Reachable through \(names.joined(separator: ", "))." }
-    guard !node.configuration.servers.brokers.isEmpty else { return "No broker is configured: only direct connections work." }
+    guard !node.configuration.servers.brokers.isEmpty else {
+      return "No broker is configured: only direct connections work."
+    }
     let failed = node.signalling?.status.first { $0.error != nil }.flatMap(\.error)
     return "No broker can be reached, so only direct connections work\(failed.map { " (\($0))" } ?? "")."
   }
@@ -26,11 +24,21 @@ enum ReachText {
   private static func outside(_ node: Node) -> String? {
     let reports = reports(node).filter(\.hasAnswer)
     guard let first = reports.first else {
-      return node.configuration.servers.stun.isEmpty ? nil : "No STUN server answered: the outside address is not known."
+      return node.configuration.servers.stun.isEmpty
+        ? nil : "No STUN server answered: the outside address is not known."
     }
     let seen = node.knownExternals
     let place = seen.isEmpty ? "" : "Seen from outside as \(seen.map(\.description).joined(separator: ", ")). "
     return place + (first.sentences.first ?? "")
+  }
+
+  /// What routers keep open for the node, and what of it others are not told and why.
+  private static func mappings(_ node: Node) -> [String] {
+    (node.portMapper?.mappings ?? []).map { mapping in
+      if let why = mapping.distrust { return "The router opened a port (\(mapping.by)), which leads nowhere: \(why)." }
+      let what = mapping.path.family == .v4 ? "forwards" : "lets in"
+      return "The router \(what) \(mapping.external) to this node (\(mapping.by))."
+    }
   }
 
   /// The likely ways out first.

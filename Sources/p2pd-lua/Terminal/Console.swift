@@ -60,7 +60,8 @@ final class Console: Sendable {
   @discardableResult
   private func write(_ bytes: [UInt8], to file: Int32, isTerminal: Bool) -> Bool {
     guard isTerminal else {
-      return (file == STDERR_FILENO ? plain.error : plain.output).mutex.withLock { _ in Files.writeAll(bytes, to: file) }
+      return (file == STDERR_FILENO ? plain.error : plain.output).mutex.withLock { _ in Files.writeAll(bytes, to: file)
+      }
     }
     return live.withLock {
       guard let line = $0.line else { return Files.writeAll(bytes, to: file) }

@@ -56,19 +56,6 @@ enum NetlinkBytes {
   static func done(_ code: Int32 = 0) -> [UInt8] { message(3, number(code)) }
 }
 
-/// Numbers that look random and are the same in every run (splitmix64).
-struct SeededNumbers: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-}
-
 /// An address that the test knows to be well written.
 func ip(_ text: String, scope: UInt32 = 0) -> IPAddress {
   guard var address = IPAddress(text) else { preconditionFailure("\(text) is no address") }

@@ -152,7 +152,7 @@ struct NetlinkCodecTests {
     for sample in corpus {
       for count in 0...sample.count { check(Array(sample.prefix(count))) }
     }
-    var numbers = SeededNumbers(state: 2)
+    var numbers = SplitMix64(2)
     for _ in 0..<30_000 {
       var bytes = corpus.randomElement(using: &numbers) ?? []
       for _ in 0..<Int.random(in: 1...4, using: &numbers) where !bytes.isEmpty {

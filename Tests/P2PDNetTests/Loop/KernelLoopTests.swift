@@ -71,6 +71,36 @@ import Testing
     }
   }
 
+  @Test("timers fire in their time on both sides of the alarm's threshold, whatever came and went before them")
+  func alarm() async throws {
+    try await withLoop { loop in
+      for round in 0..<20 {
+        // The alarm is set for a timer that is cancelled, rings for nobody, and is set anew for what is left.
+        let gone = loop.scheduleTask(in: .milliseconds(4)) {}
+        let start = loop.now
+        let short = loop.scheduleTask(in: .microseconds(500)) { loop.now - start }
+        let long = loop.scheduleTask(in: .milliseconds(9)) { loop.now - start }
+        if round % 2 == 0 { gone.cancel() }
+        let taken = try await (short.futureResult.get(), long.futureResult.get())
+        #expect(taken.0 >= .microseconds(500))
+        #expect(taken.1 >= .milliseconds(9) && taken.1 > taken.0)
+      }
+    }
+  }
+
+  @Test("an alarm rings for a loop that is never out of work")
+  func alarmUnderWork() async throws {
+    try await withLoop { loop in
+      let isOver = Atomic(false)
+      @Sendable func again() { if !isOver.load(ordering: .relaxed) { loop.execute(again) } }
+      loop.execute(again)
+      for delay: Int64 in [1, 3, 10] {
+        try await loop.scheduleTask(in: .milliseconds(delay)) {}.futureResult.get()
+      }
+      isOver.store(true, ordering: .relaxed)
+    }
+  }
+
   @Test("an earlier timer wakes a loop that sleeps for a later one")
   func earlierTimer() async throws {
     try await withLoop { loop in

@@ -53,7 +53,7 @@ import Testing
 
   @Test("many timers set and removed in any order come out sorted", arguments: 1...4)
   func many(seed: UInt64) {
-    var random = SplitMix(state: seed)
+    var random = SplitMix64(seed)
     var heap = TimerHeap()
     var known: [LoopTimer] = []
     for _ in 0..<5000 {
@@ -69,18 +69,6 @@ import Testing
     let popped = drain(&heap)
     #expect(popped.map(\.deadline) == known.map(\.deadline).sorted())
     #expect(Set(popped.map { ObjectIdentifier($0) }) == Set(known.map { ObjectIdentifier($0) }))
-  }
-}
-
-/// The same numbers on every run.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }
 

@@ -53,7 +53,7 @@ import Testing
     try await World().run { world in
       let ip = try #require(world.b.address(.v4))
       let open = { (to: Endpoint) in
-        await world.failure { try await PipeOpener.open(.tcp, to: .endpoint(to), on: world.a.loop).get() }
+        await failure { try await PipeOpener.open(.tcp, to: .endpoint(to), on: world.a.loop).get() }
       }
       #expect(await open(Endpoint(ip: ip, port: 9))?.code == .refused)
       let nobody = try #require(IPAddress("10.9.9.9"))
@@ -71,14 +71,14 @@ import Testing
       let server = try await world.server(.tcp, EchoSink())
       let endpoint = try #require(server.localEndpoint)
       let again = {
-        await world.failure {
+        await failure {
           try await PipeOpener.open(.tcp, bind: endpoint, sink: EchoSink(), on: world.b.loop).get()
         }?.code
       }
       #expect(await again() == .inUse)
       _ = server.close(flush: .zero)
       #expect(await again() == nil)
-      let foreign = await world.failure {
+      let foreign = await failure {
         let bind = Endpoint(ip: try #require(world.a.address(.v4)), port: 1)
         return try await PipeOpener.open(.tcp, bind: bind, sink: EchoSink(), on: world.b.loop).get()
       }
@@ -193,7 +193,7 @@ import Testing
       let client = try await world.client(to: server)
       world.net.change(world.a, world.b) { $0.isCut = true }
       for number in 0..<5 { world.send("\(number)", on: client) }
-      #expect(await world.failure { try await world.receive(client, timeout: .seconds(20)) }?.code == .timeout)
+      #expect(await failure { try await world.receive(client, timeout: .seconds(20)) }?.code == .timeout)
       world.net.change(world.a, world.b) { $0.isCut = false }
       for number in 0..<5 { #expect(try await world.receive(client) == "\(number)") }
 

@@ -61,15 +61,6 @@ final class World: @unchecked Sendable {
   func sleep(_ amount: TimeAmount) async throws {
     try await a.loop.scheduleTask(in: amount) {}.futureResult.get()
   }
-
-  func failure<T>(_ body: () async throws -> T) async -> NetError? {
-    do {
-      _ = try await body()
-      return nil
-    } catch {
-      return error as? NetError
-    }
-  }
 }
 
 /// Keeps what it is told, in order.

@@ -36,6 +36,43 @@ import Testing
     try await kit.close(client, server)
   }
 
+  @Test(
+    "who waits because answers to one read are held together is told when they went out at once",
+    .timeLimit(.minutes(1)))
+  func corkedAnswers() async throws {
+    /// Sends two answers of 600 bytes for a line, and waits as `send` says.
+    final class Sink: PipeSink, @unchecked Sendable {
+      var (waits, told) = (0, 0)
+      func pipe(_ pipe: Pipe, message: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
+        let answer = [UInt8](repeating: 0x61, count: 600)
+        for _ in 0..<2 {
+          guard case .full = answer.withUnsafeBytes({ pipe.send($0, to: peer) }) else { continue }
+          waits += 1
+          pipe.whenWritable { _ in self.told += 1 }
+        }
+        return true
+      }
+      func pipeAccepted(_ pipe: Pipe, by server: Pipe) -> (any PipeSink)? { self }
+    }
+    var conf = PipeConf()
+    conf.framing = .line
+    conf.sendHighWater = 1000
+    let sink = Sink()
+    let server = try await kit.server(.tcp, sink, conf: conf)
+    conf.framing = .raw
+    let client = try await kit.client(to: server, conf: conf)
+    let lines = 50
+    try await kit.send(String(repeating: "x\n", count: lines), on: client)
+    var got = 0
+    while got < lines * 2 * 601 { got += try await kit.receive(client).utf8.count }
+    #expect(got == lines * 2 * 601)
+    while try await kit.on({ sink.told < sink.waits }) {
+      try Task.checkCancellation()
+      try await Task.sleep(for: .milliseconds(1))
+    }
+    try await kit.close(client, server)
+  }
+
   @Test("a UDP pipe with a full queue drops the newest and counts it")
   func udpDrops() async throws {
     var conf = PipeConf()

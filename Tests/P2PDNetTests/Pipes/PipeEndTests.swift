@@ -117,7 +117,7 @@ import Testing
       try await kit.on { client.closeOutput() }
       #expect(try await kit.send("refused", on: client) == "closed")
       #expect(try await kit.receive(client) == "last")
-      #expect(await kit.failure { try await kit.receive(client) }?.code == .closed)
+      #expect(await failure { try await kit.receive(client) }?.code == .closed)
       #expect(try await ended(client) == "closed")
       try await kit.close(server)
     }
@@ -148,7 +148,7 @@ import Testing
     try await kit.on { client.closeOutput() }
     _ = try await client.ended.get()
     for text in ["1", "2", "3"] { #expect(try await kit.receive(client) == text) }
-    #expect(await kit.failure { try await kit.receive(client) }?.code == .closed)
+    #expect(await failure { try await kit.receive(client) }?.code == .closed)
     try await kit.close(server)
   }
 

@@ -50,17 +50,18 @@ struct PipeKit {
     return String(buffer: try await promise.futureResult.get().bytes)
   }
 
-  func failure<T>(_ body: () async throws -> T) async -> NetError? {
-    do {
-      _ = try await body()
-      return nil
-    } catch {
-      return error as? NetError
-    }
-  }
-
   func close(_ pipes: Pipe...) async throws {
     for pipe in pipes { _ = try await loop.flatSubmit { pipe.close(flush: .zero) }.get() }
+  }
+}
+
+/// What it failed with; nil where it did not.
+func failure<T>(_ body: () async throws -> T) async -> NetError? {
+  do {
+    _ = try await body()
+    return nil
+  } catch {
+    return error as? NetError
   }
 }
 

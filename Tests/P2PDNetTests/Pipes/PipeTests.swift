@@ -108,7 +108,7 @@ import Testing
   func timeouts() async throws {
     let server = try await kit.server(.tcp, EchoSink())
     let client = try await kit.client(to: server)
-    let error = await kit.failure { try await kit.receive(client, timeout: .milliseconds(20)) }
+    let error = await failure { try await kit.receive(client, timeout: .milliseconds(20)) }
     #expect(error?.code == .timeout)
     let ticket = try await kit.on {
       client.receive(timeout: nil) { _ in Issue.record("cancelled tickets stay silent") }
@@ -137,15 +137,15 @@ import Testing
   func failures() async throws {
     let server = try await kit.server(.tcp, EchoSink())
     let taken = try #require(server.localEndpoint)
-    let inUse = await kit.failure { try await PipeOpener.open(.tcp, bind: taken, on: kit.loop).get() }
+    let inUse = await failure { try await PipeOpener.open(.tcp, bind: taken, on: kit.loop).get() }
     #expect(inUse?.code == .inUse)
     try await kit.close(server)
-    let refused = await kit.failure { try await PipeOpener.open(.tcp, to: .endpoint(taken), on: kit.loop).get() }
+    let refused = await failure { try await PipeOpener.open(.tcp, to: .endpoint(taken), on: kit.loop).get() }
     #expect(refused?.code == .refused, "\(String(describing: refused))")
     let foreign = Endpoint(ip: try #require(IPAddress("192.0.2.1")), port: 0)
-    let notOurs = await kit.failure { try await PipeOpener.open(.udp, bind: foreign, on: kit.loop).get() }
+    let notOurs = await failure { try await PipeOpener.open(.udp, bind: foreign, on: kit.loop).get() }
     #expect(notOurs?.code == .badAddress)
-    let missing = await kit.failure {
+    let missing = await failure {
       try await PipeOpener.open(.tcp, to: .unix("/nonexistent/socket"), on: kit.loop).get()
     }
     #expect(missing?.code == .badAddress)

@@ -4,10 +4,15 @@ import Testing
 
 @testable import P2PDNet
 
+/// Certificates and keys that tests use.
+enum TLSFixtures {
+  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../../Fixtures/tls").standardizedFileURL.path
+}
+
 @Suite struct TLSTests {
   let kit = PipeKit()
-  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appendingPathComponent("../../Fixtures/tls").standardizedFileURL.path
+  private static let folder = TLSFixtures.folder
 
   private func serverConf(_ framing: Framing = .u32) throws -> PipeConf {
     var conf = PipeConf()
@@ -42,9 +47,9 @@ import Testing
   func verification() async throws {
     // Over IPv6, since the certificate is also good for 127.0.0.1.
     let server = try await kit.server(.tcp, EchoSink(), ip: .loopback(.v6), conf: try serverConf())
-    let unknown = await kit.failure { try await kit.client(to: server, conf: try clientConf(ca: nil)) }
+    let unknown = await failure { try await kit.client(to: server, conf: try clientConf(ca: nil)) }
     #expect(unknown?.code == .tls, "\(String(describing: unknown))")
-    let other = await kit.failure { try await kit.client(to: server, conf: try clientConf(name: "example.org")) }
+    let other = await failure { try await kit.client(to: server, conf: try clientConf(name: "example.org")) }
     #expect(other?.code == .tls, "\(String(describing: other))")
     let blind = try await kit.client(to: server, conf: try clientConf(ca: nil, name: "example.org", verify: false))
     try await kit.send("hi", on: blind)
@@ -55,7 +60,7 @@ import Testing
   @Test("a peer without TLS is told apart, and a silent one does not hold a handshake for ever")
   func notTLS() async throws {
     let plain = try await kit.server(.tcp, EchoSink())
-    let error = await kit.failure { try await kit.client(to: plain, conf: try clientConf()) }
+    let error = await failure { try await kit.client(to: plain, conf: try clientConf()) }
     #expect(error?.code == .tls, "\(String(describing: error))")
     var conf = try serverConf()
     conf.conTimeout = .milliseconds(50)
@@ -65,7 +70,7 @@ import Testing
     var hurried = try clientConf()
     hurried.conTimeout = .milliseconds(50)
     let quiet = try await kit.server(.tcp, SlowSink())
-    let late = await kit.failure { try await kit.client(to: quiet, conf: hurried) }
+    let late = await failure { try await kit.client(to: quiet, conf: hurried) }
     #expect(late?.code == .timeout, "\(String(describing: late))")
     try await kit.close(plain, server, quiet)
   }

@@ -132,7 +132,7 @@ struct HappyEyeballsTests {
 
   @Test("whatever the order of events: one end, nothing left running, and the winner never cancelled")
   func sequences() {
-    var numbers = SeededNumbers(state: 8305)
+    var numbers = SplitMix64(8305)
     for _ in 0..<3_000 {
       var decision = HappyEyeballs<Int>()
       var running: Set<Int> = []

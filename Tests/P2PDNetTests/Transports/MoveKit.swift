@@ -1,3 +1,4 @@
+import Glibc
 import NIOCore
 
 @testable import P2PDNet
@@ -36,16 +37,28 @@ final class MoveWorld: @unchecked Sendable {
       transport.moveFailed = { [unowned self] in refusals.append($0) }
     }
 
-    static func byte(_ index: Int) -> UInt8 { UInt8(truncatingIfNeeded: index &* 31 &+ index >> 8) }
+    /// What is sent, over and over: as many bytes as a prime, so that a piece out of place shows.
+    private static let period = 65_521
+    private static let longest = 1 << 20
+    private static let pattern: [UInt8] = (0..<period + longest).map {
+      let index = $0 % period
+      return UInt8(truncatingIfNeeded: index &* 31 &+ index >> 8)
+    }
+
+    /// The bytes of the stream from `index` on.
+    private static func bytes<T>(_ index: Int, _ count: Int, _ body: (UnsafeRawBufferPointer) -> T) -> T {
+      pattern.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[(index % period)...].prefix(count))) }
+    }
 
     func send(_ count: Int, corked: Bool = false) {
-      let bytes = (sent..<sent + count).map { Self.byte($0) }
       // Some of it as the header that a message would have.
-      var header = FrameHeader.none
       let front = min(count, sent % 5)
-      for byte in bytes.prefix(front).reversed() { header.word = header.word << 8 | UInt32(byte) }
-      header.count = front
-      let error = bytes.dropFirst(front).withUnsafeBytes { transport.send(header, $0, to: nil, corked: corked) }
+      let error = Self.bytes(sent, count) { bytes in
+        var header = FrameHeader.none
+        for byte in bytes.prefix(front).reversed() { header.word = header.word << 8 | UInt32(byte) }
+        header.count = front
+        return transport.send(header, UnsafeRawBufferPointer(rebasing: bytes[front...]), to: nil, corked: corked)
+      }
       if error == nil { sent += count }
     }
 
@@ -56,10 +69,12 @@ final class MoveWorld: @unchecked Sendable {
     }
 
     func received(stream bytes: UnsafeRawBufferPointer) {
-      for byte in bytes {
-        if byte != Self.byte(got), wrong == nil { wrong = "\(name): byte \(got) is wrong" }
-        got += 1
+      let isRight = Self.bytes(got, bytes.count) { wanted in
+        guard let first = wanted.baseAddress, let came = bytes.baseAddress else { return bytes.isEmpty }
+        return wanted.count == bytes.count && memcmp(first, came, bytes.count) == 0
       }
+      if !isRight { wrong = wrong ?? "\(name): wrong bytes from \(got) on" }
+      got += bytes.count
       if inputEnd != nil || end != nil { wrong = wrong ?? "\(name): bytes after the end" }
     }
     func received(datagram bytes: UnsafeRawBufferPointer, from peer: Peer) {}

@@ -4,7 +4,8 @@ import Testing
 @testable import P2PDNet
 
 @Suite(.timeLimit(.minutes(2))) struct MovingTransportTests {
-  @Test("a stream moves in mid-talk: addresses change, the old path is left, later bytes are on the new one as they are")
+  @Test(
+    "a stream moves in mid-talk: addresses change, the old path is left, later bytes are on the new one as they are")
   func moves() async throws {
     try await MoveWorld.run { world in
       let (near, far) = (world.near, world.far)

@@ -70,10 +70,12 @@ import Testing
     #expect(other.newLost() == [.dropNew, .say(MoveRecord(.back), .old), .say(MoveRecord(.finish), .old)])
   }
 
-  @Test("what no honest peer says ends the stream", arguments: [
-    [MoveRecord(.back)], [MoveRecord(.ready, 1)], [MoveRecord(.end, 1), MoveRecord(.end, 2)],
-    [MoveRecord(.finish), MoveRecord(.finish)], [MoveRecord(.end, 1), MoveRecord(.finish)],
-  ])
+  @Test(
+    "what no honest peer says ends the stream",
+    arguments: [
+      [MoveRecord(.back)], [MoveRecord(.ready, 1)], [MoveRecord(.end, 1), MoveRecord(.end, 2)],
+      [MoveRecord(.finish), MoveRecord(.finish)], [MoveRecord(.end, 1), MoveRecord(.finish)],
+    ])
   func rules(_ words: [MoveRecord]) {
     var side = PathMove()
     var last: [PathMove.Action] = []

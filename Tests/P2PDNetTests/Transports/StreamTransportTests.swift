@@ -117,6 +117,60 @@ import Testing
     }
   }
 
+  @Test("bytes behind urgent data, and the end behind both, are found without more to come")
+  func urgentData() async throws {
+    let (near, far, _, reader) = try await pair()
+    try await on {
+      let out = try #require(near as? StreamTransport).descriptor
+      // A read stops before the urgent byte, which is no part of the stream (RFC 6093).
+      #expect(send(out, "ab", 2, 0) == 2)
+      #expect(send(out, "c", 1, CInt(MSG_OOB)) == 1)
+      #expect(send(out, "de", 2, 0) == 2)
+      far.setReading(true)
+    }
+    try await until { reader.bytes == Array("abde".utf8) }
+    try await on {
+      let out = try #require(near as? StreamTransport).descriptor
+      #expect(send(out, "f", 1, 0) == 1)
+      #expect(send(out, "g", 1, CInt(MSG_OOB)) == 1)
+      #expect(send(out, "h", 1, 0) == 1)
+      near.close(linger: false)
+    }
+    try await until { reader.inputEnd != nil }
+    try await on {
+      #expect(reader.bytes == Array("abdefh".utf8))
+      far.close(linger: false)
+    }
+  }
+
+  @Test("a stream that stops reading and goes on misses nothing that came or ended meanwhile")
+  func pauses() async throws {
+    let (near, far, _, reader) = try await pair()
+    for round in 1...5 {
+      try await on {
+        far.setReading(true)
+        put([UInt8(round)], on: near)
+      }
+      try await until { reader.count == 2 * round - 1 }
+      try await on {
+        far.setReading(false)
+        put([UInt8(round)], on: near)
+        // On and off again before the loop looks: the second change must find what the first one asked for.
+        far.setReading(true)
+        far.setReading(false)
+        far.setReading(true)
+        if round == 5 { near.closeOutput() }
+      }
+      try await until { reader.count == 2 * round }
+    }
+    try await until { reader.inputEnd != nil }
+    try await on {
+      #expect(reader.bytes == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+      near.close(linger: false)
+      far.close(linger: false)
+    }
+  }
+
   @Test("ending our side lets what is queued out first, and the other way stays open")
   func halfClose() async throws {
     let (near, far, owner, reader) = try await pair()

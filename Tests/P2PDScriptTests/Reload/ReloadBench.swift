@@ -81,13 +81,7 @@ func withHandlers(
   _ body: (ReloadBench) async throws -> Void
 ) async throws {
   let bench = try await ReloadBench(files, configure)
-  do {
-    try await body(bench)
-  } catch {
-    await bench.end()
-    throw error
-  }
-  await bench.end()
+  try await run({ try await body(bench) }, then: bench.end)
 }
 
 /// With one handler, `h`, and a pipe to it.
@@ -97,28 +91,6 @@ func withHandler(
 ) async throws {
   try await withHandlers([("h.lua", text)], configure) { bench async throws in
     try await body(bench, try await bench.connect())
-  }
-}
-
-extension P2PDNet.Pipe {
-  func say(_ text: String) async throws {
-    try await loop.submit { _ = Array(text.utf8).withUnsafeBytes { self.send($0) } }.get()
-  }
-
-  /// The next message.
-  func hear() async throws -> String {
-    let promise = loop.makePromise(of: String.self)
-    loop.execute {
-      self.receive(timeout: .seconds(20)) {
-        promise.completeWith($0.map { String(buffer: $0.bytes) }.mapError { $0 as any Error })
-      }
-    }
-    return try await promise.futureResult.get()
-  }
-
-  func ask(_ text: String) async throws -> String {
-    try await say(text)
-    return try await hear()
   }
 }
 

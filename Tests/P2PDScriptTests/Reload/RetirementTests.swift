@@ -93,24 +93,6 @@ import Testing
     }
   }
 
-  @Test func whatASharedModuleHoldsIsNamed() async throws {
-    try await withHandler(
-      """
-      function M.msg_cb(msg, tup, pipe)
-        local kept = getmetatable("").__index
-        kept.cb = function() return M end
-        pipe:send("held")
-      end
-      """, { $0.autoRollback = false }
-    ) { bench, pipe async throws in
-      #expect(try await pipe.ask("x") == "held")
-      try await bench.reload("function M.msg_cb(msg, tup, pipe) string.cb = nil pipe:send('freed') end")
-      await bench.until { $0.generations.count == 1 }
-      await bench.host.onLoop { $0.vm.collectAll() }
-      print(await bench.host.generationList(holders: true).map(\.keptAliveBy))
-    }
-  }
-
   @Test func pathsAreReadable() {
     #expect(HolderPath.readable("registry._LOADED.foo.cb^_ENV") == "package.loaded.foo.cb")
     #expect(HolderPath.readable("registry[50] (p2pd.pipe 7).data.on_reply^_ENV") == "(p2pd.pipe 7).data.on_reply")

@@ -38,9 +38,12 @@ final class FakeRouter: PipeSink, @unchecked Sendable {
     return EventLoopFuture.whenAllSucceed(opened, on: host.loop).map { self.pipes = $0 }
   }
 
-  func restart() {
+  func restart(announced: Bool = false) {
     table = [:]
     born = host.loop.now
+    guard announced, let pipe = pipes.first else { return }
+    let bytes = PCPCodec.encode(PCPResponse(.success, lifetime: 0, epoch: 0, operation: .announce))
+    for _ in 0..<100 { send(bytes, pipe, pipe.peer(for: ep("224.0.0.1:5350"))) }
   }
 
   private var epoch: UInt32 { UInt32((host.loop.now - born).nanoseconds / 1_000_000_000) }

@@ -411,7 +411,8 @@ struct PortMappingMemoryTests {
     #expect(PortMappingMemory(text: damaged) == memory)
     for port in UInt16(1)...100 {
       memory.set(
-        .init(nonce: nonce), for: .init(gateway: key.gateway, want: .init(local: key.gateway, transport: .udp, port: port)))
+        .init(nonce: nonce),
+        for: .init(gateway: key.gateway, want: .init(local: key.gateway, transport: .udp, port: port)))
     }
     #expect(memory.entries.count == 32 && memory.entries.first?.key.want.port == 100)
   }

@@ -31,7 +31,8 @@ struct PCPCodecTests {
       client: ep("[2001:db8::5]:0").ip, lifetime: 120,
       operation: .map(PCPMap(nonce: nonce, transport: 17, internalPort: 1, external: ep("[::]:0"))))
     request.options = [
-      .thirdParty(ep("192.0.2.7:0").ip), .preferFailure, .filter(prefix: 128, port: 80, address: ep("[2001:db8::9]:0").ip),
+      .thirdParty(ep("192.0.2.7:0").ip), .preferFailure,
+      .filter(prefix: 128, port: 80, address: ep("[2001:db8::9]:0").ip),
       .other(130, [1, 2, 3, 4, 5]),
     ]
     let bytes = PCPCodec.encode(request)

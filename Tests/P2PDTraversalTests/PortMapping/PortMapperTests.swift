@@ -89,6 +89,18 @@ struct PortMapperTests {
     }
   }
 
+  @Test("a router that says it has restarted, and says it very often: asked again once, within five seconds")
+  func announced() async throws {
+    try await Household.play { house in
+      let mapper = mapper(house)
+      try await house.pass(.minutes(1))
+      house.router.restart(announced: true)
+      try await house.pass(.seconds(6))
+      #expect(house.router.table[4000] != nil && house.router.heard.filter { $0 == "pcp 7200" }.count == 2)
+      try await mapper.close().get()
+    }
+  }
+
   @Test("killed and started anew: the same mapping, found by its nonce; without the memory another protocol helps")
   func memory() async throws {
     try await Household.play { house in

@@ -4,7 +4,9 @@ import Testing
 @testable import P2PDTraversal
 
 /// Lines of a text, each ended as the network does.
-func crlf(_ text: String) -> [UInt8] { Array(text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\r\n").utf8) }
+func crlf(_ text: String) -> [UInt8] {
+  Array(text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\r\n").utf8)
+}
 
 @Suite("HTTP answers, read as they come")
 struct HTTPReaderTests {
@@ -65,7 +67,8 @@ struct HTTPReaderTests {
 
   @Test("heads: fields by name, oddities passed over")
   func heads() {
-    let head = HTTPHead(crlf("HTTP/1.1 200 OK\nLOCATION:  http://x/ \n folded\nbad line\nlocation: second\n\nST: after"))
+    let head = HTTPHead(
+      crlf("HTTP/1.1 200 OK\nLOCATION:  http://x/ \n folded\nbad line\nlocation: second\n\nST: after"))
     #expect(head?.status == 200 && head?["Location"] == "http://x/" && head?["st"] == nil)
     for text in ["", "HTTP/1.1", "HTTP/1.1 20 OK", "HTTP/2 200 OK", "NOTIFY * HTTP/1.1\nST: x", "HTTP/1.1 2x0 OK"] {
       #expect(HTTPHead(crlf(text)) == nil, "\(text)")
@@ -86,14 +89,19 @@ struct XMLElementTests {
   @Test("elements, prefixes, attributes, comments, literal text, references")
   func documents() {
     #expect(parse("<a/>") == "a[]")
-    #expect(parse("\u{feff}<?xml version=\"1.0\"?>\n<!-- <b> --><s:a x='>' y=\"/>\"> t <b>u</b><c/>v</s:a> after") == "a[t v](b[u])(c[])")
+    #expect(
+      parse("\u{feff}<?xml version=\"1.0\"?>\n<!-- <b> --><s:a x='>' y=\"/>\"> t <b>u</b><c/>v</s:a> after")
+        == "a[t v](b[u])(c[])")
     #expect(parse("<a>&lt;&#65;&#x42;&amp;lt; AT&T &nbsp; &unknown;</a>") == "a[<AB&lt; AT&T &nbsp; &unknown;]")
     #expect(parse("<a><![CDATA[<b>&amp;]]></a>") == "a[<b>&amp;]")
   }
 
   @Test("what is broken, too deep, too large or wants entities is refused")
   func hostile() {
-    for text in ["", "x", "<", "<a", "<a>", "</a>", "<a></b>", "<a b=\"", "<a <b>", "< a/>", "<!-- ", "<![CDATA[x]]>", "<a><![CDATA[x</a>"] {
+    for text in [
+      "", "x", "<", "<a", "<a>", "</a>", "<a></b>", "<a b=\"", "<a <b>", "< a/>", "<!-- ", "<![CDATA[x]]>",
+      "<a><![CDATA[x</a>",
+    ] {
       #expect(parse(text) == "\(XMLError.malformed)", "\(text)")
     }
     let laughs = "<!DOCTYPE a [<!ENTITY b \"ha\"><!ENTITY c \"&b;&b;&b;\">]><a>&c;</a>"
@@ -156,7 +164,8 @@ struct UPnPDocumentTests {
     let services = [
       service("Layer3Forwarding:1", "/l3"), service("WANPPPConnection:1", "/ppp"), service("WANIPConnection:1", "/ip1"),
       service("WANIPConnection:2", "http://192.168.1.1:5000/ip2"), service("WANIPConnection:2", "http://8.8.8.8/ip3"),
-      service("WANIPv6FirewallControl:1", "six"), service("WANIPConnection:99999", "/x"), service("WANIPConnection", "/x"),
+      service("WANIPv6FirewallControl:1", "six"), service("WANIPConnection:99999", "/x"),
+      service("WANIPConnection", "/x"),
     ].joined()
     let text = """
       <root xmlns="urn:schemas-upnp-org:device-1-0"><URLBase>http://192.168.1.1:5001/</URLBase><device>
@@ -166,11 +175,12 @@ struct UPnPDocumentTests {
     let place = try #require(HTTPPlace("/root.xml", host: router))
     let found = try UPnPDescription(Array(text.utf8), host: router, at: place)
     #expect(found.name == "My [31m router")
-    #expect(found.services(.v4).map { "\($0.type) \($0.place.port)\($0.place.path)" } == [
-      "urn:schemas-upnp-org:service:WANIPConnection:2 5000/ip2",
-      "urn:schemas-upnp-org:service:WANIPConnection:1 5001/ip1",
-      "urn:schemas-upnp-org:service:WANPPPConnection:1 5001/ppp",
-    ])
+    #expect(
+      found.services(.v4).map { "\($0.type) \($0.place.port)\($0.place.path)" } == [
+        "urn:schemas-upnp-org:service:WANIPConnection:2 5000/ip2",
+        "urn:schemas-upnp-org:service:WANIPConnection:1 5001/ip1",
+        "urn:schemas-upnp-org:service:WANPPPConnection:1 5001/ppp",
+      ])
     #expect(found.services(.v6).map(\.place.path) == ["/six"])
     #expect(throws: XMLError.self) { try UPnPDescription(Array("<root/>".utf8), host: router, at: place) }
   }
@@ -183,7 +193,8 @@ struct UPnPDocumentTests {
     #expect(call.body.contains("<A>1 &lt; 2 &amp; 3</A><B></B></u:Do>"))
     let request = String(decoding: call.request(host: "192.168.1.1:5000"), as: UTF8.self)
     #expect(request.contains("SOAPAction: \"urn:schemas-upnp-org:service:WANIPConnection:1#Do\"\r\n"))
-    #expect(request.contains("Content-Length: \(call.body.utf8.count)\r\n") && request.hasPrefix("POST /ctl HTTP/1.1\r\n"))
+    #expect(
+      request.contains("Content-Length: \(call.body.utf8.count)\r\n") && request.hasPrefix("POST /ctl HTTP/1.1\r\n"))
     func answer(_ inner: String) -> SOAPAnswer? {
       try? SOAPAnswer(Array("<s:Envelope><s:Body>\(inner)</s:Body></s:Envelope>".utf8), to: "Do")
     }

@@ -13,7 +13,9 @@ struct UPnPTaskTests {
   }
 
   /// Steps a task with what a router answers, a fault's code or values; the calls that it makes, and the end.
-  private func play(_ type: String, local: String = "192.168.1.10:0", _ answers: [[String: String]?], faults: [Int] = [])
+  private func play(
+    _ type: String, local: String = "192.168.1.10:0", _ answers: [[String: String]?], faults: [Int] = []
+  )
     throws -> [String]
   {
     let service = try #require(Self.service(type))
@@ -57,7 +59,8 @@ struct UPnPTaskTests {
       switch call.action {
       case "GetExternalIPAddress": step = task.handle(.done(address))
       default:
-        words.append("\(call.action == "AddPortMapping" ? "add" : "any") \(value("NewExternalPort")) \(value("NewLeaseDuration"))")
+        words.append(
+          "\(call.action == "AddPortMapping" ? "add" : "any") \(value("NewExternalPort")) \(value("NewLeaseDuration"))")
         let code = codes.popFirst() ?? 0
         step = task.handle(
           code == 0 ? .done(["NewReservedPort": value("NewExternalPort")]) : .failed(UPnPFault(code: code)))

@@ -14,6 +14,11 @@ from .netns import netns, sh
 from .wire import wire_main
 
 
+# Beside the machine's own, where scripts/dev/install puts it.
+CHRONYD = shutil.which("chronyd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", os.path.join(
+    os.path.dirname(os.path.realpath(__file__)), "../../../.build/chrony/usr/sbin")]))
+
+
 class Servers:
     """The part of ``Lab`` that starts them; needs its ``dir``, ``ns`` and ``router_ns``."""
 
@@ -43,6 +48,11 @@ class Servers:
             open(d + "/mosquitto.conf", "w").write(
                 f"listener 1883 {SRV[10]}\nlistener 1883 {SRV6[10]}\nallow_anonymous true\npersistence false\nlog_type error\nuser root\n")
             self._spawn(srv, ["mosquitto", "-c", d + "/mosquitto.conf"], "mosquitto")
+        if CHRONYD:
+            # -x: it serves this machine's time and never sets it.
+            open(d + "/chrony.conf", "w").write(
+                f"bindaddress {SRV[10]}\nallow\nlocal stratum 8\ncmdport 0\nbindcmdaddress /\npidfile {d}/chrony.pid\n")
+            self._spawn(srv, [CHRONYD, "-x", "-d", "-u", "root", "-f", d + "/chrony.conf"], "chrony")
 
     def _wait_servers(self, timeout=5):
         want = [(SRV[10], 1883)] if shutil.which("mosquitto") else []

@@ -123,6 +123,12 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     (steps.output == .old ? old : new)?.stream.uncork()
   }
 
+  override func flush() {
+    if let last { return last.flush() }
+    old?.stream.flush()
+    new?.stream.flush()
+  }
+
   override func closeOutput() {
     if !isOver { perform(steps.closeOutput()) }
   }
@@ -285,14 +291,19 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     owner?.transportEnded(reason)
   }
 
-  public override func close(linger: Bool) {
+  public override func close(linger: Bool) { close { $0.close(linger: linger) } }
+
+  public override func abort() { close { $0.abort() } }
+
+  private func close(_ how: (Transport) -> Void) {
     guard !isOver else { return }
     isOver = true
     owner = nil
     (moved, moveFailed) = (nil, nil)
     held = ByteBuffer()
-    for leg in [old, new] { leg?.stream.close(linger: linger) }
+    let legs = [old, new]
     (old, new) = (nil, nil)
+    for leg in legs.compactMap({ $0 }) { how(leg.stream) }
     goneIfDone()
   }
 

@@ -113,7 +113,9 @@ extension MappingLease {
       natpmpTimes = Retransmission(.natpmp)
       timers[.asking] = now + Self.answerTime
       again(.natpmp, now)
-    case .upnp: addUPnP()
+    case .upnp:
+      timers[.asking] = now + Self.upnpTime
+      addUPnP()
     }
   }
 
@@ -147,6 +149,8 @@ extension MappingLease {
   /// RFC 6886 §3.1 gives up after its ninth request, at 64 s.
   private static let patience: TimeAmount = .seconds(64)
   private static let answerTime: TimeAmount = .seconds(8)
+  /// The eight calls that it may take at most, each for as long as it may.
+  private static let upnpTime: TimeAmount = .seconds(40)
   private static let firstRest: TimeAmount = .minutes(5)
   private static let shortestRest: TimeAmount = .minutes(1)
   /// Up to 80 minutes.

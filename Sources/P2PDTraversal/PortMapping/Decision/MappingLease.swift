@@ -122,6 +122,8 @@ public struct MappingLease: Sendable {
   var leaving: PortMappingProtocol?
   var isAdding = false
   var isSettled = false
+  /// The last announcement that was believed.
+  var announcement: NIODeadline?
   var pcpTimes = Retransmission(.pcp)
   var natpmpTimes = Retransmission(.natpmp)
   var ssdpTimes = Retransmission(.ssdp)
@@ -154,7 +156,9 @@ public struct MappingLease: Sendable {
     case .start: if phase == .idle { race(now) }
     case .timer:
       // In the order of their times; one may set or clear another.
-      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }), due.value <= now {
+      while phase != .over, let due = timers.min(by: { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }),
+        due.value <= now
+      {
         timers[due.key] = nil
         fire(due.key, now)
       }
@@ -170,12 +174,22 @@ public struct MappingLease: Sendable {
       isAdding = false
       upnpRefused(words, isFinal: isFinal, now)
     case .upnpRemoved: if phase == .stopping { end() }
-    case .announced: if phase == .held, grant?.by != .upnp { timers[.renew] = now + Self.announcedSpread * luck }
+    case .announced: announced(now)
     case .stop: stop(now)
     }
     if phase != .over, let next = timers.values.min() { out.append(.wait(until: next)) }
     defer { out = [] }
     return out
+  }
+
+  /// Anybody on the link can say so: it costs one renewal in a while, no more.
+  private mutating func announced(_ now: NIODeadline) {
+    guard phase == .held, grant?.by != .upnp, announcement.map({ now - $0 >= Self.announcedRest }) ?? true else {
+      return
+    }
+    announcement = now
+    let soon = now + Self.announcedSpread * luck
+    timers[.renew] = min(timers[.renew] ?? soon, soon)
   }
 
   /// 0 to 1.
@@ -185,7 +199,8 @@ public struct MappingLease: Sendable {
     switch timer {
     case .pcp, .natpmp, .ssdp: again(timer, now)
     case .grace: choose(now)
-    case .asking: failed(.natpmp, "it answers, but not to the request for a mapping", now)
+    case .asking:
+      if case .asking(let name) = phase { failed(name, "it answers, but not to the request for a mapping", now) }
     case .settle: settle()
     case .giveUp: rest(now)
     case .renew: renew(now)
@@ -205,6 +220,7 @@ public struct MappingLease: Sendable {
 
   /// Seconds asked for: long enough to be seldom a burden, short enough that what is forgotten goes by itself.
   public static let lifetime: UInt32 = 7200
+  private static let announcedRest: TimeAmount = .seconds(30)
   /// RFC 6887 §14.1.3: not everybody at once when a router starts.
   private static let announcedSpread: TimeAmount = .seconds(5)
 }

@@ -51,7 +51,8 @@ public struct UPnPTask: Sendable {
   }
 
   /// The call that takes it away again.
-  public static func removal(_ grant: MappingLease.Grant, _ want: MappingLease.Want, _ service: UPnPService) -> SOAPCall {
+  public static func removal(_ grant: MappingLease.Grant, _ want: MappingLease.Want, _ service: UPnPService) -> SOAPCall
+  {
     if service.kind == .firewall {
       return SOAPCall(service, "DeletePinhole", ["UniqueID": "\(grant.pinhole ?? 0)"])
     }
@@ -94,7 +95,8 @@ public struct UPnPTask: Sendable {
       return .refused("the router's answer names no port", isFinal: true)
     }
     return .granted(
-      .init(by: .upnp, external: Endpoint(ip: outside, port: given), lifetime: lease == 0 ? nil : .seconds(Int64(lease))))
+      .init(
+        by: .upnp, external: Endpoint(ip: outside, port: given), lifetime: lease == 0 ? nil : .seconds(Int64(lease))))
   }
 
   private mutating func failed(_ fault: UPnPFault) -> Step {

@@ -20,7 +20,8 @@ final class HTTPExchange: PipeSink, @unchecked Sendable {
   ///   - local: the address to ask from: routers open holes for who asks only.
   ///   - limit: bytes the answer's body may have.
   init(
-    _ request: [UInt8], to server: Endpoint, from local: IPAddress, interface: String, limit: Int, on loop: any EventLoop,
+    _ request: [UInt8], to server: Endpoint, from local: IPAddress, interface: String, limit: Int,
+    on loop: any EventLoop,
     _ done: @escaping Done
   ) {
     what = "ask the router at \(server)"
@@ -31,7 +32,8 @@ final class HTTPExchange: PipeSink, @unchecked Sendable {
     conf.interface = interface
     conf.conTimeout = Self.patience
     timer = loop.assumeIsolated().scheduleTask(in: Self.patience) { [self] in
-      finish(.failure(NetError(.timeout, what, cause: "no whole answer in \(Self.patience.nanoseconds / 1_000_000_000) s")))
+      finish(
+        .failure(NetError(.timeout, what, cause: "no whole answer in \(Self.patience.nanoseconds / 1_000_000_000) s")))
     }
     PipeOpener.open(
       .tcp, to: .endpoint(server), bind: Endpoint(ip: local, port: 0), conf: conf, sink: self, on: loop

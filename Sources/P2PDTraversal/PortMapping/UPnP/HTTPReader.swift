@@ -168,7 +168,8 @@ public struct HTTPReader: Sendable {
 
   private mutating func beginChunk() throws(HTTPError) {
     let digits = line.prefix { $0 != 0x3b && $0 != 0x0d && $0 != 0x0a && $0 != 0x20 }
-    guard !digits.isEmpty, digits.count <= 8, let size = Int(String(decoding: digits, as: UTF8.self), radix: 16), size >= 0
+    guard !digits.isEmpty, digits.count <= 8, let size = Int(String(decoding: digits, as: UTF8.self), radix: 16),
+      size >= 0
     else { throw .badChunk }
     guard size <= limit - body.count else { throw .tooLong }
     next(size == 0 ? .trailer : .chunk(size))

@@ -60,7 +60,8 @@ public enum SOAPAnswer: Hashable, Sendable {
       self = .failed(
         UPnPFault(
           code: error?.child("errorCode").flatMap { Int($0.text) } ?? 0,
-          text: (error?.child("errorDescription")?.text ?? fault.child("faultstring")?.text ?? "").cleaned(longest: 80)))
+          text: (error?.child("errorDescription")?.text ?? fault.child("faultstring")?.text ?? "").cleaned(longest: 80))
+      )
       return
     }
     guard let answer = body.child(action + "Response") else { throw .malformed }

@@ -55,7 +55,7 @@ final class UPnPGateway: @unchecked Sendable {
   func shouldSearch() -> Bool {
     let now = loop.now
     if let found, now - found < Self.freshTime {
-      loop.assumeIsolated().execute { [self] in if !isClosed { news(.ready) } }
+      later { [self] in news(.ready) }
       return false
     }
     if let searched, now - searched < Self.searchTime { return false }
@@ -75,9 +75,10 @@ final class UPnPGateway: @unchecked Sendable {
     guard !places.contains(place), places.count < Self.mostPlaces else { return }
     places.append(place)
     let head = "GET \(place.path) HTTP/1.1\r\nHost: \(host(place.port))\r\nConnection: close\r\n\r\n"
-    ask(Request(bytes: Array(head.utf8), port: place.port, limit: Self.longestDescription) { [weak self] result in
-      self?.described(result, place)
-    })
+    ask(
+      Request(bytes: Array(head.utf8), port: place.port, limit: Self.longestDescription) { [weak self] result in
+        self?.described(result, place)
+      })
   }
 
   private func described(_ result: Result<HTTPAnswer, NetError>, _ place: HTTPPlace) {
@@ -105,7 +106,7 @@ final class UPnPGateway: @unchecked Sendable {
 
   // MARK: Calling
 
-  /// Opens the port; with several services the first that can.
+  /// Opens the port, and tells on a later turn; with several services the first that can.
   func add(_ want: MappingLease.Want, port: UInt16, _ done: @escaping (UPnPTask.Step) -> Void) {
     add(want, port, services[...], done)
   }
@@ -114,7 +115,9 @@ final class UPnPGateway: @unchecked Sendable {
     _ want: MappingLease.Want, _ port: UInt16, _ left: ArraySlice<UPnPService>,
     _ done: @escaping (UPnPTask.Step) -> Void
   ) {
-    guard let service = left.first else { return done(.refused("the router's UPnP service is gone", isFinal: true)) }
+    guard let service = left.first else {
+      return later { done(.refused("the router's UPnP service is gone", isFinal: true)) }
+    }
     var task = UPnPTask(service, want, port: port)
     func go(_ step: UPnPTask.Step) {
       switch step {
@@ -130,16 +133,17 @@ final class UPnPGateway: @unchecked Sendable {
   }
 
   func remove(_ grant: MappingLease.Grant, _ want: MappingLease.Want, _ done: @escaping () -> Void) {
-    guard let service = granting ?? services.first else { return done() }
+    guard let service = granting ?? services.first else { return later(done) }
     call(UPnPTask.removal(grant, want, service)) { _ in done() }
   }
 
   private func call(_ call: SOAPCall, _ done: @escaping (SOAPAnswer?) -> Void) {
     let port = call.service.place.port
-    ask(Request(bytes: call.request(host: host(port)), port: port, limit: Self.longestAnswer) { result in
-      // A refusal comes with status 500 and a document of its own.
-      done((try? result.get()).flatMap { try? SOAPAnswer($0.body, to: call.action) })
-    })
+    ask(
+      Request(bytes: call.request(host: host(port)), port: port, limit: Self.longestAnswer) { result in
+        // A refusal comes with status 500 and a document of its own.
+        done((try? result.get()).flatMap { try? SOAPAnswer($0.body, to: call.action) })
+      })
   }
 
   private func host(_ port: UInt16) -> String {
@@ -151,10 +155,17 @@ final class UPnPGateway: @unchecked Sendable {
   private func ask(_ request: Request) {
     guard !isClosed else { return }
     guard waiting.count < Self.mostWaiting else {
-      return request.done(.failure(NetError(.limit, "ask the router", cause: "too many requests wait already")))
+      return later {
+        request.done(.failure(NetError(.limit, "ask the router", cause: "too many requests wait already")))
+      }
     }
     waiting.append(request)
     next()
+  }
+
+  /// Whoever asks is never answered before the question is out.
+  private func later(_ body: @escaping () -> Void) {
+    loop.assumeIsolated().execute { [self] in if !isClosed { body() } }
   }
 
   private func next() {

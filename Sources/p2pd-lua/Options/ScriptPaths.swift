@@ -1,8 +1,8 @@
 import P2PDScript
 
 /// The script files a user named.
-enum ScriptFiles {
-  /// A folder stands for the `.lua` files in it, in order, without its sub-folders and its tests (`*_test.lua`).
+enum ScriptPaths {
+  /// A folder stands for the `.lua` files in it, in order, without its sub-folders and its tests.
   /// - Throws: ``Failure`` where a file is missing or a folder holds no script.
   /// - Parameter tests: a folder's tests belong to it too.
   static func expand(_ paths: [String], tests: Bool = false) throws -> [String] {
@@ -12,14 +12,11 @@ enum ScriptFiles {
         return [path]
       }
       let names = Files.names(in: path) ?? []
-      let scripts = names.filter {
-        $0.hasSuffix(".lua") && (tests || !$0.hasSuffix("_test.lua")) && !$0.hasPrefix(".")
-          && $0 != ConfigFile.fileName
-      }
+      let scripts = names.filter { ScriptFiles.isHandler($0) || (tests && ScriptFiles.isScript($0)) }
       guard !scripts.isEmpty else {
         throw Failure(
           "the folder \(path) holds no script",
-          remedy: "Scripts are its files that end in .lua; tests (*_test.lua) are left out.")
+          remedy: "Scripts are its files that end in .lua; tests (*_test.lua, *_spec.lua) are left out.")
       }
       return scripts.map { path.hasSuffix("/") ? path + $0 : "\(path)/\($0)" }
     }

@@ -1,0 +1,114 @@
+import NIOCore
+import P2PDNet
+import P2PDSignaling
+import P2PDTraversal
+import Testing
+
+@testable import P2PDNode
+
+/// What strangers may have this node do, stepped by hand.
+@Suite struct ResponderTableTests {
+  private static let start = NIODeadline.uptimeNanoseconds(1)
+
+  private func session(_ key: NodeKey = Identity.ephemeral().key) -> Responder.Session {
+    Responder.Session(key: key, id: SessionID())
+  }
+
+  @Test("a session is taken once, and not at all when its pipe is there already")
+  func once() {
+    var table = ResponderTable(at: Self.start)
+    let one = session()
+    #expect(table.admit(one) == .begin)
+    #expect(table.admit(one) == .ignore)
+    table.end(one)
+    #expect(table.admit(one) == .begin)
+    table.end(one)
+    table.note(used: one.id)
+    #expect(table.admit(one) == .ignore)
+    // Of those only the latest are remembered.
+    for _ in 0..<ResponderTable.mostUsed { table.note(used: SessionID()) }
+    #expect(table.admit(one) == .begin)
+  }
+
+  @Test("one key, and all together, have so many at a time")
+  func places() {
+    var table = ResponderTable(at: Self.start)
+    let greedy = Identity.ephemeral().key
+    let mine = (0..<ResponderTable.mostPerKey).map { _ in session(greedy) }
+    for one in mine { #expect(table.admit(one) == .begin) }
+    #expect(table.admit(session(greedy)) == .refuse(.busy))
+    #expect(table.admit(session()) == .begin)
+    table.end(mine[0])
+    #expect(table.admit(session(greedy)) == .begin)
+    while table.sessions.count < ResponderTable.mostSessions { #expect(table.admit(session()) == .begin) }
+    #expect(table.admit(session()) == .refuse(.busy))
+    // An end of what was not begun changes nothing.
+    table.end(session(greedy))
+    #expect(table.admit(session()) == .refuse(.busy))
+    for one in Array(table.sessions.keys) { table.end(one) }
+    #expect(table.sessions.isEmpty)
+  }
+
+  @Test("so many addresses are dialled for one key, and for all, in a while")
+  func dials() {
+    var table = ResponderTable(at: Self.start)
+    let greedy = Identity.ephemeral().key
+    #expect(table.dials(8, for: greedy, at: Self.start) == 8)
+    #expect(table.dials(10_000, for: greedy, at: Self.start) == 392)
+    #expect(table.dials(8, for: greedy, at: Self.start) == 0)
+    #expect(table.dials(8, for: greedy, at: Self.start + .seconds(1)) == 4)
+    var dialled = 404
+    for _ in 0..<20 { dialled += table.dials(100, for: Identity.ephemeral().key, at: Self.start + .seconds(1)) }
+    #expect(dialled <= 1100)
+    #expect(table.dials(1, for: Identity.ephemeral().key, at: Self.start + .seconds(1)) == 0)
+  }
+}
+
+/// Failures in words.
+@Suite struct ConnectFailureTests {
+  private static let key = Identity.ephemeral().key
+
+  private func failure(
+    _ attempts: [PathAttempt], answered: Bool = false, hasRelay: Bool = false, stopped: NetError? = nil
+  ) -> NetError {
+    ConnectFailure(
+      PathRace.Failure(stopped: stopped, attempts: attempts, wasAnswered: answered), to: Self.key, hasRelay: hasRelay
+    ).error
+  }
+
+  private func skipped(_ code: NetError.Code, _ why: String) -> [PathAttempt] {
+    [.reverse, .punch, .relay].map { PathAttempt($0, code, "not tried: \(why)") }
+  }
+
+  private static let refused = PathAttempt(.direct, .refused, "Connection refused")
+
+  @Test("each kind of failure has its remedy")
+  func remedies() {
+    let offline = failure([Self.refused] + skipped(.unsupported, "this node is offline"))
+    #expect(offline.code == .refused && offline.remedy.contains("--offline"))
+    let brokerless = failure([Self.refused] + skipped(.unsupported, "the other node's address names no broker"))
+    #expect(brokerless.remedy.contains("broker"))
+    let dead = failure([Self.refused] + skipped(.timeout, "the other side did not answer through its brokers"))
+    #expect(dead.remedy.contains("runs and reaches its brokers"))
+    let walled = failure(
+      [Self.refused, PathAttempt(.relay, .unsupported, "not tried: this node knows no TURN server")], answered: true)
+    #expect(walled.remedy.contains("Name a TURN server"))
+    let relayed = failure([Self.refused, PathAttempt(.relay, .timeout, "silent")], answered: true, hasRelay: true)
+    #expect(relayed.remedy.contains("check that the TURN server answers"))
+    #expect(failure([PathAttempt(.direct, .wrongKey, "another")]).remedy.contains("present address"))
+    #expect(failure([PathAttempt(.direct, .noProtocol, "none")]).remedy == "")
+  }
+
+  @Test("the most telling failure names the whole")
+  func codes() {
+    #expect(failure([Self.refused, PathAttempt(.direct, .wrongKey, "")]).code == .wrongKey)
+    let none = failure([Self.refused, PathAttempt(.direct, .noProtocol, "")] + skipped(.unsupported, "offline"))
+    #expect(none.code == .noProtocol && none.attempts.count == 2)
+    #expect(failure(skipped(.unsupported, "offline")).code == .unreachable)
+    #expect(failure([], stopped: NetError(.cancelled, "")).code == .cancelled)
+    // What the other side met is no code of ours.
+    var theirs = PathAttempt(.reverse, .wrongKey, "")
+    theirs.isPeers = true
+    #expect(failure([Self.refused, theirs]).code == .refused)
+  }
+}
