@@ -31,7 +31,8 @@ final class Stepper {
     now = time ?? now
     return lease.handle(event, now: P2PDTraversalTests.at(now)).filter {
       if case .wait(let until) = $0 {
-        due = (until - P2PDTraversalTests.at(0)).nanoseconds / 1_000_000
+        // Up to the next whole one, or the timer would come too early for ever.
+        due = ((until - P2PDTraversalTests.at(0)).nanoseconds + 999_999) / 1_000_000
         return false
       }
       return true
