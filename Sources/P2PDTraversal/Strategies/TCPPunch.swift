@@ -81,8 +81,9 @@ public final class TCPPunch {
     let time = max(loop.now, at - counter.time)
     timer = loop.assumeIsolated().scheduleTask(deadline: time) {
       let latest = max(self.loop.now, self.at) + Self.counterPatience
-      self.timer = self.loop.assumeIsolated().scheduleTask(deadline: latest) { self.counted(nil) }
-      counter.count { self.counted($0) }
+      self.timer = self.loop.assumeIsolated().scheduleTask(deadline: latest) { self.counted(1) }
+      // Where it is not answered, it has taken a port nevertheless.
+      counter.count { self.counted($0 ?? 1) }
     }
   }
 
