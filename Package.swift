@@ -104,6 +104,10 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "scripts/dev/benchmarks/signal-node", swiftSettings: strict),
+    .executableTarget(
+      name: "p2pd-punch-node",
+      dependencies: ["P2PDTraversal", "P2PDNet", .product(name: "NIOCore", package: "swift-nio")],
+      path: "scripts/dev/punch-node", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet", "CNet"] + nioTests, swiftSettings: strict),
     .testTarget(

@@ -168,7 +168,7 @@ def main():
     # Behind one sequential carrier the ports of two who measure at once would mix.
     alone = [home for home in homes if home.opt("via")]
     wrong = []
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for found in pool.map(lambda home: check(lab, binary, home, servers), [h for h in homes if h not in alone]):
             wrong += found or []
     for home in alone:
@@ -182,7 +182,7 @@ def main():
         # One that lies, one that is dead, and three that are right.
         mixed = [f"{SRV[10]}:3478", "198.51.100.77:3478"] + servers[:3]
         names = {"fw", "ar", "pr", "sr", "udpb"}
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
             some = [home for home in homes if home.name in names]
             for found in pool.map(lambda home: check(lab, binary, home, mixed, " with a liar and a dead server"), some):
                 wrong += found or []

@@ -21,7 +21,9 @@ HOMES = [
     "isp=cgn:portrestricted+hairpin", "cg1=linux+via=isp", "cg2=linux+via=isp", "isq=cgn:symseq", "cg3=fullcone+via=isq",
     "cgu=linux+upnp+via=isp",
 ]
+DELAY = []
 if os.access("/dev/net/tun", os.R_OK | os.W_OK):
+    DELAY = ["--delay", "10"]
     HOMES.append("slow=portrestricted+delay=40")
 
 
@@ -56,8 +58,8 @@ class Laboratory(ProgramTest):
     def test_routers_open_the_nodes_port(self):
         name = f"m{os.getpid()}"
         inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_portmap.py")
-        homes = ["up=portrestricted+upnp+v6", "old=portrestricted+upnp+igdv1", "two=portrestricted+upnp+hosts=2",
-                 "isp=cgn:portrestricted", "inner=linux+upnp+via=isp"]
+        homes = ["up=portrestricted+upnp", "six=portrestricted+upnp+v6", "old=portrestricted+upnp+igdv1", "two=portrestricted+upnp+hosts=2",
+                 "isp=cgn:portrestricted", "inner=linux+upnp+via=isp", "sr=symrandom"]
         done = subprocess.run(
             [sys.executable, LAB, "-n", name, "run", *homes, "--", sys.executable, inside, name, BINARY],
             capture_output=True, text=True, timeout=200)
@@ -114,6 +116,20 @@ class Laboratory(ProgramTest):
         done = subprocess.run(
             [sys.executable, os.path.join(ROOT, "scripts/dev/natmatrix"), "--quick", "--no-bounds", "--times", "1", "--jobs", "3",
              "--binary", BINARY], capture_output=True, text=True, timeout=200)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_every_pair_punches_that_can_however_late_one_is_and_the_others_say_why_not(self):
+        node = os.path.join(os.path.dirname(BINARY), "p2pd-punch-node")
+        if not os.access(node, os.X_OK):
+            self.skipTest(f"{node} is not built")
+        types = ["firewall", "addrrestricted", "portrestricted", "linux+rst", "linux+open", "symopen", "symseq", "symaddr"]
+        homes = [f"{side}{number}={kind}" for number, kind in enumerate(types) for side in "ab"]
+        name = f"u{os.getpid()}"
+        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_punch.py")
+        done = subprocess.run(
+            [sys.executable, LAB, "-n", name, "run", *homes, *DELAY, "--",
+             sys.executable, inside, name, node, "--skew", "0,30,200"], capture_output=True, text=True, timeout=150)
         print(done.stdout)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 

@@ -8,6 +8,8 @@ public final class PrefacedTransport: Transport, TransportOwner, @unchecked Send
   private var wantsReading = false
   private var isDue = false
   private var isOver = false
+  /// The peer's end, which came before the first bytes were handed out.
+  private var lateEnd: EndReason?
 
   /// - Parameter lower: a stream that nobody owns and nobody reads.
   /// - Returns: the stream itself where there is nothing to put in front of it.
@@ -55,22 +57,34 @@ public final class PrefacedTransport: Transport, TransportOwner, @unchecked Send
     let bytes = preface
     preface = []
     bytes.withUnsafeBytes { owner?.received(stream: $0) }
-    if !isOver { lower.setReading(wantsReading) }
+    guard !isOver else { return }
+    if let lateEnd { owner?.inputEnded(lateEnd) } else { lower.setReading(wantsReading) }
   }
 
-  public override func close(linger: Bool) {
+  public override func close(linger: Bool) { finish { lower.close(linger: linger) } }
+  public override func abort() { finish { lower.abort() } }
+
+  private func finish(_ body: () -> Void) {
     guard !isOver else { return }
     isOver = true
     owner = nil
     preface = []
-    lower.close(linger: linger)
+    body()
   }
 
   // MARK: From below
 
-  func received(stream bytes: UnsafeRawBufferPointer) { owner?.received(stream: bytes) }
+  /// What was read before reading was stopped may still come.
+  func received(stream bytes: UnsafeRawBufferPointer) {
+    if preface.isEmpty { owner?.received(stream: bytes) } else { preface += bytes }
+  }
+
   func received(datagram bytes: UnsafeRawBufferPointer, from peer: Peer) {}
-  func inputEnded(_ reason: EndReason) { owner?.inputEnded(reason) }
+
+  func inputEnded(_ reason: EndReason) {
+    if preface.isEmpty { owner?.inputEnded(reason) } else { lateEnd = reason }
+  }
+
   func drained() { owner?.drained() }
 
   func transportEnded(_ reason: EndReason) {

@@ -48,7 +48,8 @@ extension Node {
   }
 
   private func log(_ now: [PortMapping], before: [PortMapping]) {
-    for mapping in now where !before.contains(where: { $0.external == mapping.external && $0.trust == mapping.trust }) {
+    for mapping in now
+    where !before.contains(where: { $0.external == mapping.external && $0.isTrusted == mapping.isTrusted }) {
       let facts: Logger.Metadata = [
         "port": "\(mapping.external)", "by": "\(mapping.by)", "router": "\(mapping.path.gateway)",
       ]

@@ -29,6 +29,8 @@ final class BrokerLink: @unchecked Sendable {
   private var reader = MQTTReader(limit: BrokerLink.longestPacket)
   private var pipe: Pipe?
   private var attempt = 0
+  /// The connection that is being made.
+  private var opening: OpenTicket?
   private var timer: Scheduled<Void>?
   private var timerAt: NIODeadline?
   private var completions: [UInt64: (Result<Void, NetError>) -> Void] = [:]
@@ -145,7 +147,9 @@ final class BrokerLink: @unchecked Sendable {
     attempt += 1
     let this = attempt
     let (loop, destination) = (loop, broker.destination)
-    let opened = conf().flatMap { PipeOpener.open(.tcp, to: destination, conf: $0, on: loop) }
+    let ticket = OpenTicket()
+    opening = ticket
+    let opened = conf().flatMap { PipeOpener.open(.tcp, to: destination, conf: $0, ticket: ticket, on: loop) }
     opened.assumeIsolated().whenComplete { result in
       guard this == self.attempt, self.session.phase == .connecting else {
         if case .success(let late) = result { late.close(flush: .zero) }
@@ -173,6 +177,8 @@ final class BrokerLink: @unchecked Sendable {
 
   private func close() {
     attempt += 1
+    opening?.cancel()
+    opening = nil
     guard let pipe else { return }
     self.pipe = nil
     pipe.sink = nil

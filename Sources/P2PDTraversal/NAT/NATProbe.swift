@@ -31,6 +31,7 @@ public final class NATProbe: @unchecked Sendable {
   private var allocation: AllocationRun?
   private var allocationSockets: [STUNSocket] = []
   private var allocationPorts: [STUNStream] = []
+  private var allocationTickets: [OpenTicket] = []
   private var openEnds = 0
 
   /// - Parameters:
@@ -180,15 +181,19 @@ public final class NATProbe: @unchecked Sendable {
     guard report.tcp.mapping != NATBehaviour.Mapping.none, let server = nearest(.tcp) else { return refine() }
     let bind = Endpoint(ip: report.local, port: 0)
     let run = AllocationRun(on: loop) { done in
-      STUNStream.connect(server, bind: bind, interface: self.hold, timeout: .milliseconds(2_500), on: self.loop)
-        .assumeIsolated().whenComplete { result in
-          guard case .success(let stream) = result else { return done(nil) }
-          guard !self.isOver else { return stream.close() }
-          self.allocationPorts.append(stream)
-          stream.bind { result in
-            done((try? result.get())?.message.mapped.map { .init(inside: stream.local.port, outside: $0.port) })
-          }
+      let ticket = OpenTicket()
+      self.allocationTickets.append(ticket)
+      STUNStream.connect(
+        server, bind: bind, interface: self.hold, timeout: .milliseconds(2_500), ticket: ticket, on: self.loop
+      ).assumeIsolated().whenComplete { result in
+        self.allocationTickets.removeAll { $0 === ticket }
+        guard case .success(let stream) = result else { return done(nil) }
+        guard !self.isOver else { return stream.close() }
+        self.allocationPorts.append(stream)
+        stream.bind { result in
+          done((try? result.get())?.message.mapped.map { .init(inside: stream.local.port, outside: $0.port) })
         }
+      }
     } finished: { [weak self] allocation in
       guard let self, !isOver else { return }
       report.tcp.allocation = allocation
@@ -206,6 +211,9 @@ public final class NATProbe: @unchecked Sendable {
     for stream in allocationPorts { stream.close() }
     allocationSockets = []
     allocationPorts = []
+    let tickets = allocationTickets
+    allocationTickets = []
+    for ticket in tickets { ticket.cancel() }
   }
 
   // MARK: Filtering and hairpin

@@ -13,6 +13,7 @@ public final class TCPPort: @unchecked Sendable {
   /// Called when the last connection ended by itself.
   public var onLost: (() -> Void)?
   private var streams: [STUNStream] = []
+  private var opening: [OpenTicket] = []
   private var isClosed = false
 
   /// - Parameters:
@@ -26,8 +27,12 @@ public final class TCPPort: @unchecked Sendable {
 
   /// Connects to the server from this port and asks for the mapping. The connection stays.
   public func ask(_ server: Endpoint, _ done: @escaping (Result<STUNAnswer, NetError>) -> Void) {
-    STUNStream.connect(server, bind: local, interface: interface, timeout: Self.patience, on: loop)
+    guard !isClosed else { return done(.failure(NetError(.cancelled, "ask \(server) over TCP"))) }
+    let ticket = OpenTicket()
+    opening.append(ticket)
+    STUNStream.connect(server, bind: local, interface: interface, timeout: Self.patience, ticket: ticket, on: loop)
       .assumeIsolated().whenComplete { result in
+        self.opening.removeAll { $0 === ticket }
         switch result {
         case .failure(let error): done(.failure(NetError(error, "connect to \(server)")))
         case .success(let stream):
@@ -58,13 +63,16 @@ public final class TCPPort: @unchecked Sendable {
   /// Connections that hold the mapping now.
   public var connections: Int { streams.count }
 
-  /// Closes the connections; what is still being made is closed when it is.
+  /// Closes the connections, those too that are still being made.
   public func close() {
     isClosed = true
     onLost = nil
     let streams = streams
     self.streams = []
     for stream in streams { stream.close() }
+    let opening = opening
+    self.opening = []
+    for ticket in opening { ticket.cancel() }
   }
 
   /// Below the kernel's own choices, so that no other program has it, and in the range most routers keep.

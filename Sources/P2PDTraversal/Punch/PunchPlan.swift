@@ -156,7 +156,9 @@ public struct PunchPlan: Sendable {
       }
       actions.append(.dial(one.pair))
     }
-    if due.isEmpty, open.isEmpty, listens.isEmpty { return actions + end() }
+    // Whoever got a stream still has to find out who is at its other end, and may want the ports until then.
+    let isFutile = !attempts.contains { $0.attempt.seen == .connected }
+    if due.isEmpty, open.isEmpty, listens.isEmpty, isFutile { return actions + end() }
     return actions + [.wait(until: min(until, due.map(\.time).min() ?? until))]
   }
 

@@ -33,13 +33,17 @@ public final class PunchPorts: @unchecked Sendable {
   /// Ports ready now, by way.
   public var ready: [NetworkKnowledge.Path: Int] { shelves.mapValues(\.count) }
 
-  /// Takes ports for one punch: those that are ready, and where a way has none, what a server tells within the patience.
+  /// Takes ports for one punch: those that are ready, and where a way has none, or is still being measured, what a server
+  /// tells within the patience.
   /// A way about which nothing is known by then is left out; with no ways at all the side has no paths.
-  /// - Parameter done: called once; at once where nothing has to be asked.
-  public func take(within patience: TimeAmount = patience, _ done: @escaping (PunchHand) -> Void) {
-    let order = shelves.values.filter { $0.source != nil }.sorted { $0.path.precedes($1.path) }
+  /// - Parameters:
+  ///   - patience: nil for what the servers' distance asks for.
+  ///   - done: called once; at once where nothing has to be asked.
+  public func take(within patience: TimeAmount? = nil, _ done: @escaping (PunchHand) -> Void) {
+    let order = shelves.values.filter { $0.source != nil || $0.isPending }.sorted { $0.path.precedes($1.path) }
+    let farthest = order.map(\.roundTrip).max() ?? .zero
     let taking = Taking(Array(order.prefix(PunchSide.mostPaths)), done)
-    taking.start(within: patience, on: loop)
+    taking.start(within: patience ?? min(max(Self.patience, farthest * 6), Self.longestPatience), on: loop)
   }
 
   /// Takes back what was not used: no port of it was dialled from.
@@ -66,8 +70,9 @@ public final class PunchPorts: @unchecked Sendable {
 
   /// A punch dials two pairs of ports at first (``PunchPlan``).
   static let warm = 2
-  /// Two round trips to a server, with some to spare; a connect does not wait longer for one strategy of several.
-  public static let patience: TimeAmount = .milliseconds(400)
+  /// A connect does not wait longer for one strategy of several, unless the servers are far.
+  private static let patience: TimeAmount = .milliseconds(400)
+  private static let longestPatience: TimeAmount = .milliseconds(1_500)
 }
 
 /// One taking that goes over several ways.

@@ -61,13 +61,20 @@ final class PunchShelf {
   /// With their refreshing.
   private var ready: [(item: Item, server: Endpoint, timer: Scheduled<Void>)] = []
   private var opening: [ObjectIdentifier: TCPPort] = [:]
-  private var waiters: [(id: Int, waiter: Waiter)] = []
+  private var waiters: [Waiting] = []
   private var lastWaiter = 0
   private var nextServer = 0
   /// Lost or failed in a row, for the pause before the next.
   private var troubles = 0
   private var pause: Scheduled<Void>?
   private var isClosed = false
+
+  private struct Waiting {
+    let id: Int
+    let waiter: Waiter
+    /// Ports opened for it: another when the last one takes long, which may be a lost packet.
+    var opened = 1
+  }
 
   init(_ path: NetworkKnowledge.Path, _ report: NATReport, on loop: any EventLoop) {
     self.path = path
@@ -96,7 +103,21 @@ final class PunchShelf {
     let isSame = self.source.map { $0.isLike(source) } ?? (source == nil)
     self.source = source
     if !isSame || outside != report.tcp.mapped.first?.ip { empty() }
+    if !isPending, source?.servers == nil { serveAll() }
     fill()
+  }
+
+  /// The way out is being measured, and what is known of it is not enough to say how its ports are seen.
+  var isPending: Bool {
+    guard path.gateway != nil, !report.isComplete, report.tcp.reach != .silent else { return false }
+    return source == nil || report.tcp.mapping?.isPredictable == false && report.tcp.allocation == nil
+  }
+
+  /// No server is needed, or nothing more will be found out: who waits need not.
+  private func serveAll() {
+    let waiters = waiters
+    self.waiters = []
+    for one in waiters { one.waiter(make()) }
   }
 
   func close() {
@@ -106,9 +127,8 @@ final class PunchShelf {
     empty()
     for port in opening.values { port.close() }
     opening = [:]
-    let waiters = waiters
-    self.waiters = []
-    for one in waiters { one.waiter(nil) }
+    source = nil
+    serveAll()
   }
 
   private func empty() {
@@ -138,17 +158,30 @@ final class PunchShelf {
   /// The next port that gets ready, opened for it; nil where there will be none.
   /// - Returns: to give it up with; nil where the answer is there.
   func wait(_ waiter: @escaping Waiter) -> Int? {
-    guard !isClosed, source?.servers != nil, waiters.count < Self.mostWaiters else {
+    guard !isClosed, isPending || source?.servers != nil, waiters.count < Self.mostWaiters else {
       waiter(nil)
       return nil
     }
     lastWaiter += 1
-    waiters.append((lastWaiter, waiter))
+    waiters.append(Waiting(id: lastWaiter, waiter: waiter))
     pause?.cancel()
     pause = nil
     fill()
+    hedge(lastWaiter)
     return lastWaiter
   }
+
+  private func hedge(_ id: Int) {
+    loop.assumeIsolated().scheduleTask(in: max(Self.shortestHedge, roundTrip * 3)) { [weak self] in
+      guard let self, let place = waiters.firstIndex(where: { $0.id == id }) else { return }
+      if !isPending { waiters[place].opened += 1 }
+      if waiters[place].opened < Self.mostHedges { hedge(id) }
+      fill()
+    }
+  }
+
+  /// To the nearest server, as far as known.
+  var roundTrip: TimeAmount { report.roundTrip ?? .zero }
 
   func stopWaiting(_ id: Int) { waiters.removeAll { $0.id == id } }
 
@@ -187,8 +220,10 @@ final class PunchShelf {
   }
 
   private func fill() {
-    guard !isClosed, pause == nil, let servers = source?.servers else { return }
-    while ready.count + opening.count < wanted + waiters.count, opening.count < Self.mostOpening {
+    // Each failure may come at once, and ends the waiting of somebody or begins a pause.
+    while !isClosed, !isPending, pause == nil, let servers = source?.servers, opening.count < Self.mostOpening,
+      ready.count + opening.count < waiters.reduce(wanted, { $0 + $1.opened })
+    {
       nextServer += 1
       open(servers[nextServer % servers.count])
     }
@@ -275,6 +310,9 @@ final class PunchShelf {
 
   private static let mostOpening = 8
   private static let mostWaiters = 64
+  /// Connecting and asking take two round trips; the kernel sends a lost SYN again after 1 s only.
+  private static let shortestHedge: TimeAmount = .milliseconds(60)
+  private static let mostHedges = 3
   /// Routers keep an open TCP mapping for long; some carriers drop idle ones after less than a minute.
   private static let shortestRefresh: TimeAmount = .seconds(22)
   private static let longestRefresh: TimeAmount = .seconds(28)

@@ -31,9 +31,10 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
   ///     SO_REUSEADDR and SO_REUSEPORT.
   ///   - tls: for TLS; with the server's name in it where ``server`` is an address.
   ///   - timeout: for the connection alone.
+  ///   - ticket: gives up what is still being made.
   public static func connect(
     _ server: Endpoint, bind: Endpoint? = nil, interface: String? = nil, tls: TLSSetup? = nil,
-    timeout: TimeAmount = .seconds(3), on loop: any EventLoop
+    timeout: TimeAmount = .seconds(3), ticket: OpenTicket? = nil, on loop: any EventLoop
   ) -> EventLoopFuture<STUNStream> {
     var conf = PipeConf()
     conf.interface = interface
@@ -42,7 +43,7 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
     conf.tls = tls
     // A reset at the end leaves no TIME_WAIT, so that the port can speak to the same server again.
     conf.linger = 0
-    return connect(to: .endpoint(server), bind: bind, conf: conf, on: loop)
+    return connect(to: .endpoint(server), bind: bind, conf: conf, ticket: ticket, on: loop)
   }
 
   /// Connects with settings of the caller's own.

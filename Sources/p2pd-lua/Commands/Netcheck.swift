@@ -29,9 +29,6 @@ struct Netcheck: AsyncParsableCommand {
   @Option(name: .customLong("interface"), help: "Measure only this interface's NAT; may be given several times.")
   var interfaces: [String] = []
 
-  @Flag(help: "Do not ask the router to open a port.")
-  var noPortMapping = false
-
   @OptionGroup(title: "Server options") var servers: ServerOptions
   @OptionGroup(title: "Configuration") var config: ConfigOptions
 
@@ -50,7 +47,7 @@ struct Netcheck: AsyncParsableCommand {
     }
     let (list, caFile) = (try servers.list(config), try servers.caFile(config))
     let (only, loop) = (interfaces.isEmpty ? nil : interfaces, Engine.loop)
-    let asksRouters = !noPortMapping
+    let asksRouters = try servers.mapsPorts(config) ?? !list.isEmpty
     let isWatched = Console.shared.errorIsTerminal
     let findings = try await loop.flatSubmit {
       NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, asksRouters: asksRouters, on: loop) {

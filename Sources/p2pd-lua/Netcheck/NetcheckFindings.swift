@@ -51,17 +51,18 @@ struct NetcheckFindings: Sendable {
 
   /// What does not get through, a sentence each.
   var blocked: [String] {
+    guard hasAnswer else { return hasInterface ? ["Everything: nobody on the Internet answers."] : [] }
     var out: [String] = []
     for path in paths {
       let name = "\(path.interface) \(path.family)"
       if path.udp.reach == .blocked { out.append("UDP on \(name): servers answer over TCP only.") }
-      if path.udp.reach == .silent, path.tcp.reach == .silent, hasAnswer {
+      if path.udp.reach == .silent, path.tcp.reach == .silent {
         out.append("Everything on \(name): no server answers there.")
       }
     }
     out += ports.sorted { $0.key < $1.key }.compactMap { place, counts in
       // One server that is silent is more likely to be down itself.
-      guard counts.answered == 0, counts.silent > 1, counts.silent == counts.all, hasAnswer else { return nil }
+      guard counts.answered == 0, counts.silent > 1, counts.silent == counts.all else { return nil }
       return "\(place.name): none of \(counts.all) servers answers there."
     }
     return out

@@ -51,7 +51,7 @@ enum NetcheckText {
           + (delta.value == 0 ? "" : ", value \(delta.value)"))
     }
     // A server that contradicts the others or fails on this path alone.
-    out += report.servers.compactMap { finding in
+    out += !report.hasAnswer ? [] : report.servers.compactMap { finding in
       finding.problem.map { "  \(finding.transport.rawValue) \(finding.server): \($0)" }
     }
     return out

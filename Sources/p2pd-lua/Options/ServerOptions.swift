@@ -82,7 +82,7 @@ struct ServerOptions: ParsableArguments {
   }
 
   /// nil: as the servers say.
-  private func mapsPorts(_ config: ConfigFile) throws -> Bool? {
+  func mapsPorts(_ config: ConfigFile) throws -> Bool? {
     if noPortMapping { return false }
     if let said = Environment.value("P2PD_NO_PORT_MAPPING"), !said.isEmpty {
       return try Environment.flag("P2PD_NO_PORT_MAPPING") ? false : nil

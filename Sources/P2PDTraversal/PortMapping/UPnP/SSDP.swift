@@ -69,7 +69,7 @@ public struct HTTPPlace: Hashable, Sendable {
 
   /// Reads a URL of the router's, or a path on it.
   /// - Parameters:
-  ///   - host: whom it must name, unless it is a path; nil for any private or on-link address.
+  ///   - host: whom it must name, unless it is a path.
   ///   - base: whose port counts where the text is a path.
   public init?(_ text: String, host: IPAddress, base: HTTPPlace? = nil) {
     var path = Substring(text)
