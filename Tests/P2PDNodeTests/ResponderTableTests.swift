@@ -95,6 +95,8 @@ import Testing
     #expect(walled.remedy.contains("Name a TURN server"))
     let relayed = failure([Self.refused, PathAttempt(.relay, .timeout, "silent")], answered: true, hasRelay: true)
     #expect(relayed.remedy.contains("check that the TURN server answers"))
+    let refused = failure([PathAttempt(.reverse, .permission, "the other side refuses")], answered: true)
+    #expect(refused.code == .permission && refused.remedy.contains("accept_cb"))
     #expect(failure([PathAttempt(.direct, .wrongKey, "another")]).remedy.contains("present address"))
     #expect(failure([PathAttempt(.direct, .noProtocol, "none")]).remedy == "")
   }

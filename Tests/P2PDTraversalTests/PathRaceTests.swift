@@ -214,10 +214,19 @@ import Testing
     game.do(.start)
     #expect(try game.at(40).do(answer()) == ["punch"])
     let id = game.add(.punch)
-    // Direct and reverse may still come.
+    // Direct may still come.
     #expect(game.at(120).do(.proven(id, took: .milliseconds(80))) == [])
     #expect(game.wait(until: 130) == ["use \(id)"])
     #expect(game.do(.used(id)) == ["cancel 0", "end punch", "end relay", "finish"])
+  }
+
+  @Test("a punched way waits for no dial of the peer's")
+  func punchAlone() throws {
+    let game = try game([], [.direct, .reverse, .punch])
+    game.do(.start)
+    _ = try game.at(40).do(answer())
+    let id = game.add(.punch)
+    #expect(game.at(120).do(.proven(id, took: .milliseconds(80))) == ["use \(id)"])
   }
 
   @Test("the relay waits for the punch where one is made, and for nothing where none can be")

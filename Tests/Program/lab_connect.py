@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -240,7 +241,8 @@ def consent(scene):
     done = scene.program("a", "exec", str(call), address, *answers)
     out, _ = done.communicate(timeout=60)
     print("  " + out.replace("\n", "\n  ").rstrip())
-    asked = [text for text in out.splitlines()]
+    # A failure has more lines than one.
+    asked = [text for text in out.splitlines() if text.split()[:1] and text.split()[0] in answers]
     assert [text.split()[:2] for text in asked] == [
         ["yes", "reverse"], ["later", "reverse"], ["no", "nil"], ["wrong", "nil"]], f"{out}\n{done.complaints.read_text()[-3000:]}"
     told = node.complaints.read_text()
@@ -251,15 +253,43 @@ def consent(scene):
 
 
 def relay_then_better(scene):
-    """A relayed pipe moves to the better way once there is one: here the router is replaced in mid-conversation."""
+    """A relayed pipe moves to the better way once there is one: a firewall that kept the other node out opens, while the
+    first race still goes on, and long after it."""
     a, b = scene.peers("a", "b")
-    answer = a.ask(to=b.address, watch=1, timeout=20)
-    expect(answer, "relay")
+    outside = scene.lab.nodes["b"]["public"]
+    for seconds in (1.5, 7):
+        scene.inside("a", "nft", "add table inet gate; add chain inet gate in { type filter hook input priority 0 ; }; "
+                     f"add rule inet gate in ip saddr {outside} ct state new drop")
+        timer = threading.Timer(seconds, lambda: scene.inside("a", "nft", "delete table inet gate"))
+        timer.start()
+        answer = a.ask(to=b.address, strategies=["direct", "reverse", "relay"], watch=25, timeout=40)
+        timer.join()
+        expect(answer, "relay")
+        print(f"  {answer['moved']} after {answer['moved_after']:.1f} s")
+        assert answer["moved"] == "reverse" and answer["moved_after"] > seconds, answer
+
+
+def explained(scene):
+    """`explain` and `connect -v` tell the steps of a connect, and what would help where there is none."""
+    (b,) = scene.peers("b")
+    done = scene.program("a", "explain", b.address)
+    out, _ = done.communicate(timeout=40)
+    steps = done.complaints.read_text()
+    print("  " + (out + steps).replace("\n", "\n  ").rstrip())
+    assert done.returncode == 0 and "Connected: punch, ipv4" in out and "seen from outside as" in out, out + steps
+    for word in ("direct ", "signalling: the other side takes part", "punch: dialling", "the node has proven its key", "chosen"):
+        assert word in steps, f"nothing of '{word}': {steps}"
+    done = scene.program("a", "explain", "--strategy", "reverse", "--strategy", "direct", b.address)
+    out, _ = done.communicate(timeout=40)
+    assert done.returncode == 1 and "Not connected" in out, out
+    assert "allow the strategy relay" in done.complaints.read_text() or "TURN" in done.complaints.read_text()
+    done = scene.program("a", "connect", "-v", b.address)
+    out, _ = done.communicate("ECHO hello\n", timeout=40)
+    assert out == "hello\n" and "punch" in done.complaints.read_text(), out + done.complaints.read_text()
 
 
 def both_at_once(scene):
     """Both connect to each other in the same moment, and again and again."""
-    import threading
     a, b = scene.peers("a", "b", environment={"P2PD_TURN": "none"})
     for _ in range(5):
         answers = {}
@@ -341,7 +371,7 @@ return M
 
 SCENES = {f.__name__: f for f in (
     design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent, relay_then_better,
-    both_at_once, why_not)}
+    both_at_once, why_not, explained)}
 
 
 def main(name, binary, wanted):

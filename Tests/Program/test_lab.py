@@ -102,6 +102,12 @@ class Laboratory(ProgramTest):
     def test_both_connect_to_each_other_at_once(self):
         self.scene("both_at_once", "a=linux", "b=portrestricted")
 
+    def test_a_relayed_pipe_moves_to_a_better_way(self):
+        self.scene("relay_then_better", "a=public", "b=linux")
+
+    def test_explain_tells_each_step(self):
+        self.scene("explained", "a=linux", "b=linux")
+
     def test_a_connect_that_cannot_be_says_why(self):
         self.scene("why_not", "a=symrandom", "b=symrandom")
 

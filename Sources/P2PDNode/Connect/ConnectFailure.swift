@@ -44,6 +44,8 @@ struct ConnectFailure {
       return "Another node has its addresses now: ask for its present address (p2pd-lua addr, on that machine)."
     }
     let reverse = all.first { $0.strategy == .reverse && !$0.isPeers }
+    if reverse?.outcome == .permission { return "Whoever runs the other node must allow this one (its accept_cb)." }
+    if reverse?.outcome == .limit { return "The other node is busy: try again in a minute." }
     if failure.wasAnswered {
       if !hasRelay {
         return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."

@@ -51,9 +51,12 @@ enum NetcheckText {
           + (delta.value == 0 ? "" : ", value \(delta.value)"))
     }
     // A server that contradicts the others or fails on this path alone.
-    out += !report.hasAnswer ? [] : report.servers.compactMap { finding in
-      finding.problem.map { "  \(finding.transport.rawValue) \(finding.server): \($0)" }
-    }
+    out +=
+      !report.hasAnswer
+      ? []
+      : report.servers.compactMap { finding in
+        finding.problem.map { "  \(finding.transport.rawValue) \(finding.server): \($0)" }
+      }
     return out
   }
 
