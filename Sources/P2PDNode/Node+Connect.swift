@@ -50,6 +50,7 @@ extension Node {
       var plan = RacePlan(
         Set(strategies), DirectPlan(to: to.routes.map(\.path), from: LocalAddress.all(of: interfaces)),
         noSignalling: messenger == nil ? whyNoSignal(to) : nil)
+      plan.expectsReverse = side(punch: nil).paths.contains { $0.external.map { $0.port != 0 } ?? false }
       plan.opensRelayEarly = !configuration.servers.turn.isEmpty && isHardToPunch
       var made: Connector?
       let connector = try connector(to: to.key, name, plan, timeout: timeout, messenger, watch: watch) { result in

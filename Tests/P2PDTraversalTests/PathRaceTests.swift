@@ -220,13 +220,23 @@ import Testing
     #expect(game.do(.used(id)) == ["cancel 0", "end punch", "end relay", "finish"])
   }
 
-  @Test("a punched way waits for no dial of the peer's")
+  @Test("a punched way waits for a dial of the peer only where this side can be dialled")
   func punchAlone() throws {
     let game = try game([], [.direct, .reverse, .punch])
     game.do(.start)
     _ = try game.at(40).do(answer())
     let id = game.add(.punch)
     #expect(game.at(120).do(.proven(id, took: .milliseconds(80))) == ["use \(id)"])
+
+    var plan = RacePlan([.reverse, .punch], try self.plan(to: []))
+    plan.expectsReverse = true
+    let open = Game(plan)
+    open.do(.start)
+    _ = try open.at(40).do(answer())
+    let punched = open.add(.punch)
+    #expect(open.at(120).do(.proven(punched, took: .milliseconds(80))) == [])
+    let reversed = open.add(.reverse)
+    #expect(open.at(125).do(.proven(reversed, took: .zero)) == ["use \(reversed)"])
   }
 
   @Test("the relay waits for the punch where one is made, and for nothing where none can be")

@@ -112,9 +112,9 @@ extension PathRace {
     let rank = Rank(streams[id].way)
     // A relayed pipe can move, so nobody has to wait.
     if rank == .relayed { return false }
-    // The peer's own dials began before a punch could: what comes of them is here already.
     return streams.contains { $0.isRunning && $0.isLikely && Rank($0.way) < rank }
       || waiting.contains { $0.isLikely && Rank(Way(.direct, $0.path)) < rank }
+      || rank == .punched && plan.expectsReverse && open.contains(.reverse)
   }
 
   // MARK: The end

@@ -7,6 +7,8 @@ public struct RacePlan: Sendable {
   public var direct: DirectPlan
   /// Why nothing can be arranged with the peer: this node is offline, the address names no broker. nil: it can.
   public var noSignalling: NetError?
+  /// This side can be dialled from outside, as far as it knows: the peer's dials are worth waiting for.
+  public var expectsReverse = false
   /// This side's router leaves little hope for a punch: the relay is opened together with the offer.
   public var opensRelayEarly = false
   /// There is a relayed pipe, and a better way is looked for.
