@@ -136,6 +136,11 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   @inline(__always)
   func handOut(_ bytes: UnsafeRawBufferPointer) {
     guard descriptor >= 0 else { return }
+    if ownerless.readableBytes > 0 {
+      // Their turn has not come yet: these go behind them.
+      ownerless.writeBytes(bytes)
+      return handOutOwnerless()
+    }
     if let pipe {
       pipe._withUnsafeGuaranteedRef { $0.received(stream: bytes) }
     } else if let owner {
@@ -154,6 +159,8 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   }
 
   private func nothingRead(_ count: Int, _ number: CInt) {
+    handOutOwnerless()
+    guard descriptor >= 0 else { return }
     if count == 0 { return sawEnd() }
     if number == EINTR { return watchAnew() }
     if number != EAGAIN { end(failure ?? Self.reason(number)) }
