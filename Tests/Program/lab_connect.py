@@ -363,7 +363,7 @@ node:close()
 GREET = """
 local M = {}
 function M.msg_cb(msg, client_tup, pipe)
-  pipe.data.id = pipe.data.id or tostring(pipe.id)
+  pipe.data = pipe.data or { id = tostring(pipe.id) }
   pipe:send("WORD " .. pipe.data.id .. " " .. msg)
 end
 return M
