@@ -188,7 +188,7 @@ class Brokers(Reach):
     def test_brokers_that_refuse_are_told(self):
         process = self.start("--broker", f"mqtt://127.0.0.1:{free_port()}")
         self.first_address(process)
-        err = read_until(process.stderr, "The node's address is now:")
+        err = read_until(process.stderr, "Connection refused).")
         self.assertIn("No broker can be reached, so only direct connections work (", err)
         self.assertIn("refused", err)
         self.until("named no more", lambda report: "signalling  none" in explain(self, report["address"]))

@@ -45,7 +45,7 @@ extension Node {
     snapshot = now
     routes = [:]
     if knowledge.update(now, only: configuration.interfaces) {
-      signalling?.networkChanged()
+      signalling?.networkChanged(now.interfaces.filter(\.isUp).flatMap { $0.addresses.map(\.ip) })
       for improvement in Array(improvements.values) { improvement.networkChanged() }
     }
     updatePortMapping()

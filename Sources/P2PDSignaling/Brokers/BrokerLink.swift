@@ -83,7 +83,15 @@ final class BrokerLink: @unchecked Sendable {
 
   func start() { handle(.start) }
 
-  func networkChanged() { handle(.networkChanged) }
+  func networkChanged(_ addresses: [IPAddress]) {
+    if let local = pipe?.localEndpoint?.ip, !addresses.contains(where: { $0.unmapped == local.unmapped }) {
+      // Nothing arrives there any more, and the kernel would not say so for a long time.
+      close()
+      handle(
+        .closed(NetError(.closed, "use the broker \(broker)", cause: "this machine has no longer the address \(local)")))
+    }
+    handle(.networkChanged)
+  }
 
   /// Publishes at quality 1; `answer` comes once: when the broker has confirmed it, or with why it did not.
   func publish(

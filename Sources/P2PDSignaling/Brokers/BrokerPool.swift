@@ -51,7 +51,9 @@ final class BrokerPool: @unchecked Sendable {
     return EventLoopFuture.andAllComplete(ends, on: loop)
   }
 
-  func networkChanged() { for link in links.values { link.networkChanged() } }
+  func networkChanged(_ addresses: [IPAddress]) {
+    for link in Array(links.values) { link.networkChanged(addresses) }
+  }
 
   var advertised: [Broker] { choice.advertised(at: loop.now) }
   var own: [Broker] { choice.active }

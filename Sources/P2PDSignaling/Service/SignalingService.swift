@@ -60,8 +60,10 @@ public final class SignalingService: @unchecked Sendable {
     return pool.stop()
   }
 
-  /// The machine's network is another one: tries at once what was waiting for its next try.
-  public func networkChanged() { pool.networkChanged() }
+  /// The machine's network is another one: tries at once what was waiting for its next try, and joins anew where a
+  /// connection came from an address that is gone.
+  /// - Parameter addresses: all that the machine has now.
+  public func networkChanged(_ addresses: [IPAddress]) { pool.networkChanged(addresses) }
 
   /// The brokers this node can be reached at.
   public var brokers: [Broker] { pool.advertised }
@@ -104,25 +106,53 @@ public final class SignalingService: @unchecked Sendable {
       self.finish(label, .failure(NetError(.timeout, "signal to \(receiver)", cause: cause)))
     }
     let content = SignalContent(kind: .request(secret: secret), payload: bytes)
-    publish(content, to: receiver, brokers, gate: Gate(of: receiver), timeout: timeout)
-      .assumeIsolated().whenFailure { self.finish(label, .failure(NetError($0, "signal to \(receiver)"))) }
+    do throws(NetError) {
+      let message = try seal(content, to: receiver, gate: Gate(of: receiver))
+      deliver(message, to: receiver, brokers, timeout: timeout)
+        .assumeIsolated().whenFailure { self.finish(label, .failure(NetError($0, "signal to \(receiver)"))) }
+      repeatLater(message, to: receiver, brokers, label, Self.repeats[...])
+    } catch {
+      finish(label, .failure(error))
+    }
     return request.promise.futureResult
+  }
+
+  /// Sends the very same message again while no answer has come: the receiver may have been away from its broker for a
+  /// moment. One that has got it knows it again.
+  private func repeatLater(
+    _ message: [UInt8], to receiver: SignalKey, _ brokers: [Broker], _ label: Gate.Label,
+    _ waits: ArraySlice<TimeAmount>
+  ) {
+    guard let wait = waits.first, let request = requests[label] else { return }
+    request.repetition = loop.assumeIsolated().scheduleTask(in: wait) { [weak self] in
+      guard let self, requests[label] != nil else { return }
+      deliver(message, to: receiver, brokers).assumeIsolated().whenComplete { _ in }
+      repeatLater(message, to: receiver, brokers, label, waits.dropFirst())
+    }
   }
 
   @discardableResult
   fileprivate func publish(
-    _ content: SignalContent, to receiver: SignalKey, _ brokers: [Broker], gate: Gate, timeout: TimeAmount? = nil
+    _ content: SignalContent, to receiver: SignalKey, _ brokers: [Broker], gate: Gate
+  ) -> EventLoopFuture<Broker> {
+    do throws(NetError) {
+      return deliver(try seal(content, to: receiver, gate: gate), to: receiver, brokers)
+    } catch {
+      return loop.makeFailedFuture(error)
+    }
+  }
+
+  private func seal(_ content: SignalContent, to receiver: SignalKey, gate: Gate) throws(NetError) -> [UInt8] {
+    try SealedMessage.seal(
+      content, from: identity, to: receiver, issued: conf.clock(), lifetime: conf.lifetime, gate: gate)
+  }
+
+  private func deliver(
+    _ message: [UInt8], to receiver: SignalKey, _ brokers: [Broker], timeout: TimeAmount? = nil
   ) -> EventLoopFuture<Broker> {
     let what = "signal to \(receiver)"
     guard !brokers.isEmpty else {
       return loop.makeFailedFuture(NetError(.unsupported, what, cause: "its address names no broker"))
-    }
-    let message: [UInt8]
-    do throws(NetError) {
-      message = try SealedMessage.seal(
-        content, from: identity, to: receiver, issued: conf.clock(), lifetime: conf.lifetime, gate: gate)
-    } catch {
-      return loop.makeFailedFuture(error)
     }
     let lifetime = TimeAmount.seconds(Int64(conf.lifetime))
     // A little before the request's own end, so that its failure can say what the brokers met.
@@ -167,6 +197,7 @@ public final class SignalingService: @unchecked Sendable {
   private func finish(_ label: Gate.Label, _ result: Result<SignalAnswer, NetError>) {
     guard let request = requests.removeValue(forKey: label) else { return }
     request.timer?.cancel()
+    request.repetition?.cancel()
     // Copies of the answer through other brokers are still to come: known as such for a while.
     loop.assumeIsolated().scheduleTask(in: Self.copies) { [weak self] in self?.inbox.forget(label) }
     request.promise.completeWith(result.mapError { $0 as any Error })
@@ -175,6 +206,8 @@ public final class SignalingService: @unchecked Sendable {
   /// Of an address; four independent services do not fail together.
   private static let brokersAtOnce = 4
   private static let copies = TimeAmount.seconds(5)
+  /// From one to the next: a broker that was lost is back within them mostly (the first retries come after 0.5, 1, 2 s).
+  private static let repeats: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(4)]
 }
 
 /// An answer, and how long it took.
@@ -229,6 +262,7 @@ private final class OutgoingRequest: @unchecked Sendable {
   let promise: EventLoopPromise<SignalAnswer>
   let sent: NIODeadline
   var timer: Scheduled<Void>?
+  var repetition: Scheduled<Void>?
 
   init(_ promise: EventLoopPromise<SignalAnswer>, at now: NIODeadline) {
     self.promise = promise
