@@ -29,13 +29,3 @@ extension Rendezvous.Refusal {
     }
   }
 }
-
-extension Rendezvous.Side {
-  /// Where packets of this side come from, as a relay sees them.
-  public var outside: [IPAddress] {
-    let seen = paths.compactMap(\.external?.ip) + (punch?.paths.flatMap(\.endpoints).map(\.ip) ?? [])
-    let own = paths.map(\.local.ip).filter { !$0.isPrivate && $0.canBeDialled }
-    var known: Set<IPAddress> = []
-    return (seen + own).filter { known.insert($0).inserted }
-  }
-}

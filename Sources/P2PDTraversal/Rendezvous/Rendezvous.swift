@@ -93,3 +93,13 @@ public struct Rendezvous: Hashable, Sendable {
   /// Bytes of the longest message: what a sealed signal carries at least.
   public static let longest = 3_800
 }
+
+extension Rendezvous.Side {
+  /// Where packets of this side come from, as a relay sees them.
+  public var outside: [IPAddress] {
+    let seen = paths.compactMap(\.external?.ip) + (punch?.paths.flatMap(\.endpoints).map(\.ip) ?? [])
+    let own = paths.map(\.local.ip).filter { !$0.isPrivate && $0.canBeDialled }
+    var known: Set<IPAddress> = []
+    return (seen + own).filter { known.insert($0).inserted }
+  }
+}
