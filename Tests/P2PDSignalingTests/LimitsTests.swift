@@ -100,7 +100,7 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
 
   @Test("an address goes on naming a broker that went away for five minutes")
   func advertised() throws {
-    var one = try choice(1, 1)
+    var one = try choice(1, 2)
     _ = one.handle(.start, now: start)
     let (broker, other) = (one.active[0], one.active[1])
     #expect(one.advertised(at: start) == [broker, other], "named from the start")
