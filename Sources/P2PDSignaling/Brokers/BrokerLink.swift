@@ -88,7 +88,8 @@ final class BrokerLink: @unchecked Sendable {
       // Nothing arrives there any more, and the kernel would not say so for a long time.
       close()
       handle(
-        .closed(NetError(.closed, "use the broker \(broker)", cause: "this machine has no longer the address \(local)")))
+        .closed(NetError(.closed, "use the broker \(broker)", cause: "this machine has no longer the address \(local)"))
+      )
     }
     handle(.networkChanged)
   }

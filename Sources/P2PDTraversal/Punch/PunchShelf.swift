@@ -183,7 +183,10 @@ final class PunchShelf {
   /// To the nearest server, as far as known.
   var roundTrip: TimeAmount { report.roundTrip ?? .zero }
 
-  func stopWaiting(_ id: Int) { waiters.removeAll { $0.id == id } }
+  func stopWaiting(_ id: Int) {
+    waiters.removeAll { $0.id == id }
+    fill()
+  }
 
   /// A port that was not used after all.
   func giveBack(_ port: TCPPort, _ told: PunchSide.Port) {
@@ -254,6 +257,7 @@ final class PunchShelf {
     }
     if !waiters.isEmpty {
       waiters.removeFirst().waiter(item)
+      fill()
     } else if ready.count < wanted {
       keep(item, server)
     } else {
