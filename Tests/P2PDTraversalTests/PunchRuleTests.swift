@@ -43,6 +43,18 @@ struct PunchRuleTests {
     return isKnown(a) && a.filtering == .addressDependent || isKnown(b) && b.filtering == .addressDependent
   }
 
+  @Test("who lets everybody in and has no port to foresee waits for a peer of unknown filtering")
+  func openAndUnforeseen() {
+    let open = RouterKind.all[5].path("203.0.113.1")
+    var peer = RouterKind.all[4].path("203.0.113.2")
+    peer.filtering = nil
+    let rule = PunchRule(own: open, peer: peer)
+    #expect(rule.verdict == .possible && !rule.dials && rule.listens)
+    #expect(PunchRule(own: peer, peer: open).dials)
+    peer.filtering = .addressDependent
+    #expect(PunchRule(own: open, peer: peer).dials)
+  }
+
   @Test("allows what works between two kinds of router, and nothing else", arguments: RouterKind.all)
   func everyPair(_ a: RouterKind) {
     for b in RouterKind.all {

@@ -49,7 +49,10 @@ public struct PunchRule: Hashable, Sendable {
       return
     }
     let opensOurs = ours.isOpen != true && theirs.perhaps(reach: ours)
-    dials = ours.perhaps(reach: theirs) || opensOurs
+    // From a port that nobody can foresee, dialling on a mere chance harms where the peer surely gets in here: our router
+    // would take the peer's SYN for a part of that other connection, and lose it.
+    let isLeftToThem = ours.isKnown == false && theirs.surely(reach: ours)
+    dials = (isLeftToThem ? ours.surely(reach: theirs) : ours.perhaps(reach: theirs)) || opensOurs
     let mayBeSurprised = own.filtering != .addressAndPortDependent && peer.mapping?.isPredictable != true
     let isPublic = own.mapping == NATBehaviour.Mapping.none && ours.isOpen == true
     // Elsewhere a listener only harms: the peer's SYN that finds our connecting socket gone would be answered by it with
