@@ -163,7 +163,7 @@ def broker_restarts(scene):
     end = time.monotonic() + PATIENCE
     os.kill(int(first), 15)
     while True:
-        answer = a.ask(to=b.address, timeout=10)
+        answer = a.ask(to=b.address, timeout=20)
         if "error" not in answer or time.monotonic() > end:
             break
     expect(answer, "punch")
@@ -185,8 +185,8 @@ def ipv6_only(scene):
 def broken_ipv4(scene):
     """Both families have a way out, and IPv4's leads nowhere."""
     for router in ("r.a", "r.b"):
-        scene.inside(router, "nft", "add table ip broken; add chain ip broken all { type filter hook forward priority -300; }; "
-                                    "add rule ip broken all drop")
+        scene.inside(router, "nft", "add table ip broken; add chain ip broken every { type filter hook forward priority -300; }; "
+                                    "add rule ip broken every drop")
     names = {"P2PD_STUN": ",".join([f"{SRV[1]}:3478", f"{SRV[2]}:3478"] + [f"[{SRV6[i]}]:3478" for i in (1, 2)]),
              "P2PD_BROKERS": f"mqtt://{SRV[10]}:1883,mqtt://[{SRV6[10]}]:1883", "P2PD_TURN": "none"}
     a, b = scene.peers("a", "b", environment=names)

@@ -59,7 +59,7 @@ class Run(ProgramTest):
     def test_at_a_terminal(self):
         _, address = self.host()
         terminal = Terminal(self, "connect", address)
-        terminal.expect("Connected to the node (same machine)")
+        terminal.expect("Connected to the node (direct, same machine)")
         terminal.type("hello\r")
         terminal.expect("> hello\n")
         terminal.expect("<hello>\n")
