@@ -187,8 +187,9 @@ public final class SignalingService: @unchecked Sendable {
 
   fileprivate func answer(_ signal: IncomingSignal, _ bytes: [UInt8], _ secret: [UInt8]) -> EventLoopFuture<Broker> {
     let held = (loop.now - signal.arrived).nanoseconds / 1000
-    // The asker wrote to this node's brokers and listens there; which copy came first says little of the way back.
-    let others = pool.own.filter { $0 != signal.broker && pool.isUp($0) }
+    // The asker wrote to this node's brokers and listens there; which copy came first says little of the way back. A broker
+    // that is away gets it when it is back: the one that is up may be lost with the answer in its hands.
+    let others = pool.own.filter { $0 != signal.broker }
     return publish(
       SignalContent(kind: .answer(held: UInt32(clamping: held)), payload: bytes), to: signal.sender,
       [signal.broker] + others, gate: Gate(answering: secret))
