@@ -22,7 +22,7 @@ extension Node {
   /// `limit`: it takes no
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
-    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
+    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = Node.connectTimeout,
     strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil,
     watch: (@Sendable (String) -> Void)? = nil
   ) async throws -> Pipe {
@@ -37,7 +37,7 @@ extension Node {
 
   /// The same for callers on the loop. `cancel` gives it up: the future fails with `cancelled`.
   public func connecting(
-    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = .seconds(10),
+    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = Node.connectTimeout,
     strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) -> (pipe: EventLoopFuture<Pipe>, cancel: () -> Void) {
     loop.assertInEventLoop()
@@ -78,7 +78,7 @@ extension Node {
     var id: ObjectIdentifier?
     let connector = try Connector(
       connects, session: session, to: key, protocol: name, plan, deadline: loop.now + timeout,
-      context: try clientContext(name), messenger: messenger, of: self, watch: watch, won: won
+      context: try clientContext(name), messenger: messenger, of: self, watch: watch ?? traced(session), won: won
     ) {
       if let id { self.connectors[id] = nil }
       ended()
@@ -87,6 +87,12 @@ extension Node {
     id = known
     connectors[known] = connector
     return connector
+  }
+
+  /// The steps of a connect that nobody watches, for the log.
+  private func traced(_ session: SessionID) -> ((String) -> Void)? {
+    guard logger.logLevel <= .trace else { return nil }
+    return { [logger] step in logger.trace("connect", metadata: ["session": "\(session)", "step": "\(step)"]) }
   }
 
   private func whyNoSignal(_ to: NodeAddress) -> NetError {
@@ -157,6 +163,8 @@ extension Node {
       }
   }
 
+  /// What a connect gets where nobody says: twice what the slowest strategy takes.
+  public static let connectTimeout = TimeAmount.seconds(10)
   private static let timeToImprove = TimeAmount.seconds(10)
 
   func reverseContext() throws -> NIOSSLContext {

@@ -46,6 +46,22 @@ private let start = NIODeadline.uptimeNanoseconds(5_000_000_000_000)
     #expect(filter.contains(digest(0), at: start + .seconds(9)) && !filter.contains(digest(9), at: start))
     #expect(filter.insert(digest(9), at: start + .seconds(10)) && filter.count == 1)
   }
+
+  @Test("an answer is sent again when its request comes again, not for copies, three times at most")
+  func sentAnswers() throws {
+    let key = try #require(SignalKey(bytes: [UInt8](repeating: 1, count: 32)))
+    func request(_ n: Int) -> SeenFilter.Digest { .init(high: UInt64(n), low: 0) }
+    var answers = SentAnswers()
+    answers.keep([1], to: key, [], for: request(1), at: start)
+    #expect(answers.again(request(2), at: start + .seconds(1)) == nil)
+    #expect(answers.again(request(1), at: start + .milliseconds(100)) == nil, "a copy by another broker")
+    #expect(answers.again(request(1), at: start + .seconds(1))?.message == [1])
+    #expect(answers.again(request(1), at: start + .milliseconds(1100)) == nil)
+    let later = (2...9).compactMap { answers.again(request(1), at: start + .seconds($0)) }
+    #expect(later.count == 2, "played again and again")
+    for n in 10..<1000 { answers.keep([2], to: key, [], for: request(n), at: start) }
+    #expect(answers.count == SentAnswers.capacity)
+  }
 }
 
 @Suite struct BrokerChoiceTests {

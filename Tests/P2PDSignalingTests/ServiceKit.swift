@@ -17,6 +17,7 @@ final class Signaller: @unchecked Sendable {
   let loop: any EventLoop
   /// Confined to the loop.
   private var got: [IncomingSignal] = []
+  var signals: [IncomingSignal] { got }
   private var waiters: [(count: Int, promise: EventLoopPromise<Void>)] = []
   private var upWaiters: [(count: Int, promise: EventLoopPromise<Void>)] = []
   var answers: ((IncomingSignal) -> [UInt8]?)?

@@ -128,6 +128,28 @@ import Testing
     }
   }
 
+  @Test("an answer that is lost with its broker is given again when the question comes again")
+  func lostAnswer() async throws {
+    try await withSignalling { world in
+      let mosquitto = try await world.mosquitto()
+      let broker = mosquitto.plain
+      var (slow, quick) = (SignalingConf(), SignalingConf())
+      (slow.firstRetry, quick.firstRetry) = (.milliseconds(900), .milliseconds(20))
+      let (alice, bob) = (
+        try await world.signaller([broker], conf: slow), try await world.signaller([broker], conf: quick)
+      )
+      for one in [alice, bob] { try await one.untilUp(1) }
+      async let answer = alice.ask("x", bob, [broker])
+      #expect(try await bob.messages(1).map(\.text) == ["x"])
+      await mosquitto.stop()
+      for one in [alice, bob] { try await one.until("down") { $0.allSatisfy { $0.state != .up } } }
+      // The broker takes it before anybody listens for it there, and forgets it.
+      _ = try await bob.on { bob.signals[0].answer([7]) }
+      #expect(await mosquitto.run())
+      #expect(try await answer.bytes == [7])
+    }
+  }
+
   @Test("a frozen broker holds nobody up, and is left after its silence")
   func frozen() async throws {
     try await withSignalling { world in

@@ -376,7 +376,12 @@ SCENES = {f.__name__: f for f in (
 def main(name, binary, wanted):
     scene = Scene(name, binary)
     with scene.stack:
-        SCENES[wanted](scene)
+        try:
+            SCENES[wanted](scene)
+        except BaseException:
+            for log in sorted(scene.folder.glob("*/*/log")):
+                print(f"--- {log.parent.name}:", log.read_text(errors="replace"), sep="\n", file=sys.stderr)
+            raise
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ extension API {
     name: "p2pd.connect_options", text: "What `node:connect` takes.",
     fields: [
       opt("protocol", .string, "\"\": the default protocol", "the protocol to speak"),
-      opt("timeout", .number, "30", "seconds for all attempts together"),
+      opt("timeout", .number, "10", "seconds for all attempts together"),
       opt(
         "strategies", .table("string[]"), "all four",
         "which ways to try: `p2pd.DIRECT`, `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),

@@ -73,7 +73,7 @@ enum NodeMethods {
     let waiter = host.wait(call.wait)
     let attempt = face.node.connecting(
       address, protocol: options.string("protocol") ?? "", sink: sink,
-      timeout: try options.seconds("timeout") ?? .seconds(30),
+      timeout: try options.seconds("timeout") ?? Node.connectTimeout,
       strategies: strategies)
     waiter.giveUp = attempt.cancel
     attempt.pipe.assumeIsolated().whenComplete { result in

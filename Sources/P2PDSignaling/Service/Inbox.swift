@@ -12,8 +12,11 @@ import NIOCore
 /// | budget of the sender | nothing | |
 struct Inbox {
   enum Verdict: Equatable {
-    /// `secret` makes the answer, where one is wanted.
-    case message(from: SignalKey, payload: [UInt8], secret: [UInt8]?)
+    case message(from: SignalKey, payload: [UInt8])
+    /// `secret` makes the answer; `id` is what a repetition is known by.
+    case request(from: SignalKey, payload: [UInt8], secret: [UInt8], id: SeenFilter.Digest)
+    /// It came before; counted as a duplicate.
+    case repeated(SeenFilter.Digest)
     case answer(Gate.Label, payload: [UInt8], held: UInt32)
     case refused(SignalStats.Refusal)
   }
@@ -55,7 +58,11 @@ struct Inbox {
 
   mutating func receive(_ message: [UInt8], by door: Door = .foreign, now: NIODeadline, clock: UInt32) -> Verdict {
     let verdict = judge(message, door, now, clock)
-    if case .refused(let why) = verdict { stats.refused[why, default: 0] &+= 1 } else { stats.delivered &+= 1 }
+    switch verdict {
+    case .refused(let why): refuse(why)
+    case .repeated: refuse(.duplicate)
+    case .message, .request, .answer: stats.delivered &+= 1
+    }
     return verdict
   }
 
@@ -82,14 +89,15 @@ struct Inbox {
     guard let inner = gate.open(message) else { return .refused(.junk) }
     guard let sealed = SealedMessage(inner: inner) else { return .refused(.version) }
     if let refusal = age(of: sealed, clock) { return .refused(refusal) }
-    guard !seen.contains(sealed.digest, at: now) else { return .refused(.duplicate) }
+    guard !seen.contains(sealed.digest, at: now) else { return .repeated(sealed.digest) }
     guard hasBudget(door, now) else { return .refused(.busy) }
     guard seen.insert(sealed.digest, at: now) else { return .refused(.busy) }
     guard let (sender, content) = sealed.open(by: identity) else { return .refused(.forged) }
     guard senders.allows(sender, at: now) else { return .refused(.sender) }
     switch content.kind {
-    case .message: return .message(from: sender, payload: content.payload, secret: nil)
-    case .request(let secret): return .message(from: sender, payload: content.payload, secret: secret)
+    case .message: return .message(from: sender, payload: content.payload)
+    case .request(let secret):
+      return .request(from: sender, payload: content.payload, secret: secret, id: sealed.digest)
     case .answer: return .refused(.unasked)
     }
   }

@@ -22,6 +22,7 @@ public final class SignalingService: @unchecked Sendable {
   private let conf: SignalingConf
   private let logger: Logger
   private var inbox: Inbox
+  private var answers = SentAnswers()
   private var requests: [Gate.Label: OutgoingRequest] = [:]
 
   /// - Parameters:
@@ -175,8 +176,13 @@ public final class SignalingService: @unchecked Sendable {
     let door: Inbox.Door = pool.own.contains(broker) ? .own(broker) : .foreign
     switch inbox.receive(publish.payload, by: door, now: loop.now, clock: conf.clock()) {
     case .refused: break
-    case .message(let sender, let payload, let secret):
-      onMessage?(IncomingSignal(sender, payload, secret: secret, broker, at: loop.now, self))
+    case .repeated(let request):
+      guard let answer = answers.again(request, at: loop.now) else { return }
+      deliver(answer.message, to: answer.receiver, answer.brokers).assumeIsolated().whenComplete { _ in }
+    case .message(let sender, let payload):
+      onMessage?(IncomingSignal(sender, payload, broker, at: loop.now, self))
+    case .request(let sender, let payload, let secret, let id):
+      onMessage?(IncomingSignal(sender, payload, asking: (secret, id), broker, at: loop.now, self))
     case .answer(let label, let payload, let held):
       guard let request = requests[label] else { return }
       let total = loop.now - request.sent
@@ -185,14 +191,22 @@ public final class SignalingService: @unchecked Sendable {
     }
   }
 
-  fileprivate func answer(_ signal: IncomingSignal, _ bytes: [UInt8], _ secret: [UInt8]) -> EventLoopFuture<Broker> {
+  fileprivate func answer(
+    _ signal: IncomingSignal, _ bytes: [UInt8], _ asking: IncomingSignal.Asking
+  ) -> EventLoopFuture<Broker> {
     let held = (loop.now - signal.arrived).nanoseconds / 1000
     // The asker wrote to this node's brokers and listens there; which copy came first says little of the way back. A broker
     // that is away gets it when it is back: the one that is up may be lost with the answer in its hands.
     let others = pool.own.filter { $0 != signal.broker }
-    return publish(
-      SignalContent(kind: .answer(held: UInt32(clamping: held)), payload: bytes), to: signal.sender,
-      [signal.broker] + others, gate: Gate(answering: secret))
+    let content = SignalContent(kind: .answer(held: UInt32(clamping: held)), payload: bytes)
+    let brokers = [signal.broker] + others
+    do throws(NetError) {
+      let message = try seal(content, to: signal.sender, gate: Gate(answering: asking.secret))
+      answers.keep(message, to: signal.sender, brokers, for: asking.id, at: loop.now)
+      return deliver(message, to: signal.sender, brokers)
+    } catch {
+      return loop.makeFailedFuture(error)
+    }
   }
 
   private func finish(_ label: Gate.Label, _ result: Result<SignalAnswer, NetError>) {
@@ -208,7 +222,7 @@ public final class SignalingService: @unchecked Sendable {
   private static let brokersAtOnce = 4
   private static let copies = TimeAmount.seconds(5)
   /// From one to the next: a broker that was lost is back within them mostly (the first retries come after 0.5, 1, 2 s).
-  private static let repeats: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(4)]
+  static let repeats: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(4)]
 }
 
 /// An answer, and how long it took.
@@ -230,31 +244,32 @@ public final class IncomingSignal: @unchecked Sendable {
   public let broker: Broker
   /// By the loop's clock.
   public let arrived: NIODeadline
-  private var secret: [UInt8]?
+  fileprivate typealias Asking = (secret: [UInt8], id: SeenFilter.Digest)
+  private var asking: Asking?
   private weak var service: SignalingService?
 
   fileprivate init(
-    _ sender: SignalKey, _ bytes: [UInt8], secret: [UInt8]?, _ broker: Broker, at now: NIODeadline,
+    _ sender: SignalKey, _ bytes: [UInt8], asking: Asking? = nil, _ broker: Broker, at now: NIODeadline,
     _ service: SignalingService
   ) {
     self.sender = sender
     self.bytes = bytes
-    self.secret = secret
+    self.asking = asking
     self.broker = broker
     self.service = service
     arrived = now
   }
 
   /// Whether an answer is waited for and was not given yet.
-  public var wantsAnswer: Bool { secret != nil }
+  public var wantsAnswer: Bool { asking != nil }
 
   /// Answers it, once. Without ``wantsAnswer`` it does nothing and returns nil.
   @discardableResult
   public func answer(_ bytes: [UInt8]) -> EventLoopFuture<Broker>? {
-    guard let secret, let service else { return nil }
+    guard let asking, let service else { return nil }
     // A second answer would use the gate's nonce again.
-    self.secret = nil
-    return service.answer(self, bytes, secret)
+    self.asking = nil
+    return service.answer(self, bytes, asking)
   }
 }
 

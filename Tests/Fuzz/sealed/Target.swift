@@ -33,13 +33,15 @@ public func fuzzSealed(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
     let content = SignalContent(body[...])
     if let content { precondition(content.bytes(paddedTo: body.count) == body, "content changes when it is written") }
     switch (verdict, content?.kind) {
-    case (.message(let from, let payload, nil), .message?):
+    case (.message(let from, let payload), .message?):
       precondition(from == sender.key && payload == content?.payload, "another message than was sent")
-    case (.message(_, _, let secret?), .request(let sent)?): precondition(secret == sent, "another secret")
+    case (.request(_, _, let secret, _), .request(let sent)?): precondition(secret == sent, "another secret")
     case (.refused(.unasked), .answer?), (.refused(.forged), nil): break
     default: preconditionFailure("\(verdict) for \(String(describing: content))")
     }
-    precondition(inbox.receive(message, now: start, clock: clock) == .refused(.duplicate), "the same message twice")
+    guard case .repeated = inbox.receive(message, now: start, clock: clock) else {
+      preconditionFailure("the same message twice")
+    }
   }
   precondition(inbox.kept.seen <= 1 && inbox.kept.senders <= 1, "kept more than came")
   return 0

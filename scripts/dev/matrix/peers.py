@@ -46,7 +46,7 @@ class Peer:
             Path(place).mkdir(mode=0o700)
         self._answers, self._ids, self._gone = {}, itertools.count(1), None
         self._lock = threading.Lock()
-        command = [binary, "exec", "--log-level", "debug", SCRIPT, path]
+        command = [binary, "exec", "--log-level", "trace", SCRIPT, path]
         if python:
             command = [python, SCRIPT.with_name("p2pd_peer.py"), path]
             environment = {**environment, "P2PD_NAT": p2pd_nat(lab, home)}
