@@ -79,6 +79,8 @@ public final class Node: @unchecked Sendable {
   /// How often strangers are told its address.
   var askers: AskerLimits
   var routes: [IPAddress: Route] = [:]
+  /// Its names, and what finds others'; from the first use on.
+  var naming: Naming?
 
   struct Entry {
     let pipe: Pipe

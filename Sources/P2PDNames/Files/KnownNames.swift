@@ -14,7 +14,7 @@ public struct KnownNames: Sendable, Equatable {
       let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
       guard !words.isEmpty else { continue }
       guard words.count == 2, let key = Base32.decode(Array(words[1].utf8)), key.count == 32,
-        let name = try? PeerName(asked: words[0])
+        let name = try? PeerName(String(words[0]), tld: PeerName.localTLD)
       else {
         throw NetError(
           .io, "read \(path):\(index + 1)", cause: "a line has a name and a key; this one is damaged",

@@ -72,6 +72,7 @@ extension Node {
     knowledge.close()
     punchPorts.close()
     orientation.finish()
+    naming?.close()
     (addressChanged, consent) = (nil, nil)
     let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
     return EventLoopFuture.andAllComplete(ends, on: loop)
@@ -101,6 +102,7 @@ extension Node {
       let level: Logger.Level = settling?.isDone ?? true ? .info : .debug
       logger.log(level: level, "the node has a new address", metadata: ["address": "\(address)"])
       addressChanged?(address)
+      naming?.nicknames.addressChanged(address)
     } catch {
       logger.warning("no new address", metadata: ["error": "\(error)"])
     }
