@@ -34,6 +34,16 @@ public struct NameFinding: Sendable {
     case failed(NetError)
     /// Why it was not asked.
     case notAsked(String)
+
+    /// For programs.
+    public var word: String {
+      switch self {
+      case .found: "found"
+      case .absent: "absent"
+      case .failed: "failed"
+      case .notAsked: "not_asked"
+      }
+    }
   }
 
   public let source: NameSource

@@ -133,7 +133,9 @@ extension NodeAddress {
     case signalServer = 2
   }
 
-  static let prefix = "p2pd1"
+  /// What every address of any version begins with, and no name of a node does.
+  public static let beginning = "p2pd1"
+  static let prefix = beginning
   /// Keeps a signature on an address from passing for one on anything else that this key signs.
   private static let signedPrefix = Array("p2pd address 1\0".utf8)
   private static let signatureLength = 64

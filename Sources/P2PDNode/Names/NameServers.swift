@@ -7,28 +7,37 @@ import P2PDNet
 final class NameServers: @unchecked Sendable {
   let sets: [NameSet]
   private let client: NameClient
+  private let table: NameTable?
   private let loop: any EventLoop
 
   init(_ configuration: NodeConfiguration, on loop: any EventLoop, logger: Logger) {
     sets = configuration.offline ? [] : configuration.servers.nameSets
+    table = configuration.names.table
     var conf = NameClientConf()
     conf.caFile = configuration.caFile
     client = NameClient(sets: sets, conf: conf, on: loop, logger: logger)
     self.loop = loop
   }
 
-  func knows(_ tld: String) -> Bool { sets.contains { $0.tld == tld } }
+  /// Whether there are servers for names of this ending.
+  func knows(_ tld: String) -> Bool {
+    if table != nil, tld == PeerName.defaultTLD { return true }
+    return sets.contains { $0.tld == tld }
+  }
 
   func ask(_ name: PeerName, all: Bool) -> EventLoopFuture<NameFinding> {
-    client.lookup(name, waitForAll: all).assumeIsolated().map { Self.finding($0) }.nonisolated()
+    if let table { return loop.makeSucceededFuture(table.find(name)) }
+    return client.lookup(name, waitForAll: all).assumeIsolated().map { Self.finding($0) }.nonisolated()
   }
 
-  func push(_ name: PeerName, _ address: String, as identity: Identity) -> EventLoopFuture<NameRecord> {
-    client.push(name, value: address, as: identity.nameOwner)
+  func push(_ name: PeerName, _ address: String, as identity: Identity) -> EventLoopFuture<Void> {
+    if let table { return loop.makeCompletedFuture { try table.push(name, address, as: identity.key.bytes) } }
+    return client.push(name, value: address, as: identity.nameOwner).map { _ in }
   }
 
-  func delete(_ name: PeerName, as identity: Identity) -> EventLoopFuture<NameRecord> {
-    client.delete(name, as: identity.nameOwner)
+  func delete(_ name: PeerName, as identity: Identity) -> EventLoopFuture<Void> {
+    if let table { return loop.makeCompletedFuture { try table.delete(name, as: identity.key.bytes) } }
+    return client.delete(name, as: identity.nameOwner).map { _ in }
   }
 
   func close() { client.close() }

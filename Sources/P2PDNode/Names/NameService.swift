@@ -118,7 +118,7 @@ public final class NameService: @unchecked Sendable {
       return configuration.names.multicast ? nil : ("multicast DNS is off", ())
     case .servers:
       guard isOurs, !name.isLocal else { return (nil, ()) }
-      if configuration.offline { return ("offline", ()) }
+      if configuration.offline, configuration.names.table == nil { return ("offline", ()) }
       return servers.knows(name.tld) ? nil : ("no name servers are configured for .\(name.tld)", ())
     case .dns:
       guard !isOurs else { return (nil, ()) }
@@ -163,8 +163,34 @@ public final class NameService: @unchecked Sendable {
     }
   }
 
+  /// Gives a name up, as the node of this key. Fails as ``Node/deleteName(_:)``.
+  public func delete(_ text: String, as identity: Identity) -> EventLoopFuture<PeerName> {
+    changing(text) { self.servers.delete($0, as: identity) }
+  }
+
+  /// Registers a name once, for a node that runs elsewhere or later; nobody renews it.
+  public func push(_ text: String, _ address: NodeAddress, as identity: Identity) -> EventLoopFuture<PeerName> {
+    changing(text) { self.servers.push($0, address.description, as: identity) }
+  }
+
+  private func changing(_ text: String, _ body: (PeerName) -> EventLoopFuture<Void>) -> EventLoopFuture<PeerName> {
+    loop.assertInEventLoop()
+    do throws(NetError) {
+      let name = try PeerName(text, tld: PeerName.defaultTLD)
+      guard servers.knows(name.tld) else {
+        throw NetError(
+          .unsupported, "change \(name)",
+          cause: configuration.offline ? "offline" : "no name servers are configured for .\(name.tld)",
+          remedy: "Name some in p2pd.conf.lua (servers.names), with --names or P2PD_NAMES.")
+      }
+      return body(name).map { name }
+    } catch {
+      return loop.makeFailedFuture(error)
+    }
+  }
+
   /// Ends what is under way. Twice is harmless.
-  func close() {
+  public func close() {
     isClosed = true
     servers.close()
     lan?.stop()

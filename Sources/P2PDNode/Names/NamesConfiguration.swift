@@ -12,6 +12,8 @@ public struct NamesConfiguration: Sendable {
   public var multicast = false
   /// Asks the DNS for names whose ending belongs to no set of name servers.
   public var dns = false
+  /// In place of name servers, for the ending `peer`; offline too.
+  public var table: NameTable?
 
   public init() {}
 

@@ -57,7 +57,7 @@ final class Nicknames: @unchecked Sendable {
         let cause = "no name servers are configured, and multicast DNS is off"
         throw NetError(.unsupported, what, cause: cause, remedy: Self.remedy(name))
       }
-    } else if node.configuration.offline {
+    } else if node.configuration.offline, node.configuration.names.table == nil {
       throw NetError(
         .unsupported, what, cause: "the node is offline",
         remedy: "\(name.label).\(PeerName.localTLD) names it on the local network.")
@@ -92,7 +92,7 @@ final class Nicknames: @unchecked Sendable {
     if let entry = entries.removeValue(forKey: name) { end(entry, NetError(.cancelled, "register \(name)")) }
     announceAll()
     guard !name.isLocal else { return node.loop.makeSucceededVoidFuture() }
-    return service.servers.delete(name, as: node.identity).map { _ in }
+    return service.servers.delete(name, as: node.identity)
   }
 
   /// The node has another address.
