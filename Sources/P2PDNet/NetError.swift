@@ -2,7 +2,7 @@ import Glibc
 
 /// Why something on the network could not be done: a code for programs, a sentence for people, and, where several
 /// things were tried, what each of them met.
-public struct NetError: Error, Sendable, CustomStringConvertible {
+public struct NetError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The kinds of failure. The raw value is what a script sees as `err.code`; LuaSocket's words where it has one.
   public enum Code: String, Sendable, CaseIterable {
     case timeout, closed, reset, refused, unreachable, limit, dns, tls, cancelled, unsupported

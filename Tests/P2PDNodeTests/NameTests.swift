@@ -67,86 +67,86 @@ import Testing
 
   @Test("a node that has moved is found by the address it had: it is asked for its present one")
   func moved() async throws {
-    let folder = try Folder()
-    defer { folder.remove() }
-    try await SignalWorld.run { world in
-      let host = world.net.addHost("one")
-      func start() async throws -> Node {
-        let node = try await world.node(on: host) { ($0.ephemeral, $0.stateDirectory) = (false, folder.path + "/state") }
-        try await node.settled().get()
-        return node
+    try await withTemporaryFolder { folder in
+      try await SignalWorld.run { world in
+        let host = world.net.addHost("one")
+        func start() async throws -> Node {
+          let node = try await world.node(on: host) { ($0.ephemeral, $0.stateDirectory) = (false, folder + "/state") }
+          try await node.settled().get()
+          return node
+        }
+        let before = try await start()
+        try write("friend \(before.address)\n", to: folder + "/names")
+        await before.close(flush: .zero)
+        try await world.wait(.seconds(200))
+        let now = try await start()
+        #expect(now.id == before.id && now.port != before.port)
+        let two = try await world.node("two") { $0.names.file = folder + "/names" }
+        try await two.settled().get()
+        let began = world.net.time.now
+        // Directly: the race over brokers would get there by itself.
+        let pipe = try await two.connect(name: "friend", strategies: [.direct])
+        #expect(pipe.peerKey == now.identity.key.bytes && pipe.peer?.endpoint?.port == now.port)
+        #expect(world.net.time.now - began < .seconds(2))
+        await two.close(flush: .zero)
+        await now.close(flush: .zero)
       }
-      let before = try await start()
-      try folder.write("friend \(before.address)\n", to: "names")
-      await before.close(flush: .zero)
-      try await world.wait(.seconds(200))
-      let now = try await start()
-      #expect(now.id == before.id && now.port != before.port)
-      let two = try await world.node("two") { $0.names.file = folder.path + "/names" }
-      try await two.settled().get()
-      let began = world.net.time.now
-      // Directly: the race over brokers would get there by itself.
-      let pipe = try await two.connect(name: "friend", strategies: [.direct])
-      #expect(pipe.peerKey == now.identity.key.bytes && pipe.peer?.endpoint?.port == now.port)
-      #expect(world.net.time.now - began < .seconds(2))
-      await two.close(flush: .zero)
-      await now.close(flush: .zero)
     }
   }
 
   @Test("the names file decides, a key in it is a pin, and what is wrong with it is told")
   func file() async throws {
-    let folder = try Folder()
-    defer { folder.remove() }
-    try await SignalWorld.run { world in
-      let table = NameTable()
-      let one = try await world.node("one") { $0.names.table = table }
-      let two = try await world.node("two") { ($0.names.table, $0.names.file) = (table, folder.path + "/names") }
-      _ = try await one.nickname("example").get()
-      try folder.write("example.peer \(one.id)\n", to: "names")
-      #expect(try await two.connect(name: "example.peer").isOpen)
-      // Read anew when it changed.
-      try folder.write("example.peer \(two.id)\n", to: "names")
-      await #expect { try await two.connect(name: "example.peer") } throws: { error in
-        let error = error as? NetError
-        return error?.code == .keyChanged && error?.cause.contains("\(folder.path)/names:1") == true
+    try await withTemporaryFolder { folder in
+      try await SignalWorld.run { world in
+        let table = NameTable()
+        let one = try await world.node("one") { $0.names.table = table }
+        let two = try await world.node("two") { ($0.names.table, $0.names.file) = (table, folder + "/names") }
+        _ = try await one.nickname("example").get()
+        try write("example.peer \(one.id)\n", to: folder + "/names")
+        #expect(try await two.connect(name: "example.peer").isOpen)
+        // Read anew when it changed.
+        try write("example.peer \(two.id)\n", to: folder + "/names")
+        await #expect { try await two.connect(name: "example.peer") } throws: { error in
+          let error = error as? NetError
+          return error?.code == .keyChanged && error?.cause.contains("\(folder)/names:1") == true
+        }
+        try write("# mine\nexample.peer\n", to: folder + "/names")
+        await #expect { try await two.connect(name: "example.peer") } throws: { error in
+          (error as? NetError)?.what.contains("\(folder)/names:2") == true
+        }
+        for node in [one, two] { await node.close(flush: .zero) }
       }
-      try folder.write("# mine\nexample.peer\n", to: "names")
-      await #expect { try await two.connect(name: "example.peer") } throws: { error in
-        (error as? NetError)?.what.contains("\(folder.path)/names:2") == true
-      }
-      for node in [one, two] { await node.close(flush: .zero) }
     }
   }
 
   @Test("keys are remembered on the disk, by several at once, closed to others; a damaged file is no empty one")
   func book() async throws {
-    let folder = try Folder()
-    defer { folder.remove() }
-    let book = NameBook(file: nil, pinFolder: folder.path + "/deep/er")
-    let name = try PeerName("example.peer")
-    let (a, b) = (Identity.ephemeral().key.bytes, Identity.ephemeral().key.bytes)
-    #expect(try book.pins() == KnownNames() && !book.forget(name))
-    #expect(try book.pin(name, a) == a && book.pin(name, b) == a)
-    // Each of many hands writes its own, and none is lost.
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for part in 0..<4 {
-        group.addTask {
-          for index in 0..<10 {
-            let other = NameBook(file: nil, pinFolder: folder.path + "/deep/er")
-            _ = try other.pin(PeerName("n\(part)-\(index).peer"), b)
+    try await withTemporaryFolder { folder in
+      let book = NameBook(file: nil, pinFolder: folder + "/deep/er")
+      let name = try PeerName("example.peer")
+      let (a, b) = (Identity.ephemeral().key.bytes, Identity.ephemeral().key.bytes)
+      #expect(try book.pins() == KnownNames() && !book.forget(name))
+      #expect(try book.pin(name, a) == a && book.pin(name, b) == a)
+      // Each of many hands writes its own, and none is lost.
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for part in 0..<4 {
+          group.addTask {
+            for index in 0..<10 {
+              let other = NameBook(file: nil, pinFolder: folder + "/deep/er")
+              _ = try other.pin(PeerName("n\(part)-\(index).peer"), b)
+            }
           }
         }
+        try await group.waitForAll()
       }
-      try await group.waitForAll()
+      #expect(try book.pins().keys.count == 41)
+      var status = stat()
+      let path = folder + "/deep/er/" + NameBook.pinFile
+      #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o600)
+      #expect(try book.forget(name) && !book.forget(name) && book.pins()[name] == nil)
+      try write("example.peer nonsense\n", to: folder + "/deep/er/" + NameBook.pinFile)
+      #expect { try book.pins() } throws: { ($0 as? NetError)?.what.contains("\(NameBook.pinFile):1") == true }
     }
-    #expect(try book.pins().keys.count == 41)
-    var status = stat()
-    let path = folder.path + "/deep/er/" + NameBook.pinFile
-    #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o600)
-    #expect(try book.forget(name) && !book.forget(name) && book.pins()[name] == nil)
-    try folder.write("example.peer nonsense\n", to: "deep/er/" + NameBook.pinFile)
-    #expect { try book.pins() } throws: { ($0 as? NetError)?.what.contains("\(NameBook.pinFile):1") == true }
   }
 
   @Test("a disk that takes nothing is a warning; the name is used all the same")
@@ -162,35 +162,8 @@ import Testing
   }
 }
 
-/// A folder of a test.
-private struct Folder: Sendable {
-  let path: String
-
-  init() throws {
-    var template = Array("/tmp/p2pd-names-XXXXXX".utf8CString)
-    guard let made = mkdtemp(&template) else { throw NetError(errno: errno, "make a folder") }
-    path = String(cString: made)
-  }
-
-  func write(_ text: String, to name: String) throws {
-    guard let file = fopen(path + "/" + name, "w") else { throw NetError(errno: errno, "write \(name)") }
-    fputs(text, file)
-    fclose(file)
-  }
-
-  func remove() {
-    func clear(_ path: String) {
-      if let folder = opendir(path) {
-        while let entry = readdir(folder) {
-          let name = withUnsafePointer(to: &entry.pointee.d_name) {
-            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-          }
-          if name != ".", name != ".." { clear(path + "/" + name) }
-        }
-        closedir(folder)
-      }
-      Glibc.remove(path)
-    }
-    clear(path)
-  }
+private func write(_ text: String, to path: String) throws {
+  guard let file = fopen(path, "w") else { throw NetError(errno: errno, "write \(path)") }
+  fputs(text, file)
+  fclose(file)
 }

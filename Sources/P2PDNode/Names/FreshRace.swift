@@ -105,10 +105,3 @@ struct FreshRace {
   static let patience = TimeAmount.seconds(1)
   private static let final: Set<NetError.Code> = [.noProtocol, .cancelled]
 }
-
-extension NetError: Equatable {
-  public static func == (a: NetError, b: NetError) -> Bool {
-    a.code == b.code && a.what == b.what && a.cause == b.cause && a.attempts == b.attempts && a.remedy == b.remedy
-      && a.way == b.way
-  }
-}
