@@ -13,17 +13,17 @@ import Testing
   private let start = NIODeadline.uptimeNanoseconds(1_000_000_000)
 
   private func resolution(
-    _ sources: Set<NameSource> = Set(NameSource.allCases), expected: [UInt8]? = nil, all: Bool = false
+    _ sources: Set<LookupSource> = Set(LookupSource.allCases), expected: [UInt8]? = nil, all: Bool = false
   ) -> NameResolution {
     NameResolution(
       name, sources: sources, expected: expected.map { ($0, "remembered at its first use") }, all: all, at: start)
   }
 
-  private func found(_ source: NameSource, _ key: [UInt8], _ address: String? = "p2pd1") -> NameResolution.Event {
+  private func found(_ source: LookupSource, _ key: [UInt8], _ address: String? = "p2pd1") -> NameResolution.Event {
     .said(NameFinding(source, .found(key: key, address: address), by: "somebody"))
   }
-  private func absent(_ source: NameSource) -> NameResolution.Event { .said(NameFinding(source, .absent)) }
-  private func winner(_ resolution: NameResolution) -> NameSource? { (try? resolution.result?.get())?.source }
+  private func absent(_ source: LookupSource) -> NameResolution.Event { .said(NameFinding(source, .absent)) }
+  private func winner(_ resolution: NameResolution) -> LookupSource? { (try? resolution.result?.get())?.source }
   private func error(_ resolution: NameResolution) -> NetError? {
     if case .failure(let error)? = resolution.result { error } else { nil }
   }

@@ -2,7 +2,7 @@ import NIOCore
 import P2PDNet
 
 /// The ways a name is looked up, in the order in which they decide.
-public enum NameSource: String, Sendable, CaseIterable, Comparable {
+public enum LookupSource: String, Sendable, CaseIterable, Comparable {
   /// The user's own file.
   case file
   /// Multicast DNS on the local network.
@@ -46,7 +46,7 @@ public struct NameFinding: Sendable {
     }
   }
 
-  public let source: NameSource
+  public let source: LookupSource
   public var outcome: Outcome
   /// Who said it: a file and line, a host, how many of the servers.
   public var teller: String
@@ -68,7 +68,7 @@ public struct NameFinding: Sendable {
   }
 
   public init(
-    _ source: NameSource, _ outcome: Outcome, by teller: String = "", took: TimeAmount = .zero, parts: [Part] = []
+    _ source: LookupSource, _ outcome: Outcome, by teller: String = "", took: TimeAmount = .zero, parts: [Part] = []
   ) {
     self.source = source
     self.outcome = outcome
@@ -88,7 +88,7 @@ public struct ResolvedName: Sendable {
   public let key: [UInt8]
   /// The node's address, as text.
   public let address: String
-  public let source: NameSource
+  public let source: LookupSource
 }
 
 /// How a lookup went: what every source said, and what came of it.

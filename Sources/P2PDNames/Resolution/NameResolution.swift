@@ -21,8 +21,8 @@ struct NameResolution {
   let expected: (key: [UInt8], whence: String)?
   private let began: NIODeadline
   private let waitsForAll: Bool
-  private var said: [NameSource: NameFinding] = [:]
-  private var waiting: Set<NameSource>
+  private var said: [LookupSource: NameFinding] = [:]
+  private var waiting: Set<LookupSource>
   private(set) var result: Result<ResolvedName, NetError>?
   private var isDone = false
   private var hasWake = false
@@ -31,7 +31,7 @@ struct NameResolution {
   ///   - sources: those that will say something.
   ///   - all: waits for every one, though who wins is known before.
   init(
-    _ name: PeerName, sources: Set<NameSource>, expected: (key: [UInt8], whence: String)?, all: Bool, at now: NIODeadline
+    _ name: PeerName, sources: Set<LookupSource>, expected: (key: [UInt8], whence: String)?, all: Bool, at now: NIODeadline
   ) {
     self.name = name
     self.expected = expected
@@ -57,7 +57,7 @@ struct NameResolution {
 
   /// nil: one that is still to answer may decide otherwise.
   private func verdict(_ now: NIODeadline) -> Result<ResolvedName, NetError>? {
-    for source in NameSource.allCases {
+    for source in LookupSource.allCases {
       if waiting.contains(source) {
         if source == .lan, now >= began + Self.lanTime { continue }
         return nil

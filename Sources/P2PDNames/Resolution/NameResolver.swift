@@ -27,7 +27,7 @@ public final class NameResolver: @unchecked Sendable {
   ///   - all: waits for every source.
   ///   - timeout: for all of it: who has not answered by then has failed.
   public static func resolve(
-    _ name: PeerName, known: [NameFinding], questions: [NameSource: Question],
+    _ name: PeerName, known: [NameFinding], questions: [LookupSource: Question],
     expected: (key: [UInt8], whence: String)?, all: Bool = false, timeout: TimeAmount, on loop: any EventLoop
   ) -> EventLoopFuture<NameReport> {
     let sources = Set(known.map(\.source)).union(questions.keys)
@@ -36,7 +36,7 @@ public final class NameResolver: @unchecked Sendable {
     return resolver.run(known, questions, timeout)
   }
 
-  private func run(_ known: [NameFinding], _ questions: [NameSource: Question], _ timeout: TimeAmount)
+  private func run(_ known: [NameFinding], _ questions: [LookupSource: Question], _ timeout: TimeAmount)
     -> EventLoopFuture<NameReport>
   {
     for finding in known { handle(.said(finding)) }

@@ -64,8 +64,8 @@ public final class NameService: @unchecked Sendable {
     }
     let found = entry.map { NameFinding.Outcome.found(key: $0.key, address: $0.address) } ?? .absent
     var findings = [NameFinding(.file, found, by: entry.map { "\(file.path):\($0.line)" } ?? file.path)]
-    var questions: [NameSource: NameResolver.Question] = [:]
-    for source in [NameSource.lan, .servers, .dns] {
+    var questions: [LookupSource: NameResolver.Question] = [:]
+    for source in [LookupSource.lan, .servers, .dns] {
       if let why = whyNot(source, name) {
         if let why = why.words { findings.append(NameFinding(source, .notAsked(why))) }
       } else {
@@ -109,7 +109,7 @@ public final class NameService: @unchecked Sendable {
   // MARK: The sources
 
   /// nil: it is asked. Without words: it has nothing to do with such a name.
-  private func whyNot(_ source: NameSource, _ name: PeerName) -> (words: String?, Void)? {
+  private func whyNot(_ source: LookupSource, _ name: PeerName) -> (words: String?, Void)? {
     let isOurs = name.isLocal || name.tld == PeerName.defaultTLD || servers.knows(name.tld)
     switch source {
     case .file: return nil
@@ -127,7 +127,7 @@ public final class NameService: @unchecked Sendable {
     }
   }
 
-  private func question(_ source: NameSource, all: Bool) -> NameResolver.Question {
+  private func question(_ source: LookupSource, all: Bool) -> NameResolver.Question {
     switch source {
     case .lan: { self.askLAN($0) }
     case .dns: { self.askDNS($0) }
@@ -139,10 +139,13 @@ public final class NameService: @unchecked Sendable {
   func localNetwork() -> LocalNames? {
     guard configuration.names.multicast, !isClosed else { return nil }
     if let lan { return lan }
-    let made = LocalNames(on: loop, interfaces: configuration.interfaces, logger: logger)
+    let made = LocalNames(interfaces: configuration.interfaces, on: loop)
     lan = made
     return made
   }
+
+  /// The interfaces are others, or new ones.
+  func networkChanged(_ snapshot: NetworkSnapshot) { lan?.update(snapshot) }
 
   private func askLAN(_ name: PeerName) -> EventLoopFuture<NameFinding> {
     guard let lan = localNetwork() else {
@@ -150,7 +153,10 @@ public final class NameService: @unchecked Sendable {
     }
     return lan.find(name.label, timeout: Self.lanTimeout).assumeIsolated().map { found in
       LANFinding.read(name, found)
-    }.nonisolated()
+    }.nonisolated().flatMapErrorThrowing { error in
+      guard (error as? NetError)?.code == .unreachable else { throw error }
+      return NameFinding(.lan, .notAsked("no interface leads to a LAN"))
+    }
   }
 
   private func askDNS(_ name: PeerName) -> EventLoopFuture<NameFinding> {
@@ -190,12 +196,14 @@ public final class NameService: @unchecked Sendable {
   }
 
   /// Ends what is under way. Twice is harmless.
-  public func close() {
+  @discardableResult
+  public func close() -> EventLoopFuture<Void> {
     isClosed = true
     servers.close()
-    lan?.stop()
+    let goodbye = lan?.stop() ?? loop.makeSucceededVoidFuture()
     texts?.stop()
     (lan, texts) = (nil, nil)
+    return goodbye
   }
 
   /// As long as a name server that has to be given up takes, and some.

@@ -75,8 +75,14 @@ final class Nicknames: @unchecked Sendable {
   private func take(_ name: PeerName) -> EventLoopFuture<String> {
     let entry = entries[name] ?? Entry()
     let isNew = entries.updateValue(entry, forKey: name) == nil
-    if isNew { announce(name) }
-    if name.isLocal || entry.renewal.registered != nil { return node.loop.makeSucceededFuture("\(name)") }
+    let announced = announce(name)
+    if name.isLocal { return announced.map { "\(name)" }.assumeIsolated().flatMapErrorThrowing { error in
+        // Who has it already keeps it; where there is no LAN now, it is announced as soon as there is one.
+        if (error as? NetError)?.code != .unreachable { self.drop(name, entry) }
+        throw error
+      }.nonisolated()
+    }
+    if entry.renewal.registered != nil { return node.loop.makeSucceededFuture("\(name)") }
     let promise = node.loop.makePromise(of: String.self)
     entry.waiters.append(promise)
     guard isNew else { return promise.futureResult }
@@ -89,15 +95,15 @@ final class Nicknames: @unchecked Sendable {
 
   /// Gives a name up at its servers and on the local network.
   func delete(_ name: PeerName) -> EventLoopFuture<Void> {
-    if let entry = entries.removeValue(forKey: name) { end(entry, NetError(.cancelled, "register \(name)")) }
-    announceAll()
+    if let entry = entries[name] { drop(name, entry) }
     guard !name.isLocal else { return node.loop.makeSucceededVoidFuture() }
     return service.servers.delete(name, as: node.identity)
   }
 
   /// The node has another address.
   func addressChanged(_ address: NodeAddress) {
-    announceAll()
+    guard !isClosed else { return }
+    for name in entries.keys { announce(name) }
     for (name, entry) in entries where !name.isLocal && node.isSettled {
       handle(.address(address.description), name, entry)
     }
@@ -158,26 +164,35 @@ final class Nicknames: @unchecked Sendable {
   private func failed(_ error: NetError, _ name: PeerName, _ entry: Entry) {
     // It was never ours: whoever asked is told, and nothing is left behind.
     if entry.renewal.registered == nil, Self.refusals.contains(error.code) {
-      entries[name] = nil
-      entry.isOver = true
-      entry.timer?.cancel()
-      return announceAll()
+      return drop(name, entry)
     }
     handle(.failed(error), name, entry)
   }
 
-  // MARK: The local network
-
-  private func announce(_ name: PeerName) {
-    service.localNetwork()?.announce(
-      name.label, value: node.address.description, key: node.identity.key.bytes)
+  private func drop(_ name: PeerName, _ entry: Entry) {
+    guard entries[name] === entry else { return }
+    entries[name] = nil
+    end(entry, NetError(.cancelled, "register \(name)"))
+    withdraw(name)
   }
 
-  private func announceAll() {
-    guard !isClosed else { return }
-    let labels = Set(entries.keys.map(\.label))
-    service.localNetwork()?.withdraw { !labels.contains($0) }
-    for name in entries.keys { announce(name) }
+  // MARK: The local network
+
+  @discardableResult
+  private func announce(_ name: PeerName) -> EventLoopFuture<Void> {
+    guard let lan = service.localNetwork() else { return node.loop.makeSucceededVoidFuture() }
+    let announced = lan.announce(
+      name.label, key: node.identity.key.bytes, value: node.address.description, port: node.port)
+    let logger = node.logger
+    announced.whenFailure { error in
+      logger.debug("not announced on the local network", metadata: ["name": "\(name)", "error": "\(error)"])
+    }
+    return announced
+  }
+
+  /// Names of several endings may share a label.
+  private func withdraw(_ name: PeerName) {
+    if !isClosed, !entries.keys.contains(where: { $0.label == name.label }) { service.localNetwork()?.withdraw(name.label) }
   }
 
   private static let most = 16

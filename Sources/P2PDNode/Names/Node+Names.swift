@@ -1,6 +1,7 @@
 import NIOCore
 import P2PDNames
 import P2PDNet
+import P2PDTraversal
 
 /// Names instead of addresses: `example.peer`.
 extension Node {
@@ -93,9 +94,11 @@ final class Naming {
     nicknames = Nicknames(node, service)
   }
 
-  func close() {
+  /// Done when the local network was told that the names are gone.
+  @discardableResult
+  func close() -> EventLoopFuture<Void> {
     nicknames.close()
-    service.close()
+    return service.close()
   }
 }
 
