@@ -133,9 +133,12 @@ extension NodeAddress {
     case signalServer = 2
   }
 
-  /// What every address of any version begins with, and no name of a node does.
-  public static let beginning = "p2pd1"
-  static let prefix = beginning
+  /// Whether the text is meant as an address, of whatever version, rather than as a name or a place. It may still be none.
+  public static func isMeant(_ text: String) -> Bool {
+    text.utf8.starts(with: prefix.utf8.dropLast()) && !text.utf8.contains { ".:".utf8.contains($0) }
+  }
+
+  static let prefix = "p2pd1"
   /// Keeps a signature on an address from passing for one on anything else that this key signs.
   private static let signedPrefix = Array("p2pd address 1\0".utf8)
   private static let signatureLength = 64

@@ -65,7 +65,7 @@ enum NodeMethods {
     let address: NodeAddress?
     do {
       // What does not begin as an address is a name.
-      address = text.hasPrefix(NodeAddress.beginning) ? try NodeAddress(text) : nil
+      address = NodeAddress.isMeant(text) ? try NodeAddress(text) : nil
     } catch {
       return host.failure(error.netError)
     }

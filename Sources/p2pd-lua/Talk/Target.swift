@@ -14,13 +14,13 @@ enum Target: Equatable, Sendable, ExpressibleByArgument {
   case unix(String)
 
   init?(argument: String) {
-    if argument.hasPrefix(NodeAddress.beginning) || argument.hasPrefix("p2pd"), !argument.contains(where: ".:".contains) {
+    if NodeAddress.isMeant(argument) {
       self = .node(argument)
     } else if argument.hasPrefix("unix:") {
       let path = String(argument.dropFirst(5))
       guard !path.isEmpty else { return nil }
       self = .unix(path)
-    } else if PeerName.isName(argument) || !argument.contains(":") && PeerName.isName(argument + ".x") {
+    } else if PeerName.isName(argument.contains(".") ? argument : argument + ".x") {
       self = .name(argument)
     } else {
       guard let colon = argument.lastIndex(of: ":"), let port = UInt16(argument[argument.index(after: colon)...]),
