@@ -46,7 +46,7 @@ struct P2PDLua: AsyncParsableCommand {
       Run.self, Exec.self, Connect.self, Explain.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self,
       Logs.self,
       Trace.self, Attach.self, Reload.self, Rollback.self, Generations.self, Stop.self, Id.self, Addr.self, Ifs.self,
-      Netcheck.self, Version.self, Api.self,
+      Netcheck.self, Names.self, Version.self, Api.self,
     ])
 }
 

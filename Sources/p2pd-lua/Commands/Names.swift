@@ -1,0 +1,8 @@
+import ArgumentParser
+
+/// `p2pd-lua names ...`: the servers of names, and what they know.
+struct Names: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Serve names of nodes, or ask the servers of names.",
+    subcommands: [NamesServe.self, NamesBackup.self])
+}
