@@ -55,9 +55,17 @@ let package = Package(
         .product(name: "Crypto", package: "swift-crypto"),
       ], swiftSettings: strict),
     .target(
+      name: "P2PDNames",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .target(
       name: "P2PDNode",
       dependencies: [
-        "P2PDTraversal", "P2PDSignaling", "P2PDNet",
+        "P2PDTraversal", "P2PDSignaling", "P2PDNames", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -89,7 +97,7 @@ let package = Package(
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDTraversal", "P2PDNet",
+        "LuaVM", "P2PDNode", "P2PDTraversal", "P2PDNames", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -97,7 +105,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNameServer", "P2PDNet", "CNet",
+        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNameServer", "P2PDNames", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -130,6 +138,10 @@ let package = Package(
         "P2PDNameServer", "P2PDNames", "P2PDNet", .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "P2PDNamesTests",
+      dependencies: ["P2PDNames", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
       swiftSettings: strict),
     .testTarget(
       name: "P2PDNodeTests",

@@ -16,6 +16,22 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
     case wrongKey = "wrong_key"
     /// Something answered that is no p2pd node.
     case notP2PD = "not_p2pd"
+    /// The text is no name of a node that may be used.
+    case badName = "bad_name"
+    /// A name's record is malformed, unsigned, or says what a record may not say.
+    case badRecord = "bad_record"
+    /// Nobody has the name.
+    case notFound = "not_found"
+    /// Too few of a set's name servers agree.
+    case noQuorum = "no_quorum"
+    /// The name was registered, and its time is over.
+    case expired
+    /// The name has another key than the one known for it.
+    case keyChanged = "key_changed"
+    /// Another key owns the name.
+    case taken
+    /// A value is over its limit.
+    case tooLarge = "too_large"
     /// An input or output error that no other code names.
     case io
   }

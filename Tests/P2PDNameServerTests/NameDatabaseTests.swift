@@ -74,6 +74,22 @@ import Testing
     #expect(try database.sweep(now: moment + 7 * day, atMost: 10) == 1)
   }
 
+  @Test("a name goes from key to key by deletion, and no old record brings it back")
+  func handedOn() throws {
+    let (hers, gone) = (try record("n", anna, 1), try record("n", anna, 2, value: ""))
+    let (his, gone2) = (try record("n", bob, 1), try record("n", bob, 2, value: ""))
+    #expect(push(hers, gone, his, hers, gone) == [.registered, .replaced, .registered, .wrongKey, .wrongKey])
+    #expect(try database.read([his.name]) == [his])
+    #expect(push(gone2, hers, gone) == [.replaced, .stale(gone), .stale(gone)])
+    #expect(try database.read([his.name]) == [gone2])
+    let back = try record("n", anna, 3)
+    #expect(push(back, gone2) == [.registered, .wrongKey])
+    #expect(try database.read([his.name]) == [back])
+    #expect(database.rows.load(ordering: .relaxed) == 2)
+    #expect(try database.sweep(now: moment + day, atMost: 10) == 2)
+    #expect(database.rows.load(ordering: .relaxed) == 0)
+  }
+
   @Test("a full allowance of a key replaces its oldest expired name only")
   func keyLimit() throws {
     var limits = NameLimits()

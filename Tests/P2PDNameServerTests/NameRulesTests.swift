@@ -8,48 +8,72 @@ import Testing
   private let anna = NameOwner.ephemeral()
   private let bob = NameOwner.ephemeral()
 
-  private func kept(_ record: NameRecord, until: UInt64? = nil) -> NameRules.Kept {
-    .init(record: record, ownedUntil: until ?? record.expires)
+  private func kept(_ record: NameRecord, until: UInt64? = nil, holds: Bool = true) -> NameRules.Kept {
+    .init(record: record, until: until ?? record.expires, holds: holds)
+  }
+
+  private func judge(_ record: NameRecord, over kept: NameRules.Kept, at now: UInt64 = moment) -> NameRules.Verdict {
+    NameRules.judge(record, holder: kept, own: record.key == kept.record.key ? kept : nil, now: now)
   }
 
   @Test func theFirstKeyOwnsTheNameUntilItExpires() throws {
     let first = try record("n", anna, 7)
-    #expect(NameRules.judge(first, over: nil, now: moment) == .register)
-    #expect(NameRules.judge(try record("n", bob, 99), over: kept(first), now: moment) == .wrongKey)
-    #expect(NameRules.judge(try record("n", bob), over: kept(first), now: first.expires - 1) == .wrongKey)
-    #expect(NameRules.judge(try record("n", bob), over: kept(first), now: first.expires) == .register)
     #expect(
-      NameRules.judge(try record("n", anna, 1), over: kept(first), now: first.expires) == .register,
+      NameRules.judge(first, holder: nil, own: nil, now: moment) == .store(until: first.expires, isNew: true))
+    #expect(judge(try record("n", bob, 99), over: kept(first)) == .wrongKey)
+    #expect(judge(try record("n", bob), over: kept(first), at: first.expires - 1) == .wrongKey)
+    let his = try record("n", bob, expires: moment + 2 * day)
+    #expect(judge(his, over: kept(first), at: first.expires) == .store(until: his.expires, isNew: true))
+    let again = try record("n", anna, 1, expires: moment + 2 * day)
+    #expect(
+      judge(again, over: kept(first), at: first.expires) == .store(until: again.expires, isNew: true),
       "who lost count begins anew, once the old records are dead")
   }
 
   @Test func onlyWhatIsNewerReplaces() throws {
     let second = try record("n", anna, 2)
-    #expect(NameRules.judge(second, over: kept(second), now: moment) == .same)
-    #expect(NameRules.judge(try record("n", anna, 1), over: kept(second), now: moment) == .stale(second))
+    #expect(judge(second, over: kept(second)) == .same)
+    #expect(judge(try record("n", anna, 1), over: kept(second)) == .stale(second))
     let third = try record("n", anna, 3, expires: moment + 2 * day)
-    #expect(NameRules.judge(third, over: kept(second), now: moment) == .replace(ownedUntil: moment + 2 * day))
+    #expect(judge(third, over: kept(second)) == .store(until: third.expires, isNew: false))
   }
 
   @Test("of two records with one number every server keeps the same")
   func twins() throws {
     let (one, other) = (try record("n", anna, 2, value: "a"), try record("n", anna, 2, value: "b"))
     let (older, newer) = one.isNewer(than: other) ? (other, one) : (one, other)
-    #expect(NameRules.judge(newer, over: kept(older), now: moment) == .replace(ownedUntil: newer.expires))
-    #expect(NameRules.judge(older, over: kept(newer), now: moment) == .stale(newer))
+    #expect(judge(newer, over: kept(older)) == .store(until: newer.expires, isNew: false))
+    #expect(judge(older, over: kept(newer)) == .stale(newer))
   }
 
-  @Test("a shorter life does not free the name for a replay of the longer one")
+  @Test("a shorter life does not let the longer one be played again")
   func replay() throws {
     let long = try record("n", anna, 1, expires: moment + 7 * day)
-    let deletion = try record("n", anna, 2, expires: moment + day, value: "")
-    let verdict = NameRules.judge(deletion, over: kept(long), now: moment)
-    #expect(verdict == .replace(ownedUntil: moment + 7 * day))
-    let after = kept(deletion, until: moment + 7 * day)
-    #expect(NameRules.judge(long, over: after, now: moment + 2 * day) == .stale(deletion))
-    #expect(NameRules.judge(try record("n", bob), over: after, now: moment + 2 * day) == .wrongKey)
+    let short = try record("n", anna, 2, expires: moment + day)
+    #expect(judge(short, over: kept(long)) == .store(until: long.expires, isNew: false))
+    let after = kept(short, until: long.expires)
+    #expect(judge(long, over: after, at: moment + 2 * day) == .stale(short))
     let again = try record("n", anna, 3, expires: moment + 3 * day)
-    #expect(NameRules.judge(again, over: after, now: moment + 2 * day) == .replace(ownedUntil: moment + 7 * day))
+    #expect(judge(again, over: after, at: moment + 2 * day) == .store(until: long.expires, isNew: true))
+  }
+
+  @Test("a deleted name is anybody's, and what its owner had pushed is not played again")
+  func deletion() throws {
+    let first = try record("n", anna, 1)
+    let deletion = kept(try record("n", anna, 2, value: ""))
+    #expect(judge(first, over: deletion) == .stale(deletion.record))
+    let his = try record("n", bob)
+    #expect(judge(his, over: deletion) == .store(until: his.expires, isNew: true))
+    // His is gone in turn: hers is retired, and still newer than what is played again.
+    let gone = kept(try record("n", bob, 2, value: ""))
+    let retired = kept(deletion.record, holds: false)
+    #expect(NameRules.judge(first, holder: gone, own: retired, now: moment) == .stale(deletion.record))
+    #expect(
+      NameRules.judge(deletion.record, holder: gone, own: retired, now: moment) == .stale(deletion.record),
+      "nor the deletion itself over his")
+    let back = try record("n", anna, 3)
+    #expect(NameRules.judge(back, holder: gone, own: retired, now: moment) == .store(until: back.expires, isNew: true))
+    #expect(NameRules.judge(back, holder: kept(his), own: retired, now: moment) == .wrongKey)
   }
 }
 

@@ -32,7 +32,7 @@ extension NameDatabase {
         try db.execute(
           sql: """
             DELETE FROM names WHERE rowid IN
-              (SELECT rowid FROM names WHERE owned_until <= ? ORDER BY owned_until LIMIT ?)
+              (SELECT rowid FROM names WHERE until <= ? ORDER BY until LIMIT ?)
             """, arguments: [Int64(clamping: now), limit])
         return db.changesCount
       }
@@ -51,34 +51,59 @@ private struct Step {
   let now: UInt64
   var rows: Int
 
+  private struct Stored {
+    let kept: NameRules.Kept
+    let source: Data
+  }
+
   mutating func apply(_ change: NameChange) throws -> NameOutcome {
-    let record = change.record
-    let row = try Row.fetchOne(
-      try db.cachedStatement(sql: "SELECT record, owned_until, source FROM names WHERE name = ?"),
-      arguments: [record.name.description])
-    let kept = try row.map { row in
-      NameRules.Kept(
-        record: try NameDatabase.record(row[0] as DatabaseValue),
-        ownedUntil: UInt64(clamping: Int64.fromDatabaseValue(row[1] as DatabaseValue) ?? 0))
+    let (record, name) = (change.record, change.record.name.description)
+    var own: Stored?
+    var holder: Stored?
+    // The holder, and this key's own where that is another.
+    for stored in try rows(name, Data(record.key)) {
+      if stored.kept.record.key == record.key { own = stored }
+      if stored.kept.holds { holder = stored }
     }
-    switch NameRules.judge(record, over: kept, now: now) {
+    switch NameRules.judge(record, holder: holder?.kept, own: own?.kept, now: now) {
     case .same: return .same
     case .wrongKey: return .wrongKey
     case .stale(let newest): return .stale(newest)
-    case .register:
-      if kept != nil { try remove(record.name.description) }
-      if let refusal = try makeRoom(change) { return refusal }
-      try put(change, source: Data(change.source.bytes), ownedUntil: record.expires)
-      rows += 1
-      return .registered
-    case .replace(let ownedUntil):
-      // The name moves with its owner to another source's allowance, where there is room; it is no new name anyhow.
-      let source = Data(change.source.bytes)
-      let old = row.flatMap { Data.fromDatabaseValue($0[2] as DatabaseValue) } ?? source
-      let moves = try old == source || count("source", source) < limits.namesPerSource
-      try put(change, source: moves ? source : old, ownedUntil: ownedUntil)
-      return .replaced
+    case .store(let until, let isNew):
+      var source = Data(change.source.bytes)
+      if let own {
+        // The name moves with its owner to another source's allowance, where there is room; it is no new name anyhow.
+        if own.source != source, try count("source", source) >= limits.namesPerSource { source = own.source }
+      } else {
+        if let refusal = try makeRoom(change) { return refusal }
+        rows += 1
+      }
+      if let holder, holder.kept.record.key != record.key { try retire(name, holder.kept) }
+      try put(record, source, until)
+      return isNew ? .registered : .replaced
     }
+  }
+
+  private func rows(_ name: String, _ key: Data) throws -> [Stored] {
+    let rows = try Row.fetchAll(
+      try db.cachedStatement(
+        sql: "SELECT record, until, holds, source FROM names WHERE name = ? AND (holds OR key = ?)"),
+      arguments: [name, key])
+    return try rows.map { row in
+      Stored(
+        kept: NameRules.Kept(
+          record: try NameDatabase.record(row[0] as DatabaseValue),
+          until: UInt64(clamping: Int64.fromDatabaseValue(row[1] as DatabaseValue) ?? 0),
+          holds: Bool.fromDatabaseValue(row[2] as DatabaseValue) ?? false),
+        source: Data.fromDatabaseValue(row[3] as DatabaseValue) ?? Data())
+    }
+  }
+
+  /// Another key takes the name. What the former holder pushed is kept in mind while it could be played again.
+  private mutating func retire(_ name: String, _ kept: NameRules.Kept) throws {
+    let key = Data(kept.record.key)
+    guard kept.until > now else { return try remove(name, key) }
+    try db.cachedStatement(sql: "UPDATE names SET holds = 0 WHERE name = ? AND key = ?").execute(arguments: [name, key])
   }
 
   /// A full allowance replaces the owner's oldest expired name, nobody else's and none that is alive.
@@ -106,33 +131,34 @@ private struct Step {
 
   private func wait(_ column: String, _ value: Data) throws -> UInt64 {
     let first = try Int64.fetchOne(
-      try db.cachedStatement(sql: "SELECT MIN(owned_until) FROM names WHERE \(column) = ?"), arguments: [value])
+      try db.cachedStatement(sql: "SELECT MIN(until) FROM names WHERE \(column) = ?"), arguments: [value])
     let (wait, isOver) = UInt64(clamping: first ?? 0).subtractingReportingOverflow(now)
     return isOver ? 1 : max(1, wait)
   }
 
   private mutating func removeExpired(_ condition: String, _ arguments: [Data]) throws -> Bool {
     let all = StatementArguments(arguments) + [Int64(clamping: now)]
-    let oldest = try String.fetchOne(
+    let oldest = try Row.fetchOne(
       try db.cachedStatement(
-        sql: "SELECT name FROM names WHERE \(condition) AND owned_until <= ? ORDER BY owned_until LIMIT 1"),
+        sql: "SELECT name, key FROM names WHERE \(condition) AND until <= ? ORDER BY until LIMIT 1"),
       arguments: all)
-    guard let oldest else { return false }
-    try remove(oldest)
+    guard let oldest, let name = String.fromDatabaseValue(oldest[0] as DatabaseValue),
+      let key = Data.fromDatabaseValue(oldest[1] as DatabaseValue)
+    else { return false }
+    try remove(name, key)
     return true
   }
 
-  private mutating func remove(_ name: String) throws {
-    try db.cachedStatement(sql: "DELETE FROM names WHERE name = ?").execute(arguments: [name])
-    rows -= 1
+  private mutating func remove(_ name: String, _ key: Data) throws {
+    try db.cachedStatement(sql: "DELETE FROM names WHERE name = ? AND key = ?").execute(arguments: [name, key])
+    rows -= db.changesCount
   }
 
-  private func put(_ change: NameChange, source: Data, ownedUntil: UInt64) throws {
+  private func put(_ record: NameRecord, _ source: Data, _ until: UInt64) throws {
     try db.cachedStatement(
-      sql: "INSERT OR REPLACE INTO names (name, key, owned_until, source, record) VALUES (?, ?, ?, ?, ?)"
+      sql: "INSERT OR REPLACE INTO names (name, key, holds, until, source, record) VALUES (?, ?, 1, ?, ?, ?)"
     ).execute(arguments: [
-      change.record.name.description, Data(change.record.key), Int64(clamping: ownedUntil), source,
-      Data(change.record.bytes),
+      record.name.description, Data(record.key), Int64(clamping: until), source, Data(record.bytes),
     ])
   }
 

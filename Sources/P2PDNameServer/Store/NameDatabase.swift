@@ -43,7 +43,7 @@ final class NameDatabase: Sendable {
   func read(_ names: [PeerName]) throws(NetError) -> [NameRecord?] {
     do {
       return try pool.read { db in
-        let statement = try db.cachedStatement(sql: "SELECT record FROM names WHERE name = ?")
+        let statement = try db.cachedStatement(sql: "SELECT record FROM names WHERE name = ? AND holds")
         return try names.map { name in
           try Row.fetchOne(statement, arguments: [name.description]).map { try Self.record($0[0] as DatabaseValue) }
         }
@@ -133,15 +133,18 @@ final class NameDatabase: Sendable {
 
   private static let schema = """
     CREATE TABLE names (
-      name TEXT NOT NULL PRIMARY KEY,
-      key BLOB NOT NULL,            -- the owner's, 32 bytes
-      owned_until INTEGER NOT NULL, -- seconds since 1970; until then nobody else may have the name
-      source BLOB NOT NULL,         -- whence it was registered: an IPv4 address, or the /64 of an IPv6 one
-      record BLOB NOT NULL          -- the newest, signed
+      name TEXT NOT NULL,
+      key BLOB NOT NULL,      -- whose record it is, 32 bytes
+      holds INTEGER NOT NULL, -- 1: what a lookup finds; 0: kept until it cannot be played again
+      until INTEGER NOT NULL, -- seconds since 1970: the latest expiry of all records of the key for the name
+      source BLOB NOT NULL,   -- whence it was registered: an IPv4 address, or the /64 of an IPv6 one
+      record BLOB NOT NULL,   -- the key's newest, signed
+      PRIMARY KEY (name, key)
     ) STRICT;
-    CREATE INDEX names_key ON names (key, owned_until);
-    CREATE INDEX names_source ON names (source);
-    CREATE INDEX names_owned_until ON names (owned_until);
+    CREATE UNIQUE INDEX names_holder ON names (name) WHERE holds;
+    CREATE INDEX names_key ON names (key, until);
+    CREATE INDEX names_source ON names (source, until);
+    CREATE INDEX names_until ON names (until);
     """
   /// "p2pn", by which file(1) and we tell it from other databases.
   static let applicationID: Int32 = 0x7032_706e

@@ -101,7 +101,8 @@ public struct ServerURL: Hashable, Sendable {
     self.init(scheme, host: host, port: port, transport: transport, user: user, password: password, secret: secret)
   }
 
-  private static func hostAndPort(_ text: some StringProtocol, _ wrong: (String) -> NetError) throws(NetError)
+  /// `host`, `host:port`, `[IPv6]:port` as its parts, the host in lower case. `wrong` words the error.
+  package static func hostAndPort(_ text: some StringProtocol, _ wrong: (String) -> NetError) throws(NetError)
     -> (String, UInt16?)
   {
     var host = String(text)

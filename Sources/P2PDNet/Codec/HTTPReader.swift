@@ -1,17 +1,17 @@
 /// The first lines of an HTTP answer (RFC 9112 §4, §5), which over UDP are all of SSDP's.
-public struct HTTPHead: Hashable, Sendable {
-  public var status: Int
+package struct HTTPHead: Hashable, Sendable {
+  package var status: Int
   private var fields: [(name: String, value: String)] = []
 
   /// The field's value; of several the first. Names are compared without regard to case.
-  public subscript(_ name: String) -> String? {
+  package subscript(_ name: String) -> String? {
     let name = name.lowercased()
     return fields.first { $0.name == name }?.value
   }
 
   /// Reads the lines in front of the empty one. nil for what is no answer of HTTP 1.
   /// - Parameter bytes: what follows an empty line is not looked at.
-  public init?(_ bytes: some Collection<UInt8>) {
+  package init?(_ bytes: some Collection<UInt8>) {
     guard bytes.count <= Self.longest else { return nil }
     // LF alone ends a line too (RFC 9112 §2.2).
     let lines = bytes.split(separator: 0x0a, maxSplits: Self.mostFields + 2, omittingEmptySubsequences: false)
@@ -28,19 +28,19 @@ public struct HTTPHead: Hashable, Sendable {
     }
   }
 
-  public static func == (a: Self, b: Self) -> Bool {
+  package static func == (a: Self, b: Self) -> Bool {
     a.status == b.status && a.fields.elementsEqual(b.fields) { $0 == $1 }
   }
 
-  public func hash(into hasher: inout Hasher) { hasher.combine(status) }
+  package func hash(into hasher: inout Hasher) { hasher.combine(status) }
 
-  static let longest = 8 << 10
+  package static let longest = 8 << 10
   private static let mostFields = 64
 }
 
 extension StringProtocol {
   /// Without blanks and tabs at both ends.
-  var trimmed: String {
+  package var trimmed: String {
     var rest = self[...]
     while let first = rest.first, first == " " || first == "\t" { rest = rest.dropFirst() }
     while let last = rest.last, last == " " || last == "\t" { rest = rest.dropLast() }
@@ -49,20 +49,20 @@ extension StringProtocol {
 }
 
 /// A whole answer.
-public struct HTTPAnswer: Hashable, Sendable {
-  public var head: HTTPHead
-  public var body: [UInt8]
+package struct HTTPAnswer: Hashable, Sendable {
+  package var head: HTTPHead
+  package var body: [UInt8]
 }
 
 /// Why an answer was not read to its end.
-public enum HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
+package enum HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
   case notHTTP
   /// The head, a chunk's head, or the body is longer than it may be.
   case tooLong
   case badChunk
   case cutShort
 
-  public var description: String {
+  package var description: String {
     switch self {
     case .notHTTP: "something that is not HTTP"
     case .tooLong: "an answer that is too long"
@@ -73,7 +73,7 @@ public enum HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Reads one HTTP answer as its bytes arrive, in pieces of any size. It never holds more than its limit and a head.
-public struct HTTPReader: Sendable {
+package struct HTTPReader: Sendable {
   private enum State {
     case head, length(Int), untilEnd, chunkSize, chunk(Int), chunkEnd, trailer, done
   }
@@ -86,10 +86,10 @@ public struct HTTPReader: Sendable {
   private var overhead = 0
 
   /// - Parameter limit: bytes the body may have.
-  public init(limit: Int) { self.limit = limit }
+  package init(limit: Int) { self.limit = limit }
 
   /// Takes what came; the answer when it is whole. What comes after it is dropped.
-  public mutating func take(_ bytes: UnsafeRawBufferPointer) throws(HTTPError) -> HTTPAnswer? {
+  package mutating func take(_ bytes: UnsafeRawBufferPointer) throws(HTTPError) -> HTTPAnswer? {
     var rest = bytes[...]
     while let byte = rest.first {
       switch state {
@@ -117,7 +117,7 @@ public struct HTTPReader: Sendable {
   }
 
   /// The stream has ended.
-  public mutating func end() throws(HTTPError) -> HTTPAnswer {
+  package mutating func end() throws(HTTPError) -> HTTPAnswer {
     if case .untilEnd = state { state = .done }
     guard let answer else { throw head == nil && line.isEmpty ? .notHTTP : .cutShort }
     return answer

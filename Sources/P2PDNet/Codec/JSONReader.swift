@@ -1,11 +1,11 @@
 /// Reads JSON (RFC 8259) that others wrote. Never traps, whatever the bytes are: each read is checked, nesting and
 /// size are bounded.
-struct JSONReader {
+package struct JSONReader {
   /// What is wrong, and at which byte.
-  struct Problem: Error, Equatable, CustomStringConvertible {
-    let what: String
-    let offset: Int
-    var description: String { "\(what) at byte \(offset)" }
+  package struct Problem: Error, Equatable, CustomStringConvertible {
+    package let what: String
+    package let offset: Int
+    package var description: String { "\(what) at byte \(offset)" }
   }
 
   private let bytes: [UInt8]
@@ -14,7 +14,7 @@ struct JSONReader {
   private init(_ bytes: [UInt8]) { self.bytes = bytes }
 
   /// One value and nothing after it but white space.
-  static func read(_ bytes: [UInt8]) throws(Problem) -> JSONText {
+  package static func read(_ bytes: [UInt8]) throws(Problem) -> JSONText {
     var reader = JSONReader(bytes)
     let value = try reader.value(depth: 0)
     reader.skipSpace()
@@ -188,18 +188,18 @@ struct JSONReader {
 /// Reading what was read.
 extension JSONText {
   /// The member of an object; of several with one name the last.
-  subscript(key: String) -> JSONText? {
+  package subscript(key: String) -> JSONText? {
     guard case .object(let members) = self else { return nil }
     return members.last { $0.0 == key }?.1
   }
 
-  var string: String? { if case .string(let value) = self { value } else { nil } }
-  var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
-  var items: [JSONText] { if case .array(let items) = self { items } else { [] } }
-  var members: [(String, JSONText)] { if case .object(let members) = self { members } else { [] } }
+  package var string: String? { if case .string(let value) = self { value } else { nil } }
+  package var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  package var items: [JSONText] { if case .array(let items) = self { items } else { [] } }
+  package var members: [(String, JSONText)] { if case .object(let members) = self { members } else { [] } }
 
   /// A whole number.
-  var int: Int? {
+  package var int: Int? {
     switch self {
     case .int(let value): value
     case .number(let value): Int(exactly: value)
@@ -207,7 +207,7 @@ extension JSONText {
     }
   }
 
-  var number: Double? {
+  package var number: Double? {
     switch self {
     case .int(let value): Double(value)
     case .number(let value): value

@@ -1,6 +1,6 @@
-/// JSON (RFC 8259) written by hand: the command line prints a few objects and needs no library for it. What it reads
+/// JSON (RFC 8259) written by hand: a few objects are printed and need no library for it. What is read
 /// comes from ``JSONReader``.
-enum JSONText: Sendable {
+package enum JSONText: Sendable {
   case string(String)
   case int(Int)
   /// Infinities and NaN, which JSON has not, are written as null.
@@ -12,14 +12,14 @@ enum JSONText: Sendable {
   case object([(String, JSONText)])
 
   /// The value on one line.
-  var text: String {
+  package var text: String {
     var out = ""
     write(to: &out, indent: nil)
     return out
   }
 
   /// The value over several lines, two spaces a level.
-  var pretty: String {
+  package var pretty: String {
     var out = ""
     write(to: &out, indent: 0)
     return out

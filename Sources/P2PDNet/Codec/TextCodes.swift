@@ -1,10 +1,10 @@
 /// Bytes as URL-safe text: base64url without padding (RFC 4648 §5) for addresses, where short counts, and lower-case
 /// base32 (RFC 4648 §6) for node ids, which people read aloud and file systems must keep apart.
-enum Base64URL {
-  static func encode(_ bytes: some Collection<UInt8>) -> String { encodeBits(bytes, perCharacter: 6, alphabet) }
+package enum Base64URL {
+  package static func encode(_ bytes: some Collection<UInt8>) -> String { encodeBits(bytes, perCharacter: 6, alphabet) }
 
   /// nil for a foreign character, an impossible length, or unused bits that are not 0: one value has one text.
-  static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+  package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
     decodeBits(text, perCharacter: 6) { character in
       switch character {
       case UInt8(ascii: "A")...UInt8(ascii: "Z"): character - UInt8(ascii: "A")
@@ -20,11 +20,11 @@ enum Base64URL {
   private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
 }
 
-enum Base32 {
-  static func encode(_ bytes: some Collection<UInt8>) -> String { encodeBits(bytes, perCharacter: 5, alphabet) }
+package enum Base32 {
+  package static func encode(_ bytes: some Collection<UInt8>) -> String { encodeBits(bytes, perCharacter: 5, alphabet) }
 
   /// Reads either case; nil as ``Base64URL/decode(_:)``.
-  static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+  package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
     decodeBits(text, perCharacter: 5) { character in
       switch character {
       case UInt8(ascii: "a")...UInt8(ascii: "z"): character - UInt8(ascii: "a")
