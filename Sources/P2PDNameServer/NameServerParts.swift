@@ -1,6 +1,5 @@
 import Logging
 import NIOCore
-import NIOHTTP1
 import NIOSSL
 import P2PDNames
 import P2PDNet
@@ -37,26 +36,10 @@ final class NameServerParts {
       return try channel.pipeline.syncOperations.addHandler(Refusal(isPlain: tls == nil))
     }
     if let tls { try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls)) }
-    let connection = try Self.configure(channel, api, source, configuration.times)
+    let connection = try HTTPConnection.add(to: channel, api, source, configuration.times)
     connections.add(connection, of: source)
     let connections = connections
     channel.closeFuture.assumeIsolated().whenComplete { _ in connections.remove(connection, of: source) }
-  }
-
-  /// HTTP on a channel.
-  @discardableResult
-  static func configure(
-    _ channel: any Channel, _ service: any RequestService, _ source: Source, _ times: HTTPConnection.Times
-  ) throws -> HTTPConnection {
-    let connection = HTTPConnection(service, source: source, times: times)
-    let limits = NIOHTTPDecoderLimitConfiguration(
-      maxHeaderFieldSize: NameAnswer.longestHead, maxHeaderListSize: NameAnswer.longestHead, maxHeaderFieldCount: 64)
-    let decoder = HTTPRequestDecoder(leftOverBytesStrategy: .dropBytes, limitConfiguration: limits)
-    let pipeline = channel.pipeline.syncOperations
-    try pipeline.addHandler(HTTPResponseEncoder())
-    try pipeline.addHandler(ByteToMessageHandler(decoder, maximumBufferSize: 2 * NameAnswer.longestHead))
-    try pipeline.addHandler(connection)
-    return connection
   }
 
   func close(within time: TimeAmount) -> EventLoopFuture<Void> {

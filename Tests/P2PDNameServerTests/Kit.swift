@@ -59,7 +59,7 @@ final class Wire {
   private(set) var got = ""
 
   init() throws {
-    connection = try NameServerParts.configure(channel, service, home, .init())
+    connection = try HTTPConnection.add(to: channel, service, home, .init())
     try channel.connect(to: SocketAddress(ipAddress: "192.0.2.1", port: 1)).wait()
   }
 

@@ -30,7 +30,10 @@ enum NameRequest: Equatable {
     guard let text = unescape(path.dropFirst(namesPath.count)) else {
       throw .badName("it is not percent-encoded UTF-8")
     }
-    do throws(NetError) { return .name(try PeerName(text)) } catch { throw .badName("\(error.oneLine)") }
+    let name: PeerName
+    do throws(NetError) { name = try PeerName(text) } catch { throw .badName(error.oneLine) }
+    guard name.isRegistrable else { throw .badName("name servers keep names of one label and an ending") }
+    return .name(name)
   }
 
   init(_ route: Route, _ method: HTTPMethod, body: [UInt8]) {
