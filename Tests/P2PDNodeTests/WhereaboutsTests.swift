@@ -80,9 +80,7 @@ import Testing
     now = now + .hours(1)
     for _ in 0..<2000 { _ = limits.allows(Identity.ephemeral().key, at: now) }
     #expect(limits.count <= AskerLimits.mostKeys)
-    #expect(!limits.allows(Identity.ephemeral().key, at: now), "full of askers")
-    now = now + .seconds(60)
-    #expect(limits.allows(Identity.ephemeral().key, at: now))
+    #expect(!limits.allows(Identity.ephemeral().key, at: now), "they were too many together")
   }
 }
 

@@ -1,6 +1,5 @@
 import NIOCore
 import P2PDNet
-import P2PDSignaling
 import P2PDTraversal
 
 /// Which address a node has now: asked of the node itself, through the brokers that its old address names.
@@ -57,26 +56,15 @@ extension Node {
 
 /// How often others may ask for the node's address, each and together. A value; the time is handed in.
 struct AskerLimits {
-  private var budgets: [NodeKey: TokenBucket] = [:]
-  private var budget: TokenBucket
+  private var each = KeyedRates<NodeKey>(rate: perSecondOfKey, burst: burstOfKey, capacity: mostKeys)
+  private var together: TokenBucket
 
-  init(at now: NIODeadline) { budget = TokenBucket(rate: Self.perSecond, burst: Self.burst, at: now) }
+  init(at now: NIODeadline) { together = TokenBucket(rate: Self.perSecond, burst: Self.burst, at: now) }
 
-  var count: Int { budgets.count }
+  var count: Int { each.count }
 
   mutating func allows(_ key: NodeKey, at now: NIODeadline) -> Bool {
-    if budgets[key] == nil {
-      if budgets.count >= Self.mostKeys {
-        // Who has a full budget loses nothing.
-        for (key, budget) in budgets {
-          var budget = budget
-          if budget.isFull(at: now) { budgets[key] = nil }
-        }
-      }
-      guard budgets.count < Self.mostKeys else { return false }
-      budgets[key] = TokenBucket(rate: Self.perSecondOfKey, burst: Self.burstOfKey, at: now)
-    }
-    return budgets[key]?.take(at: now) ?? false && budget.take(at: now)
+    each.allows(key, at: now) && together.take(at: now)
   }
 
   /// Of one node: it connects some times in a row, and then knows the address.

@@ -4,5 +4,8 @@ import ArgumentParser
 struct Names: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Serve names of nodes, or ask the servers of names.",
-    subcommands: [NameLookup.self, NamePush.self, NameDelete.self, NameList.self, NameForget.self])
+    subcommands: [
+      NameLookup.self, NamePush.self, NameDelete.self, NameList.self, NameForget.self, NamesServe.self,
+      NamesBackup.self,
+    ])
 }
