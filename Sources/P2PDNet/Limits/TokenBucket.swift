@@ -1,7 +1,7 @@
 import NIOCore
 
 /// So much a second, with a reserve for bursts. A value: the caller brings the time.
-package struct TokenBucket {
+package struct TokenBucket: Sendable {
   let rate: Double
   let burst: Double
   private var tokens: Double
@@ -26,10 +26,17 @@ package struct TokenBucket {
   }
 
   /// Takes `count` whether or not they are there, and says how long to wait until the debt is paid.
-  mutating func spend(_ count: Double, at now: NIODeadline) -> TimeAmount {
+  package mutating func spend(_ count: Double, at now: NIODeadline) -> TimeAmount {
     fill(now)
     tokens -= count
     return tokens >= 0 ? .nanoseconds(0) : .nanoseconds(Int64(-tokens / rate * 1e9))
+  }
+
+  /// How long until there is one to take; zero where there is.
+  func wait(at now: NIODeadline) -> TimeAmount {
+    var later = self
+    later.fill(now)
+    return later.tokens >= 1 ? .zero : .nanoseconds(Int64((1 - later.tokens) / rate * 1e9) + 1)
   }
 
   /// Nobody has taken anything for so long that it is as new.
