@@ -65,7 +65,8 @@ import Testing
     #expect(two.handle(absent(.servers), now: start) == [.done])
     let changed = error(two)
     #expect(changed?.code == .keyChanged)
-    #expect(changed?.cause.contains(Base32.encode(key)) == true && changed?.cause.contains(Base32.encode(other)) == true)
+    #expect(
+      changed?.cause.contains(Base32.encode(key)) == true && changed?.cause.contains(Base32.encode(other)) == true)
     #expect(changed?.remedy.contains("names forget example.peer") == true)
     // A key in the file, and another one elsewhere.
     var three = resolution([.file, .servers], expected: key)

@@ -50,7 +50,9 @@ public struct NamesFile: Sendable, Equatable {
         throw wrong(.badAddress, "a line has a name and an address or a key, this one \(words.count) words")
       }
       let name: PeerName
-      do throws(NetError) { name = try PeerName(String(first), tld: PeerName.localTLD) } catch { throw wrong(.badName, error.cause) }
+      do throws(NetError) { name = try PeerName(String(first), tld: PeerName.localTLD) } catch {
+        throw wrong(.badName, error.cause)
+      }
       let entry: Entry
       if let key = Base32.decode(Array(words[1].utf8)), key.count == 32 {
         entry = Entry(key: key, address: nil, line: index + 1)

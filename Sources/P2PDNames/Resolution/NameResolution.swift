@@ -31,7 +31,8 @@ struct NameResolution {
   ///   - sources: those that will say something.
   ///   - all: waits for every one, though who wins is known before.
   init(
-    _ name: PeerName, sources: Set<LookupSource>, expected: (key: [UInt8], whence: String)?, all: Bool, at now: NIODeadline
+    _ name: PeerName, sources: Set<LookupSource>, expected: (key: [UInt8], whence: String)?, all: Bool,
+    at now: NIODeadline
   ) {
     self.name = name
     self.expected = expected

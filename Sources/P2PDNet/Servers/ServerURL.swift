@@ -105,8 +105,12 @@ public struct ServerURL: Hashable, Sendable {
         transport = proto
       case "secret": secret = value
       case "tld" where scheme == .http || scheme == .https:
-        let isPlain = value.utf8.allSatisfy { $0 == 0x2d || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20) }
-        guard isPlain, (1...63).contains(value.utf8.count) else { throw wrong("tld is the ending of names, such as peer") }
+        let isPlain = value.utf8.allSatisfy {
+          $0 == 0x2d || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20)
+        }
+        guard isPlain, (1...63).contains(value.utf8.count) else {
+          throw wrong("tld is the ending of names, such as peer")
+        }
         tld = value.lowercased()
       default: throw wrong("there is no option \(parts[0]); known are transport, secret and tld (of name servers)")
       }

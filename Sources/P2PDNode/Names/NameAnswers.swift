@@ -14,7 +14,8 @@ enum LANFinding {
     let good = nodes.compactMap { node, address in address.flatMap { $0.key.bytes == node.key ? $0 : nil } }
     guard let newest = good.max(by: { $0.issued < $1.issued }) else {
       guard !found.isEmpty else { return NameFinding(.lan, .absent) }
-      let error = NetError(.badRecord, "find \(name) on the local network", cause: "what it says of its address is damaged")
+      let error = NetError(
+        .badRecord, "find \(name) on the local network", cause: "what it says of its address is damaged")
       return NameFinding(.lan, .failed(error), parts: parts)
     }
     guard Set(good.map(\.key)).count == 1 else {
@@ -45,7 +46,8 @@ enum TextFinding {
     let parts = values.count > 1 ? values.map { NameFinding.Part(host, String($0.prefix(60))) } : []
     guard let newest = good.max(by: { $0.issued < $1.issued }) else {
       return NameFinding(
-        .dns, .failed(NetError(.badRecord, "find \(name) in the DNS", cause: "the text of \(host) is \(why)")), by: host)
+        .dns, .failed(NetError(.badRecord, "find \(name) in the DNS", cause: "the text of \(host) is \(why)")), by: host
+      )
     }
     guard Set(good.map(\.key)).count == 1 else {
       return NameFinding(

@@ -101,6 +101,7 @@ extension ServerList {
       servers[tld, default: []].append(
         NameServerURL(isTLS: url.scheme == .https, host: url.host, port: url.port))
     }
-    return tlds.compactMap { tld in try? NameSet(tld: tld, servers: Array((servers[tld] ?? []).prefix(NameSet.maximum))) }
+    return tlds.compactMap { tld in try? NameSet(tld: tld, servers: Array((servers[tld] ?? []).prefix(NameSet.maximum)))
+    }
   }
 }

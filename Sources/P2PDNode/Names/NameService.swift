@@ -22,7 +22,8 @@ public final class NameService: @unchecked Sendable {
     self.loop = loop
     self.logger = logger
     let names = configuration.names
-    let folder = names.pinFolder ?? (configuration.ephemeral ? nil : configuration.stateDirectory ?? StateFolder.defaultPath)
+    let folder =
+      names.pinFolder ?? (configuration.ephemeral ? nil : configuration.stateDirectory ?? StateFolder.defaultPath)
     book = NameBook(file: names.file, pinFolder: folder)
     servers = NameServers(configuration, on: loop, logger: logger)
   }
@@ -41,7 +42,9 @@ public final class NameService: @unchecked Sendable {
     -> EventLoopFuture<NameReport>
   {
     loop.assertInEventLoop()
-    guard !isClosed else { return loop.makeFailedFuture(NetError(.closed, "find \(text)", cause: "the node is closed")) }
+    guard !isClosed else {
+      return loop.makeFailedFuture(NetError(.closed, "find \(text)", cause: "the node is closed"))
+    }
     let name: PeerName
     do throws(NetError) { name = try Self.read(text) } catch { return loop.makeFailedFuture(error) }
     let (book, loop) = (book, loop)
@@ -54,7 +57,9 @@ public final class NameService: @unchecked Sendable {
   private func lookup(_ name: PeerName, _ file: NamesFile, _ known: KnownNames, all: Bool, timeout: TimeAmount)
     -> EventLoopFuture<NameReport>
   {
-    guard !isClosed else { return loop.makeFailedFuture(NetError(.closed, "find \(name)", cause: "the node is closed")) }
+    guard !isClosed else {
+      return loop.makeFailedFuture(NetError(.closed, "find \(name)", cause: "the node is closed"))
+    }
     let entry = file[name]
     var expected: (key: [UInt8], whence: String)?
     if let entry {

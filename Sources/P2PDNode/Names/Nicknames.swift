@@ -76,7 +76,8 @@ final class Nicknames: @unchecked Sendable {
     let entry = entries[name] ?? Entry()
     let isNew = entries.updateValue(entry, forKey: name) == nil
     let announced = announce(name)
-    if name.isLocal { return announced.map { "\(name)" }.assumeIsolated().flatMapErrorThrowing { error in
+    if name.isLocal {
+      return announced.map { "\(name)" }.assumeIsolated().flatMapErrorThrowing { error in
         // Who has it already keeps it; where there is no LAN now, it is announced as soon as there is one.
         if (error as? NetError)?.code != .unreachable { self.drop(name, entry) }
         throw error
@@ -192,7 +193,9 @@ final class Nicknames: @unchecked Sendable {
 
   /// Names of several endings may share a label.
   private func withdraw(_ name: PeerName) {
-    if !isClosed, !entries.keys.contains(where: { $0.label == name.label }) { service.localNetwork()?.withdraw(name.label) }
+    if !isClosed, !entries.keys.contains(where: { $0.label == name.label }) {
+      service.localNetwork()?.withdraw(name.label)
+    }
   }
 
   private static let most = 16

@@ -141,7 +141,9 @@ private final class NamedConnect: @unchecked Sendable {
   private func connect(to address: NodeAddress, isFresh: Bool, _ wish: FreshConnect.Wish) {
     let connect = FreshConnect(address, isFresh: isFresh, deadline: deadline, wish, of: node)
     self.connect = connect
-    connect.start().assumeIsolated().whenComplete { self.finish($0.mapError { NetError($0, "connect to \(self.name)") }) }
+    connect.start().assumeIsolated().whenComplete {
+      self.finish($0.mapError { NetError($0, "connect to \(self.name)") })
+    }
   }
 
   func cancel() {

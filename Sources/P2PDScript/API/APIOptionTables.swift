@@ -150,7 +150,9 @@ extension API {
       opt("turn", urls, "as before", "relays, for peers that no other way leads to"),
       opt("brokers", urls, "as before", "MQTT brokers: nodes that have no pipe to it yet reach it there"),
       opt("ntp", urls, "as before", "clocks"),
-      opt("names", urls, "as before", "name servers; those of another ending than `.peer` say it: `https://HOST?tld=home`"),
+      opt(
+        "names", urls, "as before", "name servers; those of another ending than `.peer` say it: `https://HOST?tld=home`"
+      ),
     ], includes: [])
 
   static let configFile = APIOptions(

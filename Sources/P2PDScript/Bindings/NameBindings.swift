@@ -36,7 +36,8 @@ extension ScriptHost {
       face = given
     }
     guard let face else {
-      throw Misuse("bad argument #2 to 'delete' (the script has \(generation.openNodes.count) nodes: say which one's name it is)")
+      throw Misuse(
+        "bad argument #2 to 'delete' (the script has \(generation.openNodes.count) nodes: say which one's name it is)")
     }
     guard call.canWait else { return .wait }
     let waiter = wait(call.wait)

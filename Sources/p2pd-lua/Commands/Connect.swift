@@ -105,7 +105,8 @@ struct Connect: AsyncParsableCommand {
       }
     case .host, .unix:
       if self.protocol != nil || identity || verbose || !strategy.isEmpty {
-        throw ValidationError("--protocol, --strategy, --identity and --verbose are for nodes (p2pd1..., example.peer).")
+        throw ValidationError(
+          "--protocol, --strategy, --identity and --verbose are for nodes (p2pd1..., example.peer).")
       }
       if udp, tls || framing != nil {
         throw ValidationError("--tls and --framing are for TCP; a datagram keeps its boundaries.")

@@ -69,7 +69,8 @@ enum NameText {
       ])
       for part in finding.parts {
         table.add([
-          "    \(part.teller)", Printable.line(part.words), part.took.map { Figures.time(Double($0.nanoseconds) / 1e9) } ?? "",
+          "    \(part.teller)", Printable.line(part.words),
+          part.took.map { Figures.time(Double($0.nanoseconds) / 1e9) } ?? "",
         ])
       }
     }

@@ -81,7 +81,9 @@ struct ServerOptions: ParsableArguments {
     do throws(NetError) {
       return try options(ServerList(text: String(decoding: bytes, as: UTF8.self), file: servers))
     } catch {
-      throw Failure("\(error)", remedy: "A line is a URL such as stun:HOST, mqtts://HOST, turn:USER:PASSWORD@HOST or https://HOST (names).")
+      throw Failure(
+        "\(error)",
+        remedy: "A line is a URL such as stun:HOST, mqtts://HOST, turn:USER:PASSWORD@HOST or https://HOST (names).")
     }
   }
 
