@@ -7,7 +7,7 @@ extension Node {
   /// The newest address of the node of an address that may be old.
   ///
   /// - Parameter timeout: for the answer.
-  /// - Returns: the node's present address, or the one given where that is the newer one.
+  /// - Returns: what the node says now. It counts whatever its date: the node's clock may have been set back.
   /// - Throws: ``NetError``. `unsupported`: this node is offline, or the address names no broker. `timeout`: no answer.
   ///   `notP2PD`: an answer that is no address. `wrongKey`: one that is another node's.
   public func freshAddress(
@@ -23,12 +23,12 @@ extension Node {
     let session = SessionID()
     let asked = messenger.request(Rendezvous(session, .whereabouts).bytes, timeout: timeout)
     return asked.assumeIsolated().flatMapThrowing { answer in
-      try Self.newer(answer.bytes, session, than: address, what)
+      try Self.told(answer.bytes, session, of: address.key, what)
     }.nonisolated()
   }
 
-  private static func newer(
-    _ answer: [UInt8], _ session: SessionID, than old: NodeAddress, _ what: String
+  private static func told(
+    _ answer: [UInt8], _ session: SessionID, of key: NodeKey, _ what: String
   ) throws(NetError) -> NodeAddress {
     guard let rendezvous = Rendezvous(answer), rendezvous.session == session, case .here(let text) = rendezvous.message
     else { throw NetError(.notP2PD, what, cause: "the answer cannot be read") }
@@ -38,8 +38,8 @@ extension Node {
     } catch {
       throw NetError(.notP2PD, what, cause: "the answer is \(error)")
     }
-    guard told.key == old.key else { throw NetError(.wrongKey, what, cause: "it told another node's address") }
-    return told.issued >= old.issued ? told : old
+    guard told.key == key else { throw NetError(.wrongKey, what, cause: "it told another node's address") }
+    return told
   }
 
   /// Answers whoever knows this node's key and one of its brokers: both stand in any address it ever had.

@@ -124,7 +124,7 @@ enum NameTools {
   ) async throws -> T {
     do {
       let result = try await Engine.loop.flatSubmit(body).get()
-      try await Engine.loop.submit { service.close() }.get()
+      try await Engine.loop.flatSubmit { service.close() }.get()
       return result
     } catch {
       throw Failure("\(error)")

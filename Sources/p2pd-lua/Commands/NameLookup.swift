@@ -43,7 +43,7 @@ struct NameLookup: AsyncParsableCommand {
     } catch {
       throw Failure("\(error)")
     }
-    try await Engine.loop.submit { service.close() }.get()
+    try await Engine.loop.flatSubmit { service.close() }.get()
     Console.shared.out(json ? NameText.json(report).pretty + "\n" : NameText.lines(report))
     if case .failure(let error) = report.result {
       // What each said stands above.
