@@ -187,7 +187,7 @@ class Servers(NameTest):
             local pipe = assert(node:connect("friend.peer", { timeout = 10 }))
             pipe:send("hi") print((pipe:recv(5)))
             assert(p2pd.names.delete("mine"))
-            for _, case in ipairs { { "mine.peer", "not_found" }, { "a b", "bad_name" }, { "x.home", "not_found" } } do
+            for _, case in ipairs { { "mine.peer", "not_found" }, { "a b", "bad_name" }, { "x.local", "not_found" } } do
               local none, err = p2pd.names.lookup(case[1])
               assert(none == nil and err.code == case[2], case[1] .. ": " .. tostring(err))
             end
