@@ -110,11 +110,14 @@ final class Nicknames: @unchecked Sendable {
     }
   }
 
-  /// The local network is told that the names are gone; servers keep them until they expire.
-  func close() {
+  /// No more pushes. Servers keep the names until they expire.
+  /// - Returns: the names that they have.
+  func close() -> [PeerName] {
     isClosed = true
+    let registered = entries.filter { $0.value.renewal.registered != nil }.map(\.key)
     for (name, entry) in entries { end(entry, NetError(.closed, "register \(name)", cause: "the node is closed")) }
     entries = [:]
+    return registered
   }
 
   private func end(_ entry: Entry, _ error: NetError) {

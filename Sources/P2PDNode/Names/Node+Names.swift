@@ -7,7 +7,7 @@ import P2PDTraversal
 extension Node {
   /// Registers a name for this node and keeps it: renewed before half of its life is over, changed soon after the node's
   /// address changes, announced on the local network. At the end of the node the local network is told; at the servers the
-  /// name stays until it expires (7 days) or is deleted.
+  /// name stays until it expires (7 days) or is deleted, unless the node's key is of this run only and ends with it.
   ///
   /// - Parameter name: `example`, which is one of the default set (`example.peer`) or, where no name servers are
   ///   configured, of the local network alone (`example.local`); or in full.
@@ -84,22 +84,43 @@ extension Node {
   }
 }
 
-/// A node's share in names.
-final class Naming {
+/// A node's share in names. Confined to its loop.
+final class Naming: @unchecked Sendable {
   let service: NameService
   let nicknames: Nicknames
+  private let loop: any EventLoop
+  private let identity: Identity
+  private let isEphemeral: Bool
+  private var isClosed = false
 
   init(_ node: Node) {
+    (loop, identity, isEphemeral) = (node.loop, node.identity, node.configuration.ephemeral)
     service = NameService(node.configuration, on: node.loop, logger: node.logger)
     nicknames = Nicknames(node, service)
   }
 
-  /// Done when the local network was told that the names are gone.
+  /// Done when the local network was told that the names are gone. A key that nobody has any more gives its names up at
+  /// the servers too: nobody could renew them, or take them, for a week.
   @discardableResult
   func close() -> EventLoopFuture<Void> {
-    nicknames.close()
-    return service.close()
+    let names = nicknames.close()
+    guard isEphemeral, !names.isEmpty, !isClosed else {
+      isClosed = true
+      return service.close()
+    }
+    isClosed = true
+    let given = loop.makePromise(of: Void.self)
+    let timer = loop.assumeIsolated().scheduleTask(in: Self.patience) { given.succeed() }
+    EventLoopFuture.andAllComplete(names.map { service.servers.delete($0, as: identity) }, on: loop)
+      .assumeIsolated().whenComplete { _ in
+        timer.cancel()
+        given.succeed()
+      }
+    return given.futureResult.flatMap { self.service.close() }
   }
+
+  /// Servers answer within a round trip or two, and an end is not to be waited for.
+  private static let patience = TimeAmount.milliseconds(1500)
 }
 
 /// One connect by name: the lookup, then the race. Confined to the node's loop.
