@@ -53,11 +53,11 @@ import Testing
   func pins() throws {
     var known = KnownNames()
     let (a, b) = (try PeerName("a.peer"), try PeerName("b.local"))
-    #expect(known.pin(a, key))
-    #expect(known.pin(b, other))
+    #expect(known.pin(a, key) == true)
+    #expect(known.pin(b, other) == true)
     #expect(try KnownNames(text: known.text, path: "/k") == known)
-    #expect(known.forget(b))
-    #expect(!known.forget(b))
+    #expect(known.forget(b) == true)
+    #expect(known.forget(b) == false)
     #expect(known[b] == nil && known[a] == key)
     #expect(throws: NetError.self) { try KnownNames(text: "a.peer \(Base32.encode(key).dropLast())", path: "/k") }
     #expect(throws: NetError.self) { try KnownNames(text: "ok.peer \(Base32.encode(key))\njunk", path: "/k") }

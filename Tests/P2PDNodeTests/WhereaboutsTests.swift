@@ -73,15 +73,15 @@ import Testing
     let key = Identity.ephemeral().key
     #expect((0..<20).filter { _ in limits.allows(key, at: now) }.count == 10)
     now = now + .seconds(2)
-    #expect(limits.allows(key, at: now))
-    #expect(!limits.allows(key, at: now))
+    #expect(limits.allows(key, at: now) == true)
+    #expect(limits.allows(key, at: now) == false)
     // Many keys share one budget.
     let many = (0..<300).filter { _ in limits.allows(Identity.ephemeral().key, at: now) }.count
     #expect((180...200).contains(many))
     now = now + .hours(1)
     for _ in 0..<2000 { _ = limits.allows(Identity.ephemeral().key, at: now) }
     #expect(limits.count <= AskerLimits.mostKeys)
-    #expect(!limits.allows(Identity.ephemeral().key, at: now), "they were too many together")
+    #expect(limits.allows(Identity.ephemeral().key, at: now) == false, "they were too many together")
   }
 }
 
