@@ -18,7 +18,8 @@ import Testing
 
   @Test func aConnectionServesOneRequestAfterTheOther() throws {
     #expect(try wire.send(get()).hasSuffix("answer 1"))
-    #expect(try wire.send(get("/v1/names/n.peer")).hasPrefix("HTTP/1.1 200 OK\r\n"))
+    let got = try wire.send(get("/v1/names/n.peer"))
+    #expect(got.hasPrefix("HTTP/1.1 200 OK\r\n") && got.contains("\r\ndate: Sun, 06 Nov 1994"))
     #expect(service.asked == [.status, .lookup(try PeerName("n.peer"))])
     #expect(wire.isOpen)
   }
@@ -200,6 +201,17 @@ import Testing
     try wire.send("PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
     wire.connection.stop()
     #expect(try wire.look().hasPrefix("HTTP/1.1 503 "))
+  }
+}
+
+@Suite struct HTTPDateTests {
+  @Test(arguments: [
+    (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"), (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+    (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"), (UInt64.max, ""),
+  ]) func dates(_ seconds: UInt64, _ text: String) {
+    var date = HTTPDate()
+    #expect(date.at(seconds) == text)
+    #expect(date.at(seconds) == text)
   }
 }
 

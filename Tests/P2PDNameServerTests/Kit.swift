@@ -47,6 +47,8 @@ final class ScriptedService: RequestService {
   }
 
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
+
+  func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
     answered.append(status.code)
   }
 }

@@ -52,6 +52,8 @@ private final class Service: RequestService {
   }
 
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) { answers += 1 }
+
+  func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
 }
 
 private func serve(_ bytes: ArraySlice<UInt8>, piece: Int, isLate: Bool) -> [NameRequest] {
