@@ -68,7 +68,7 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
   func stop() {
     isStopping = true
     switch state {
-    case .waiting: close()
+    case .waiting: if unsent == 0 { close() } else { end(within: times.ending) }
     case .receiving: write(.stopping, .init(closes: true, isHead: false, forwarded: [], method: .GET))
     case .answering, .ending: break
     }
