@@ -29,7 +29,9 @@ import Testing
     let text = "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
     for character in text { try wire.send(String(character)) }
     #expect(service.asked == [.push(try PeerName("n.peer"), body: Array(body.utf8), isDeletion: false)])
-    try wire.send("DELETE /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    try wire.send(
+      "DELETE /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
     #expect(service.asked.last == .push(try PeerName("n.peer"), body: Array("abcde".utf8), isDeletion: true))
   }
 
@@ -73,7 +75,8 @@ import Testing
     ("a long body", "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 4097\r\n\r\n", 413),
     (
       "a body longer than it may be, in chunks",
-      "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n" + String(repeating: "x", count: 4097),
+      "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n"
+        + String(repeating: "x", count: 4097),
       413
     ),
     ("an endless line", "GET /" + String(repeating: "x", count: 9000), 431),
@@ -81,7 +84,8 @@ import Testing
     ("many headers", "GET / HTTP/1.1\r\n" + String(repeating: "X: y\r\n", count: 100), 431),
     ("a length that is none", "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
     (
-      "two lengths", "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      "two lengths",
+      "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
       400
     ),
   ]
@@ -229,13 +233,16 @@ import Testing
     #expect(Source.forwarded(["192.0.2.7"]) == seen)
     #expect(Source.forwarded(["10.0.0.1, 1.1.1.1,  192.0.2.7 "]) == seen)
     #expect(Source.forwarded(["1.1.1.1", "192.0.2.7"]) == seen)
-    for lines in [[], [""], ["192.0.2.7,"], ["unknown"], ["fe80::1%lo"], ["192.0.2.7:80"], [String(repeating: "1", count: 99)]] {
+    for lines in [
+      [], [""], ["192.0.2.7,"], ["unknown"], ["fe80::1%lo"], ["192.0.2.7:80"], [String(repeating: "1", count: 99)],
+    ] {
       #expect(Source.forwarded(lines) == nil, "\(lines)")
     }
   }
 
   @Test func loopbackIsThisHost() throws {
-    #expect(Source(try #require(IPAddress("127.0.0.1"))).isLoopback && Source(try #require(IPAddress("::1"))).isLoopback)
+    #expect(
+      Source(try #require(IPAddress("127.0.0.1"))).isLoopback && Source(try #require(IPAddress("::1"))).isLoopback)
     #expect(!Source(try #require(IPAddress("192.0.2.1"))).isLoopback)
     #expect(!Source(try #require(IPAddress("2001:db8::1"))).isLoopback)
   }

@@ -48,7 +48,7 @@ final class ScriptedService: RequestService {
 
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
 
-  func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
+    func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
     answered.append(status.code)
   }
 }

@@ -120,7 +120,11 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
     if let event = event as? ChannelEvent, event == .inputClosed {
       // It said all it has to say, and may still listen.
       hasInput = false
-      if !canTake { if case .ending = state, unsent == 0 { close() } } else if parts.isEmpty { end(within: times.answer) }
+      if !canTake {
+        if case .ending = state, unsent == 0 { close() }
+      } else if parts.isEmpty {
+        end(within: times.answer)
+      }
     }
     context.fireUserInboundEventTriggered(event)
   }
