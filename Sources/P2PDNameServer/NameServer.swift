@@ -50,9 +50,9 @@ public final class NameServer: Sendable {
   /// - Throws: ``NetError``; the old ones then stay in use.
   public func reloadCertificate() async throws {
     let parts = parts
-    let files = try await parts.eventLoop.submit { parts.value.configuration.certificate.map { [$0.chain, $0.key] } }
-    guard let files = try await files.get() else { return }
-    let tls = try ServerCertificate.load(chain: files[0], key: files[1])
+    let certificate = try await parts.eventLoop.submit { parts.value.configuration.certificate }.get()
+    guard let certificate else { return }
+    let tls = try ServerCertificate.load(chain: certificate.chain, key: certificate.key)
     try await parts.eventLoop.submit { parts.value.tls = tls }.get()
   }
 

@@ -18,8 +18,9 @@ import Testing
 
   @Test func aConnectionServesOneRequestAfterTheOther() throws {
     #expect(try wire.send(get()).hasSuffix("answer 1"))
-    #expect(try wire.send(get("/v1/names/n.peer")).hasPrefix("HTTP/1.1 200 OK\r\n"))
-    #expect(service.asked.map(\.request) == [.status, .lookup(try PeerName("n.peer"))])
+    let got = try wire.send(get("/v1/names/n.peer"))
+    #expect(got.hasPrefix("HTTP/1.1 200 OK\r\n") && got.contains("\r\ndate: Sun, 06 Nov 1994"))
+    #expect(service.asked == [.status, .lookup(try PeerName("n.peer"))])
     #expect(wire.isOpen)
   }
 
@@ -27,16 +28,18 @@ import Testing
     let body = #"{"x":1}"#
     let text = "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
     for character in text { try wire.send(String(character)) }
-    #expect(service.asked.map(\.request) == [.push(try PeerName("n.peer"), body: Array(body.utf8), isDeletion: false)])
-    try wire.send("DELETE /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
-    #expect(service.asked.last?.request == .push(try PeerName("n.peer"), body: Array("abcde".utf8), isDeletion: true))
+    #expect(service.asked == [.push(try PeerName("n.peer"), body: Array(body.utf8), isDeletion: false)])
+    try wire.send(
+      "DELETE /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+    #expect(service.asked.last == .push(try PeerName("n.peer"), body: Array("abcde".utf8), isDeletion: true))
   }
 
   @Test("requests sent ahead are answered in their order, one at a time")
   func pipelining() throws {
     service.answersAtOnce = false
     try wire.send(get() + get("/metrics") + get("/v1/names/n.peer"))
-    #expect(service.asked.map(\.request) == [.status])
+    #expect(service.asked == [.status])
     service.waiting[0](.text("first", type: "text/plain"))
     #expect(service.asked.count == 2)
     service.waiting[1](.text("second", type: "text/plain"))
@@ -55,7 +58,7 @@ import Testing
     #expect(!wire.isOpen)
   }
 
-  @Test(arguments: [
+  private static let wrong: [(String, String, Int)] = [
     ("garbage", "\u{1}\u{2}\u{3}\r\n\r\n", 400), ("TLS", "\u{16}\u{3}\u{1}\u{2}\r\n", 400),
     ("another protocol", "SSH-2.0-OpenSSH_9.2\r\n", 400), ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     ("no host", "GET /v1/status HTTP/1.1\r\n\r\n", 400),
@@ -72,7 +75,8 @@ import Testing
     ("a long body", "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 4097\r\n\r\n", 413),
     (
       "a body longer than it may be, in chunks",
-      "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n" + String(repeating: "x", count: 4097),
+      "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n"
+        + String(repeating: "x", count: 4097),
       413
     ),
     ("an endless line", "GET /" + String(repeating: "x", count: 9000), 431),
@@ -80,10 +84,13 @@ import Testing
     ("many headers", "GET / HTTP/1.1\r\n" + String(repeating: "X: y\r\n", count: 100), 431),
     ("a length that is none", "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
     (
-      "two lengths", "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      "two lengths",
+      "PUT /v1/names/n.peer HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
       400
     ),
-  ]) func refuses(_ what: String, _ text: String, _ status: Int) throws {
+  ]
+
+  @Test(arguments: wrong) func refuses(_ what: String, _ text: String, _ status: Int) throws {
     let got = try wire.send(text)
     #expect(got.hasPrefix("HTTP/1.1 \(status) "), "\(what): \(got.prefix(300))")
     #expect(got.contains(#"{"error":{"code":""#), "\(what)")
@@ -201,6 +208,17 @@ import Testing
   }
 }
 
+@Suite struct HTTPDateTests {
+  @Test(arguments: [
+    (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"), (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+    (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"), (UInt64.max, ""),
+  ]) func dates(_ seconds: UInt64, _ text: String) {
+    var date = HTTPDate()
+    #expect(date.at(seconds) == text)
+    #expect(date.at(seconds) == text)
+  }
+}
+
 @Suite struct SourceTests {
   @Test(arguments: [
     ("192.0.2.1", "192.0.2.1", true), ("192.0.2.1", "192.0.2.2", false), ("::ffff:192.0.2.1", "192.0.2.1", true),
@@ -215,13 +233,16 @@ import Testing
     #expect(Source.forwarded(["192.0.2.7"]) == seen)
     #expect(Source.forwarded(["10.0.0.1, 1.1.1.1,  192.0.2.7 "]) == seen)
     #expect(Source.forwarded(["1.1.1.1", "192.0.2.7"]) == seen)
-    for lines in [[], [""], ["192.0.2.7,"], ["unknown"], ["fe80::1%lo"], ["192.0.2.7:80"], [String(repeating: "1", count: 99)]] {
+    for lines in [
+      [], [""], ["192.0.2.7,"], ["unknown"], ["fe80::1%lo"], ["192.0.2.7:80"], [String(repeating: "1", count: 99)],
+    ] {
       #expect(Source.forwarded(lines) == nil, "\(lines)")
     }
   }
 
   @Test func loopbackIsThisHost() throws {
-    #expect(Source(try #require(IPAddress("127.0.0.1"))).isLoopback && Source(try #require(IPAddress("::1"))).isLoopback)
+    #expect(
+      Source(try #require(IPAddress("127.0.0.1"))).isLoopback && Source(try #require(IPAddress("::1"))).isLoopback)
     #expect(!Source(try #require(IPAddress("192.0.2.1"))).isLoopback)
     #expect(!Source(try #require(IPAddress("2001:db8::1"))).isLoopback)
   }

@@ -34,7 +34,7 @@ final class Folder {
 
 /// Answers requests from a script, at once or when told.
 final class ScriptedService: RequestService {
-  var asked: [(request: NameRequest, manner: RequestReader.Manner)] = []
+  var asked: [NameRequest] = []
   var waiting: [(NameAnswer) -> Void] = []
   var answersAtOnce = true
   var answered: [UInt] = []
@@ -42,11 +42,13 @@ final class ScriptedService: RequestService {
   func answer(
     _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (NameAnswer) -> Void
   ) {
-    asked.append((request, manner))
+    asked.append(request)
     if answersAtOnce { done(.text("answer \(asked.count)", type: "text/plain")) } else { waiting.append(done) }
   }
 
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
+
+    func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
     answered.append(status.code)
   }
 }
@@ -70,7 +72,7 @@ final class Wire {
   /// Sends the text and gives what the server has answered since the last look.
   @discardableResult
   func send(_ text: String) throws -> String {
-    try? channel.writeInbound(ByteBuffer(string: text))
+    _ = try? channel.writeInbound(ByteBuffer(string: text))
     return try look()
   }
 
@@ -88,4 +90,17 @@ final class Wire {
 extension String {
   /// How often the text is in it.
   func count(of text: String) -> Int { components(separatedBy: text).count - 1 }
+}
+
+extension NameOutcome: Equatable {
+  /// Failures are the same where their codes are.
+  static func == (one: NameOutcome, other: NameOutcome) -> Bool {
+    switch (one, other) {
+    case (.registered, .registered), (.replaced, .replaced), (.same, .same), (.wrongKey, .wrongKey): true
+    case (.stale(let record), .stale(let otherRecord)): record == otherRecord
+    case (.limit(let why, let retry), .limit(let otherWhy, let otherRetry)): why == otherWhy && retry == otherRetry
+    case (.failed(let error), .failed(let otherError)): error.code == otherError.code
+    default: false
+    }
+  }
 }

@@ -8,6 +8,8 @@ protocol RequestService: AnyObject {
   func answer(
     _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (NameAnswer) -> Void)
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount)
+  /// Now, as the `Date` header has it.
+  func date() -> String
 }
 
 /// One client's connection, the last handler behind NIO's HTTP decoder and encoder. It works on one request at a time: what a
@@ -41,6 +43,8 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
   private var timer: (due: NIODeadline, task: Scheduled<Void>)?
   private var began = NIODeadline.uptimeNanoseconds(0)
   private var isDraining = false
+  /// Answers that are not yet with the kernel.
+  private var unsent = 0
 
   /// How long a client may take.
   struct Times: Sendable {
@@ -64,7 +68,7 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
   func stop() {
     isStopping = true
     switch state {
-    case .waiting: close()
+    case .waiting: if unsent == 0 { close() } else { end(within: times.ending) }
     case .receiving: write(.stopping, .init(closes: true, isHead: false, forwarded: [], method: .GET))
     case .answering, .ending: break
     }
@@ -116,8 +120,11 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
     if let event = event as? ChannelEvent, event == .inputClosed {
       // It said all it has to say, and may still listen.
       hasInput = false
-      if case .answering = state { return }
-      close()
+      if !canTake {
+        if case .ending = state, unsent == 0 { close() }
+      } else if parts.isEmpty {
+        end(within: times.answer)
+      }
     }
     context.fireUserInboundEventTriggered(event)
   }
@@ -151,7 +158,7 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
     isDraining = true
     while context.channel.isWritable, canTake, let part = parts.popFirst() { take(part) }
     isDraining = false
-    if !hasInput, parts.isEmpty, case .waiting = state { return close() }
+    if !hasInput, parts.isEmpty, canTake { return end(within: times.answer) }
     guard wantsRead, !isBusy(context) else { return }
     wantsRead = false
     context.read()
@@ -193,26 +200,47 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
     var headers = HTTPHeaders([
       ("content-type", answer.contentType), ("content-length", String(answer.body.count)),
       ("cache-control", "no-store"),
+      ("date", service.date()),
     ])
     if closes { headers.add(name: "connection", value: "close") }
     if let seconds = answer.retryAfter { headers.add(name: "retry-after", value: String(seconds)) }
     if let allow = answer.allow { headers.add(name: "allow", value: allow) }
     let head = HTTPResponseHead(version: .http1_1, status: answer.status, headers: headers)
+    unsent += 1
     context.write(Self.wrapOutboundOut(.head(head)), promise: nil)
     if !manner.isHead, !answer.body.isEmpty {
       context.write(
         Self.wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: answer.body)))), promise: nil)
     }
     service.answered(manner.method, answer.status, after: now - began)
-    state = closes ? .ending : .waiting
-    expect(within: closes ? times.ending : context.channel.isWritable ? times.idle : times.answer)
-    context.writeAndFlush(Self.wrapOutboundOut(.end(nil)), promise: nil)
-    guard closes else { return drain(context) }
+    if closes {
+      end(within: context.channel.isWritable ? times.ending : times.answer)
+    } else {
+      state = .waiting
+      expect(within: context.channel.isWritable ? times.idle : times.answer)
+    }
+    let promise = context.eventLoop.makePromise(of: Void.self)
+    promise.futureResult.assumeIsolated().whenComplete { _ in self.sent() }
+    context.writeAndFlush(Self.wrapOutboundOut(.end(nil)), promise: promise)
+    if !closes { drain(context) }
+  }
+
+  /// Nothing more is taken; once what was written is with the kernel, the client is told so and has its time to hang up.
+  private func end(within time: TimeAmount) {
+    state = .ending
     parts = []
-    guard hasInput else { return close() }
-    // Says that no more comes, and reads on until the client hangs up or its time is over.
-    context.close(mode: .output, promise: nil)
-    if wantsRead { context.read() }
+    expect(within: time)
+    if unsent == 0 { hangUp() }
+    if wantsRead { context?.read() }
+  }
+
+  private func sent() {
+    unsent -= 1
+    if case .ending = state, unsent == 0 { hangUp() }
+  }
+
+  private func hangUp() {
+    if hasInput { context?.close(mode: .output, promise: nil) } else { close() }
   }
 
   // MARK: Time

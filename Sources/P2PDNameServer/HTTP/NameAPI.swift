@@ -14,6 +14,7 @@ final class NameAPI: RequestService {
   private var pushes: KeyedRates<Source>
   private var lookups: KeyedRates<Source>
   private var metrics = ServerMetrics()
+  private var calendar = HTTPDate()
 
   init(_ registry: NameRegistry, _ connections: Connections, limits: NameLimits, trustsProxy: Bool, version: String) {
     (self.registry, self.connections, self.version, self.trustsProxy) = (registry, connections, version, trustsProxy)
@@ -49,6 +50,8 @@ final class NameAPI: RequestService {
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
     metrics.answered(method, status, after: time)
   }
+
+  func date() -> String { calendar.at(registry.now) }
 
   func refusedConnection() { metrics.refusedConnections += 1 }
 

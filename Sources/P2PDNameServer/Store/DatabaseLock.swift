@@ -10,7 +10,10 @@ final class DatabaseLock: Sendable {
     let what = "open the names in \(path)"
     descriptor = open(path + ".lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw NetError(errno: errno, what) }
-    guard flock(descriptor, LOCK_EX | LOCK_NB) != 0 else { return Self.sign(descriptor) }
+    guard flock(descriptor, LOCK_EX | LOCK_NB) != 0 else {
+      Self.sign(descriptor)
+      return
+    }
     let number = errno
     let holder = Self.holder(descriptor)
     close(descriptor)

@@ -14,8 +14,8 @@ extension NameDatabase {
         let outcomes = try changes.map { try step.apply($0) }
         return (outcomes, step.rows - before)
       }
-      rows.add(added, ordering: .relaxed)
-      transactions.add(1, ordering: .relaxed)
+      rows.wrappingAdd(added, ordering: .relaxed)
+      transactions.wrappingAdd(1, ordering: .relaxed)
       return outcomes
     } catch {
       let error = Self.explained(error, "store names")
@@ -36,7 +36,7 @@ extension NameDatabase {
             """, arguments: [Int64(clamping: now), limit])
         return db.changesCount
       }
-      rows.subtract(count, ordering: .relaxed)
+      rows.wrappingSubtract(count, ordering: .relaxed)
       return count
     } catch {
       throw Self.explained(error, "delete expired names")

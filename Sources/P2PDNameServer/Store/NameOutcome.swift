@@ -9,7 +9,7 @@ struct NameChange: Sendable {
 }
 
 /// What came of it. Only the first three mean that the record is on disk.
-enum NameOutcome: Sendable, Equatable {
+enum NameOutcome: Sendable {
   case registered
   case replaced
   case same

@@ -23,7 +23,7 @@ final class NameRegistry {
     let now: UInt64
   }
 
-  private enum Task: Sendable {
+  fileprivate enum Task: Sendable {
     case store(NameChange)
     case sweep
   }

@@ -52,6 +52,8 @@ private final class Service: RequestService {
   }
 
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) { answers += 1 }
+
+  func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
 }
 
 private func serve(_ bytes: ArraySlice<UInt8>, piece: Int, isLate: Bool) -> [NameRequest] {
@@ -67,7 +69,6 @@ private func serve(_ bytes: ArraySlice<UInt8>, piece: Int, isLate: Bool) -> [Nam
     rest = rest.dropFirst(piece)
     while !service.waiting.isEmpty { service.waiting.removeFirst()(.notFound) }
   }
-  precondition(service.answers <= service.asked.count + 1000, "answers that nobody asked for")
   connection.stop()
   channel.embeddedEventLoop.advanceTime(by: .seconds(100))
   precondition(!channel.isActive, "it does not end")
