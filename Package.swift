@@ -162,7 +162,8 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests", dependencies: ["p2pd-lua"] + nioTests, path: "Tests/CommandLine", swiftSettings: strict),
     .testTarget(
-      name: "ScenarioTests", dependencies: ["P2PDScript", "P2PDNode", "P2PDNames", "P2PDNet"] + nioTests, path: "Tests/Scenarios",
+      name: "ScenarioTests", dependencies: ["P2PDScript", "P2PDNode", "P2PDNames", "P2PDNet"] + nioTests,
+      path: "Tests/Scenarios",
       swiftSettings: strict),
   ]
 )

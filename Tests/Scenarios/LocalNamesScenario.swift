@@ -96,7 +96,10 @@ struct LocalNamesScenario {
       let one = LocalNames(on: left.loop)
       try await Self.on(left) { one.announce("my name", key: Self.key, value: "p2pd1abc", port: 7000) }
       let ask = { (words: String) in
-        try right.tool(dig, ["@10.1.0.1", "-p", "5353", "+short", "+tries=3", "+timeout=2"] + words.split(separator: " ").map(String.init))
+        try right.tool(
+          dig,
+          ["@10.1.0.1", "-p", "5353", "+short", "+tries=3", "+timeout=2"] + words.split(separator: " ").map(String.init)
+        )
       }
       #expect(try ask("_services._dns-sd._udp.local PTR") == "_p2pd._udp.local.\n")
       #expect(try ask("_p2pd._udp.local PTR") == "my\\032name._p2pd._udp.local.\n")
@@ -121,9 +124,11 @@ struct LocalNamesScenario {
       _ = try right.tool(
         dnsmasq,
         [
-          "--conf-file=/dev/null", "--pid-file=\(pidFile)", "--no-resolv", "--no-hosts", "--user=root", "--listen-address=10.1.0.2",
+          "--conf-file=/dev/null", "--pid-file=\(pidFile)", "--no-resolv", "--no-hosts", "--user=root",
+          "--listen-address=10.1.0.2",
           "--bind-interfaces", "--txt-record=_p2pd.example.org,p2pd=p2pd1abc", "--local=/example.org/",
-          "--txt-record=long.example.org,p2pd=," + long.joined(separator: ","), "--cname=alias.example.org,_p2pd.example.org",
+          "--txt-record=long.example.org,p2pd=," + long.joined(separator: ","),
+          "--cname=alias.example.org,_p2pd.example.org",
           "--host-record=host.example.org,10.9.9.9",
         ])
       defer { stopDaemon(pidFile) }
@@ -151,7 +156,8 @@ struct LocalNamesScenario {
 
 /// Ends the daemon that wrote its number there.
 private func stopDaemon(_ pidFile: String) {
-  guard let text = try? String(contentsOfFile: pidFile, encoding: .utf8), let pid = pid_t(text.filter(\.isNumber)) else {
+  guard let text = try? String(contentsOfFile: pidFile, encoding: .utf8), let pid = pid_t(text.filter(\.isNumber))
+  else {
     return
   }
   kill(pid, SIGTERM)

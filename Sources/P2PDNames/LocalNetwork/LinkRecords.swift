@@ -162,7 +162,9 @@ extension DNSRecord {
 
 extension DNSMessage {
   /// Answers in as few messages as they fit into; what is additional goes along where there is room.
-  static func packed(_ answers: [DNSRecord], additionals: [DNSRecord] = [], to query: DNSMessage? = nil) -> [DNSMessage] {
+  static func packed(_ answers: [DNSRecord], additionals: [DNSRecord] = [], to query: DNSMessage? = nil) -> [DNSMessage]
+  {
+    guard !answers.isEmpty else { return [] }
     var empty = DNSMessage()
     empty.isResponse = true
     empty.isAuthoritative = true

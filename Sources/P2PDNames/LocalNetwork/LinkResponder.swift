@@ -131,7 +131,8 @@ struct LinkResponder: Sendable {
     step = isLast ? nil : now + Self.announcementPause
     announced = now
     records.forgetDue()
-    let all = records.announced
+    // What was told just now, in an answer, is not told again (RFC 6762 §6).
+    let all = records.announced.filter { !records.wasSentJustNow($0, now) }
     records.markSent(all, now)
     return DNSMessage.packed(all.map { records.entries[$0].record }).map { .multicast($0) }
   }
@@ -179,7 +180,7 @@ struct LinkResponder: Sendable {
       step = now + Self.goodbyeTime
       return []
     }
-    guard let other = said.lazy.compactMap({ claimant($0) }).first else { return [] }
+    guard let other = said.compactMap({ claimant($0) }).first else { return [] }
     switch phase {
     case .probing:
       phase = .taken
@@ -289,7 +290,7 @@ struct LinkResponder: Sendable {
   ) -> [Action] {
     guard !indices.isEmpty, unicasts.take(at: now) else { return [] }
     // RFC 6762 §6.7: one who knows no multicast DNS is not to keep them for long.
-    let written = { (index: Int) in
+    let written = { [records] (index: Int) in
       isLegacy ? records.entries[index].record.plain(ttl: Self.legacyLife) : records.entries[index].record
     }
     let additions = records.additions(to: indices).map(written)

@@ -15,7 +15,9 @@ final class LocalLink: PipeSink, @unchecked Sendable {
   private var budget: TokenBucket
   private var isClosed = false
 
-  init(_ interface: NetworkInterface, on loop: any EventLoop, heard: @escaping (LocalLink, DNSMessage, Endpoint) -> Void) {
+  init(
+    _ interface: NetworkInterface, on loop: any EventLoop, heard: @escaping (LocalLink, DNSMessage, Endpoint) -> Void
+  ) {
     self.interface = interface
     self.loop = loop
     self.heard = heard

@@ -94,7 +94,8 @@ public final class LocalNames: @unchecked Sendable {
   public func find(_ label: String, timeout: TimeAmount = .seconds(1)) -> EventLoopFuture<[LocalName]> {
     guard let name = LocalService.instance(label) else {
       return loop.makeFailedFuture(
-        NetError(.badName, "find \(label) on the local network", cause: "a name has 1 to \(DNSName.longestLabel) bytes"))
+        NetError(.badName, "find \(label) on the local network", cause: "a name has 1 to \(DNSName.longestLabel) bytes")
+      )
     }
     return search(.name(name), timeout, "find \(label) on the local network")
   }

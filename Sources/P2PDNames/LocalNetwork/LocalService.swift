@@ -73,7 +73,9 @@ struct LocalService: Hashable, Sendable {
     return text
   }
 
-  private static func host(of key: [UInt8]) -> DNSName? { DNSName(Array((prefix + Base32.encode(key)).utf8), in: local) }
+  private static func host(of key: [UInt8]) -> DNSName? {
+    DNSName(Array((prefix + Base32.encode(key)).utf8), in: local)
+  }
 
   /// The key in a host's name; nil where it is none of ours.
   static func key(of host: DNSName) -> [UInt8]? {

@@ -44,7 +44,9 @@ private func ask(_ message: DNSMessage) {
       case .wait(let time): wake = time
       case .finish(let result):
         ends += 1
-        if case .success(let texts) = result { precondition(!texts.isEmpty && texts.count <= 64, "texts without bound") }
+        if case .success(let texts) = result {
+          precondition(!texts.isEmpty && texts.count <= 64, "texts without bound")
+        }
       }
     }
   }

@@ -14,7 +14,9 @@ public func fuzzMDNS(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
     guard let wait = reader.byte(), let kind = reader.byte(), let length = reader.uint16() else { break }
     side.run(.milliseconds(Int64(wait) * 8))
     let source = Endpoint(ip: .loopback(.v4), port: kind & 1 == 0 ? 5353 : 40_000)
-    if kind & 0xe0 == 0x20 { side.tell(.addresses(kind & 2 == 0 ? [] : [.loopback(.v6), IPAddress(family: .v4, high: 1 << 60, low: 0)])) }
+    if kind & 0xe0 == 0x20 {
+      side.tell(.addresses(kind & 2 == 0 ? [] : [.loopback(.v6), IPAddress(family: .v4, high: 1 << 60, low: 0)]))
+    }
     if kind & 0xe0 == 0x40, let service = Side.service(value: String(repeating: "v", count: Int(kind))) {
       side.tell(.changed(service))
     }

@@ -21,7 +21,9 @@ import Testing
 
   @Test("every kind of record comes back as it was, and what names share is written once")
   func roundTrip() throws {
-    let (host, instance) = (try name("host.local"), try #require(DNSName(Array("my. name\u{7}ü".utf8), in: LocalService.type)))
+    let (host, instance) = (
+      try name("host.local"), try #require(DNSName(Array("my. name\u{7}ü".utf8), in: LocalService.type))
+    )
     var message = DNSMessage()
     message.isResponse = true
     message.isAuthoritative = true
@@ -30,7 +32,9 @@ import Testing
     message.answers = [
       DNSRecord(name: LocalService.type, ttl: 4500, data: .ptr(instance)),
       DNSRecord(name: instance, rawClass: 0x8001, ttl: 120, data: .srv(priority: 1, weight: 2, port: 3, target: host)),
-      DNSRecord(name: instance, rawClass: 0x8001, ttl: 4500, data: .txt([Array("a=1".utf8), [], [UInt8](repeating: 7, count: 255)])),
+      DNSRecord(
+        name: instance, rawClass: 0x8001, ttl: 4500,
+        data: .txt([Array("a=1".utf8), [], [UInt8](repeating: 7, count: 255)])),
       DNSRecord(name: instance, ttl: 120, data: .nsec(next: instance, types: [.a, .txt, .aaaa, .srv, DNSType(257)])),
     ]
     message.authorities = [
@@ -84,7 +88,9 @@ import Testing
     #expect(read([], [0x41, 0x61, 0]) == nil && read([], [0x80, 0]) == nil, "lengths that mean nothing")
     // A chain of jumps: each leads to the one before.
     func chain(_ count: Int) -> [UInt8] {
-      [1, 0x61, 0] + (0..<count).flatMap { index -> [UInt8] in [0xc0, UInt8(index == 0 ? 23 : 26 + 2 * (index - 1))] }
+      var bytes: [UInt8] = [1, 0x61, 0]
+      for index in 0..<count { bytes += [0xc0, index == 0 ? 23 : UInt8(24 + 2 * index)] }
+      return bytes
     }
     #expect(try read(chain(31), [0xc0, 26 + 60]) == name("a"))
     #expect(read(chain(32), [0xc0, 26 + 62]) == nil, "too many")
@@ -124,7 +130,8 @@ import Testing
 
   @Test("resolv.conf: the first three servers that can be read, or this host")
   func resolverFile() {
-    let text = "# nameserver 9.9.9.9\nsearch example.org\nnameserver 192.0.2.1\nnameserver x\n\tnameserver 2001:db8::1 # yes\n"
+    let text =
+      "# nameserver 9.9.9.9\nsearch example.org\nnameserver 192.0.2.1\nnameserver x\n\tnameserver 2001:db8::1 # yes\n"
     #expect(ResolverFile(text).servers.map(\.description) == ["192.0.2.1:53", "[2001:db8::1]:53"])
     #expect(ResolverFile("").servers.map(\.description) == ["127.0.0.1:53"])
     let many = (1...5).map { "nameserver 192.0.2.\($0)\r\n" }.joined()

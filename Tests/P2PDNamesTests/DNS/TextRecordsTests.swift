@@ -36,14 +36,17 @@ import Testing
     var answer = message
     answer.isResponse = true
     answer.additionals = []
-    let strings = stride(from: 0, to: max(1, text.utf8.count), by: 200).map { Array(text.utf8.dropFirst($0).prefix(200)) }
+    let strings = stride(from: 0, to: max(1, text.utf8.count), by: 200).map {
+      Array(text.utf8.dropFirst($0).prefix(200))
+    }
     answer.answers = [DNSRecord(name: message.questions[0].name, ttl: 60, data: .txt(strings))]
     change(&answer)
     return answer.bytes
   }
 
   private func world<T: Sendable>(
-    _ body: @escaping @Sendable (MemoryNetwork, _ client: MemoryHost, _ one: MemoryHost, _ two: MemoryHost) async throws
+    _ body:
+      @escaping @Sendable (MemoryNetwork, _ client: MemoryHost, _ one: MemoryHost, _ two: MemoryHost) async throws
       -> T
   ) async throws -> T {
     let time = try VirtualTime()

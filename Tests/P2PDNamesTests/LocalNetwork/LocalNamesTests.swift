@@ -11,11 +11,12 @@ import Testing
     let hosts: [MemoryHost]
 
     func sleep(_ time: TimeAmount) async throws {
-      try await hosts[0].loop.assumeIsolated().scheduleTask(in: time) {}.futureResult.get()
+      try await hosts[0].loop.scheduleTask(in: time) {}.futureResult.get()
     }
   }
 
-  private func lan(_ count: Int = 2, _ body: @escaping @Sendable (LAN, [LocalNames]) async throws -> Void) async throws {
+  private func lan(_ count: Int = 2, _ body: @escaping @Sendable (LAN, [LocalNames]) async throws -> Void) async throws
+  {
     let time = try VirtualTime()
     defer { time.stop() }
     let net = MemoryNetwork(time, seed: 3)
@@ -42,7 +43,8 @@ import Testing
       for one in names {
         let began = lan.net.time.now
         let found = try await one.find("Example").get()
-        #expect(found.map(\.value) == ["p2pd1abc"] && found.first?.key == Self.key(1) && found.first?.label == "example")
+        #expect(
+          found.map(\.value) == ["p2pd1abc"] && found.first?.key == Self.key(1) && found.first?.label == "example")
         #expect(found.first?.interface == "eth0")
         #expect(lan.net.time.now - began < .milliseconds(200))
         try await lan.sleep(.seconds(2))

@@ -113,7 +113,8 @@ import Testing
     step.hear([try pointer("gone", ttl: 0)])
     step.run(.milliseconds(200))
     #expect(step.asked.count == 2 && step.asked[1].time == 150)
-    #expect(step.asked[1].message.questions == [DNSQuestion(name: try #require(LocalService.instance("two")), type: .txt)])
+    #expect(
+      step.asked[1].message.questions == [DNSQuestion(name: try #require(LocalService.instance("two")), type: .txt)])
     step.run(.milliseconds(1000))
     #expect(step.asked.last?.message.answers == [try pointer("one")])
     step.hear([try text("two", 2, "b")])

@@ -44,9 +44,12 @@ import Testing
     #expect(LocalService.key(of: try #require(DNSName("p2pd-aaaa.local"))) == nil)
     for (label, key, value, code) in [
       ("", Self.key, "", NetError.Code.badName), (String(repeating: "x", count: 64), Self.key, "", .badName),
-      ("a\nb", Self.key, "", .badName), ("a", [1], "", .badName), ("a", Self.key, String(repeating: "x", count: 1025), .tooLarge),
+      ("a\nb", Self.key, "", .badName), ("a", [1], "", .badName),
+      ("a", Self.key, String(repeating: "x", count: 1025), .tooLarge),
     ] {
-      #expect { try LocalService(label: label, key: key, value: value, port: 1) } throws: { ($0 as? NetError)?.code == code }
+      #expect { try LocalService(label: label, key: key, value: value, port: 1) } throws: {
+        ($0 as? NetError)?.code == code
+      }
     }
   }
 
@@ -71,7 +74,9 @@ import Testing
       #expect(!LocalNetwork.isNeighbour(try ip(text), on: nic), "\(text)")
     }
     #expect(LocalNetwork.isUsed(nic, names: nil) && !LocalNetwork.isUsed(nic, names: ["eth1"]))
-    for flags: NetworkInterface.Flags in [[.up, .multicast], [.up, .running], [.up, .running, .multicast, .pointToPoint]] {
+    for flags: NetworkInterface.Flags in [
+      [.up, .multicast], [.up, .running], [.up, .running, .multicast, .pointToPoint],
+    ] {
       nic = NetworkInterface(name: "eth0", index: 7, flags: flags, addresses: nic.addresses)
       #expect(!LocalNetwork.isUsed(nic, names: nil))
     }
