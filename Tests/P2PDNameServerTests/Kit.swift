@@ -35,12 +35,12 @@ final class Folder {
 /// Answers requests from a script, at once or when told.
 final class ScriptedService: RequestService {
   var asked: [NameRequest] = []
-  var waiting: [(NameAnswer) -> Void] = []
+  var waiting: [(HTTPAnswer) -> Void] = []
   var answersAtOnce = true
   var answered: [UInt] = []
 
   func answer(
-    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (NameAnswer) -> Void
+    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (HTTPAnswer) -> Void
   ) {
     asked.append(request)
     if answersAtOnce { done(.text("answer \(asked.count)", type: "text/plain")) } else { waiting.append(done) }
@@ -94,7 +94,7 @@ extension String {
 
 extension NameOutcome: Equatable {
   /// Failures are the same where their codes are.
-  static func == (one: NameOutcome, other: NameOutcome) -> Bool {
+  public static func == (one: NameOutcome, other: NameOutcome) -> Bool {
     switch (one, other) {
     case (.registered, .registered), (.replaced, .replaced), (.same, .same), (.wrongKey, .wrongKey): true
     case (.stale(let record), .stale(let otherRecord)): record == otherRecord

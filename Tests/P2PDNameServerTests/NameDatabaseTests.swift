@@ -178,10 +178,10 @@ import Testing
   }
 
   @Test func theWriterWaitsForTheDisk() throws {
-    try database.pool.writeWithoutTransaction { db in
-      #expect(try String.fetchOne(db, sql: "PRAGMA journal_mode") == "wal")
-      #expect(try Int.fetchOne(db, sql: "PRAGMA synchronous") == 2)
+    let (mode, synchronous) = try database.pool.writeWithoutTransaction { db in
+      (try String.fetchOne(db, sql: "PRAGMA journal_mode"), try Int.fetchOne(db, sql: "PRAGMA synchronous"))
     }
+    #expect(mode == "wal" && synchronous == 2)
     #expect(try FileManager.default.attributesOfItem(atPath: folder.database)[.posixPermissions] as? Int == 0o600)
   }
 

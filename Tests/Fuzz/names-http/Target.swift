@@ -21,21 +21,21 @@ public func fuzzNamesHTTP(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
 
 private final class Service: RequestService {
   var asked: [NameRequest] = []
-  var waiting: [(NameAnswer) -> Void] = []
+  var waiting: [(HTTPAnswer) -> Void] = []
   var answers = 0
   let isLate: Bool
 
   init(isLate: Bool) { self.isLate = isLate }
 
   func answer(
-    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (NameAnswer) -> Void
+    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (HTTPAnswer) -> Void
   ) {
     asked.append(request)
     _ = Source.forwarded(manner.forwarded)
-    let answer: NameAnswer
+    let answer: HTTPAnswer
     switch request {
     case .push(let name, let body, _):
-      precondition(body.count <= NameAnswer.longestBody, "more than a body may have")
+      precondition(body.count <= HTTPAnswer.longestBody, "more than a body may have")
       do throws(NetError) {
         let record = try NameRecord(json: body)
         precondition((try? NameRecord(json: record.json)) == record, "a record changes on its way")
