@@ -156,6 +156,8 @@ import Testing
       lan.net.change(lan.hosts[0], lan.hosts[1]) { $0.isCut = true }
       try await names[0].announce("example", key: Self.key(1), value: "a", port: 7).get()
       try await names[1].announce("example", key: Self.key(2), value: "b", port: 7).get()
+      // Nothing was told in the last second.
+      try await lan.sleep(.seconds(3))
       lan.net.change(lan.hosts[0], lan.hosts[1]) { $0.isCut = false }
       let found = try await names[0].find("example").get()
       #expect(found.count == 2)
