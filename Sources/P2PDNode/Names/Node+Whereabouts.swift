@@ -56,10 +56,13 @@ extension Node {
 
 /// How often others may ask for the node's address, each and together. A value; the time is handed in.
 struct AskerLimits {
-  private var each = KeyedRates<NodeKey>(rate: perSecondOfKey, burst: burstOfKey, capacity: mostKeys)
+  private var each: KeyedRates<NodeKey>
   private var together: TokenBucket
 
-  init(at now: NIODeadline) { together = TokenBucket(rate: Self.perSecond, burst: Self.burst, at: now) }
+  init(at now: NIODeadline) {
+    each = KeyedRates(rate: Self.perSecondOfKey, burst: Self.burstOfKey, capacity: Self.mostKeys)
+    together = TokenBucket(rate: Self.perSecond, burst: Self.burst, at: now)
+  }
 
   var count: Int { each.count }
 
