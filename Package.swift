@@ -148,7 +148,8 @@ let package = Package(
     .testTarget(
       name: "P2PDNodeTests",
       dependencies: [
-        "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNames", "P2PDNet", .product(name: "Crypto", package: "swift-crypto"),
+        "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNames", "P2PDNet",
+        .product(name: "Crypto", package: "swift-crypto"),
       ] + nioTests,
       swiftSettings: strict),
     .testTarget(
