@@ -37,7 +37,8 @@ struct NameList: ParsableCommand {
       let all = rows.map { row in
         JSONText.object([("name", .string(row.name)), ("id", .string(row.id)), ("from", .string(row.from))])
       }
-      return Console.shared.out(JSONText.array(all).pretty + "\n")
+      Console.shared.out(JSONText.array(all).pretty + "\n")
+      return
     }
     var table = TextTable()
     for row in rows { table.add([row.name, row.id, row.from]) }
