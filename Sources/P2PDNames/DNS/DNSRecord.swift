@@ -121,8 +121,8 @@ enum DNSData: Hashable, Sendable {
       // None is written as one that is empty (RFC 6763 §6.1); some write none.
       self = .txt(strings.isEmpty ? [[]] : strings)
     case .nsec:
-      guard let next = part.name(), let types = Self.types(&part) else { return nil }
-      self = .nsec(next: next, types: types)
+      guard let next = part.name() else { return nil }
+      self = .nsec(next: next, types: Self.types(&part))
     default: self = .other(type, Array(part.rest()))
     }
   }
@@ -166,12 +166,13 @@ enum DNSData: Hashable, Sendable {
 
   // MARK: Sets of types (RFC 4034 §4.1.2)
 
-  private static func types(_ part: inout DNSReader) -> [DNSType]? {
+  /// As far as it can be read: python-zeroconf 0.47 of Debian 12 writes them wrongly, and nothing here hangs on them.
+  private static func types(_ part: inout DNSReader) -> [DNSType] {
     var types: [DNSType] = []
     var last = -1
-    while let window = part.byte() {
-      guard Int(window) > last, let length = part.byte(), (1...32).contains(length), let bits = part.take(Int(length))
-      else { return nil }
+    while let window = part.byte(), Int(window) > last, let length = part.byte(), (1...32).contains(length),
+      let bits = part.take(Int(length))
+    {
       last = Int(window)
       for (index, byte) in bits.enumerated() {
         for bit in 0..<8 where byte & (0x80 >> bit) != 0 {

@@ -128,6 +128,15 @@ import Testing
     }
   }
 
+  @Test("a set of types that is written wrongly spoils nothing else, as python-zeroconf 0.47 does")
+  func wrongTypes() throws {
+    let host = try name("box.local")
+    var message = DNSMessage()
+    message.answers = [DNSRecord(name: host, ttl: 1, data: .other(DNSType(47), host.wire + [0, 0, 0, 4, 0, 0, 0, 8]))]
+    let read = try #require(DNSMessage(message.bytes)?.answers.first)
+    #expect(read.data == .nsec(next: host, types: []))
+  }
+
   @Test("resolv.conf: the first three servers that can be read, or this host")
   func resolverFile() {
     let text =
