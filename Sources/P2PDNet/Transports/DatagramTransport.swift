@@ -139,14 +139,16 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
 
   @inline(__always)
   private func handOut(_ batch: DatagramBatch, _ index: Int, to owner: any TransportOwner) {
-    if let connectedTo {
-      owner.received(datagram: batch.bytes(index), from: connectedTo)
-    } else {
-      // Alive: who forgets senders keeps them until the loop's turn is over.
-      senders.sender(batch.sender(index), loop.keep)?._withUnsafeGuaranteedRef {
-        owner.received(datagram: batch.bytes(index), from: $0)
-      }
+    if let connectedTo { return owner.received(datagram: batch.bytes(index), from: connectedTo) }
+    // Alive: who forgets senders keeps them until the loop's turn is over.
+    (senders.known(batch.sender(index)) ?? newSender(batch.sender(index)))?._withUnsafeGuaranteedRef {
+      owner.received(datagram: batch.bytes(index), from: $0)
     }
+  }
+
+  @inline(never)
+  private func newSender(_ address: UnsafePointer<sockaddr_storage>) -> Unmanaged<Peer>? {
+    senders.sender(address, loop.keep)
   }
 
   // MARK: The end

@@ -30,26 +30,23 @@ struct SenderTable {
     return peer
   }
 
-  /// The sender that the kernel filled in; nil for addresses that are not IP. Not counted: it lives until it is given to
-  /// a `keep`, and what that keeps it for.
+  /// The sender that the kernel filled in, if it was heard lately. Not counted: it lives until it is given to a `keep`, and
+  /// as long as that keeps it.
   @inline(__always)
-  mutating func sender(_ address: UnsafePointer<sockaddr_storage>, _ keep: (AnyObject) -> Void) -> Unmanaged<Peer>? {
+  func known(_ address: UnsafePointer<sockaddr_storage>) -> Unmanaged<Peer>? {
     let place = Self.place(UnsafeRawPointer(address))
-    if place < lately.count, let known = lately[place],
+    guard place < lately.count, let known = lately[place],
       known._withUnsafeGuaranteedRef({ Self.isSame($0, address) })
-    {
-      return known
-    }
-    return look(address, place, keep)
+    else { return nil }
+    return known
   }
 
-  private mutating func look(
-    _ address: UnsafePointer<sockaddr_storage>, _ place: Int, _ keep: (AnyObject) -> Void
-  ) -> Unmanaged<Peer>? {
+  /// The same for one that was not; nil for addresses that are not IP.
+  mutating func sender(_ address: UnsafePointer<sockaddr_storage>, _ keep: (AnyObject) -> Void) -> Unmanaged<Peer>? {
     guard let endpoint = Endpoint(address.pointee) else { return nil }
     let peer = Unmanaged.passUnretained(peer(for: endpoint, keep))
     if lately.isEmpty { lately = ContiguousArray(repeating: nil, count: Self.places) }
-    lately[place] = peer
+    lately[Self.place(UnsafeRawPointer(address))] = peer
     return peer
   }
 

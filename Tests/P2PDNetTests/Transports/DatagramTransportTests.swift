@@ -108,7 +108,7 @@ import Testing
     }
     let all = sent
     try await on {
-      #expect(ends.owner.heard.map(\.bytes) == all)
+      #expect(ends.owner.heard.map { $0.bytes } == all)
       #expect(ends.owner.heard.allSatisfy { $0.port == ends.peerPort })
     }
     try await close(ends)
@@ -161,7 +161,7 @@ import Testing
     // Queued after the wake that reads them, or later.
     for _ in 0..<3 { try await on {} }
     try await on {
-      #expect(ends.owner.heard.map(\.bytes) == [[0], [1], [2], [3]])
+      #expect(ends.owner.heard.map { $0.bytes } == [[0], [1], [2], [3]])
       #expect(ends.owner.end == nil)
     }
     Glibc.close(ends.peer)
