@@ -22,7 +22,8 @@ extension Node {
   /// `limit`: it takes no
   ///   more pipes. `timeout`, `refused`, `unreachable`: what the attempts met; each is in `attempts`.
   public func connect(
-    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = Node.connectTimeout,
+    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil,
+    timeout: TimeAmount = Node.connectTimeout,
     strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil,
     watch: (@Sendable (String) -> Void)? = nil
   ) async throws -> Pipe {
@@ -37,7 +38,8 @@ extension Node {
 
   /// The same for callers on the loop. `cancel` gives it up: the future fails with `cancelled`.
   public func connecting(
-    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil, timeout: TimeAmount = Node.connectTimeout,
+    _ to: NodeAddress, protocol name: String = "", sink: (any PipeSink)? = nil,
+    timeout: TimeAmount = Node.connectTimeout,
     strategies: [ConnectStrategy] = ConnectStrategy.allCases, conf: PipeConf? = nil, watch: ((String) -> Void)? = nil
   ) -> (pipe: EventLoopFuture<Pipe>, cancel: () -> Void) {
     loop.assertInEventLoop()

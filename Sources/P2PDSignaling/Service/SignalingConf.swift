@@ -53,6 +53,9 @@ public struct SignalingConf: Sendable {
     doors * (Int(strangersPerSecond * Double(retention.nanoseconds) / 1e9 + strangersBurst) + 1)
   }
 
+  /// When a request is sent again, from one time to the next: a broker that was lost is back within them mostly (the first
+  /// retries come after 0.5, 1, 2 s).
+  static let repeats: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(4)]
   /// Seconds. A longer one is read as this.
   static let longestLifetime: Int64 = 60
 }

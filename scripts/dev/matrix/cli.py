@@ -120,13 +120,18 @@ class Matrix:
         folder.mkdir(exist_ok=True)
         environment = servers()
         if self.python:
-            return Peer(self.lab, home, None, folder, environment, self.python)
+            try:
+                return Peer(self.lab, home, None, folder, environment, self.python)
+            except SystemExit as why:
+                # P2PD's own failure, and a result: it does not start where UDP is blocked.
+                print(f"Python P2PD: {why}", file=sys.stderr)
+                return None
         if side == "b" and self.asked.clock:
             environment |= other_clock(self.asked.clock)
         return Peer(self.lab, home, program, folder, environment)
 
     def __exit__(self, *_):
-        for peer in self.peers.values():
+        for peer in filter(None, self.peers.values()):
             peer.end()
         self.lab.down(quiet=True)
         if self.asked.keep:
@@ -156,6 +161,8 @@ class Matrix:
         a, b = self.peers["a", pair.home_a], self.peers["b", pair.home_b]
         way = pair.way(self.lab)
         times = 1 if self.python or not (relay or way) else self.asked.times
+        if not (a and b):
+            return Cell(pair, relay, way, [{"seconds": 0, "error": {"code": "start", "text": "a node did not start"}}], self.asked)
         answers = []
         for _ in range(times):
             words = {} if relay else {"strategies": WITHOUT}
@@ -205,7 +212,7 @@ class Cell:
 
 def beside(cells, theirs):
     """Ours and Python P2PD's, pair by pair."""
-    print("\nbeside Python P2PD 3.1.0 (unencrypted pipes), without a relay: ms until the pipe was open")
+    print("\nbeside Python P2PD 3.1.0 (unencrypted pipes), without a relay: ms until the pipe was open; . no way there, or no start")
     other = {str(c.pair): c for c in theirs}
     table(["pair", "p2pd-lua", "P2PD"], [[str(c.pair), c.text.rstrip("!"), other[str(c.pair)].text.rstrip("!")] for c in cells])
 
