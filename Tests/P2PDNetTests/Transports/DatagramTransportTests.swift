@@ -167,7 +167,8 @@ import Testing
     Glibc.close(ends.peer)
   }
 
-  @Test("a sender stays what it is while its datagram is handled, also when so many others come up that it is forgotten")
+  @Test(
+    "a sender stays what it is while its datagram is handled, also when so many others come up that it is forgotten")
   func forgetting() async throws {
     let ends = try await ends()
     try await on {
@@ -189,7 +190,8 @@ import Testing
     try await close(ends)
   }
 
-  @Test("whoever is told once hears all: what comes while it does not read, reads for the second time, or waits to send")
+  @Test(
+    "whoever is told once hears all: what comes while it does not read, reads for the second time, or waits to send")
   func toldOnce() async throws {
     let ends = try await ends()
     try await echo(ends)
