@@ -26,6 +26,9 @@ public struct ServerURL: Hashable, Sendable {
     fileprivate var isStream: Bool { isTLS || self == .mqtt || self == .http }
   }
 
+  /// Loopback leads to it, by its text.
+  public var isOnThisMachine: Bool { host == "localhost" || IPAddress(host)?.isLoopback == true }
+
   public enum Transport: String, Sendable { case udp, tcp }
 
   public let scheme: Scheme
