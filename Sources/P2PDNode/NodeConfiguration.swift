@@ -45,6 +45,8 @@ extension NodeConfiguration {
     guard isForThisMachine else { return self }
     var narrowed = self
     narrowed.servers = servers.onThisMachine
+    // Others are looked up there.
+    narrowed.servers.names = servers.names
     narrowed.portMapping = false
     return narrowed
   }
