@@ -74,7 +74,14 @@ public struct NetError: Error, Hashable, Sendable, CustomStringConvertible {
   /// Apart, so that what may fail and does not, as every `send`, returns one word and not the room of an error.
   private let facts: Facts
 
-  private final class Facts: Sendable {
+  public static func == (a: NetError, b: NetError) -> Bool { a.facts === b.facts || a.facts == b.facts }
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(code)
+    hasher.combine(what)
+    hasher.combine(cause)
+  }
+
+  private final class Facts: Equatable, Sendable {
     let code: Code
     let what, cause, remedy: String
     let attempts: [NetError]
@@ -83,6 +90,11 @@ public struct NetError: Error, Hashable, Sendable, CustomStringConvertible {
     init(_ code: Code, _ what: String, _ cause: String, _ attempts: [NetError], _ remedy: String, _ way: Way?) {
       (self.code, self.what, self.cause, self.attempts) = (code, what, cause, attempts)
       (self.remedy, self.way) = (remedy, way)
+    }
+
+    static func == (a: Facts, b: Facts) -> Bool {
+      a.code == b.code && a.what == b.what && a.cause == b.cause && a.remedy == b.remedy && a.way == b.way
+        && a.attempts == b.attempts
     }
   }
 
