@@ -26,6 +26,7 @@ stds.p2pd = {
         json = { fields = { encode = {}, decode = {}, null = {}, empty_array = {} } },
         list_interfaces = {},
         log = { fields = { debug = {}, info = {}, warn = {}, error = {} } },
+        names = { fields = { lookup = {}, delete = {} } },
         node = {},
         now = {},
         ntp = {},

@@ -111,12 +111,13 @@ local p2pd = {}
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 ---@field timeout? number seconds
 
---- The servers a node may contact, as URLs: `stun:HOST`, `turn:USER:PASSWORD@HOST?transport=tcp`, `turns:...`, `mqtt://HOST`, `mqtts://HOST`, `ntp:HOST`. A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
+--- The servers a node may contact, as URLs: `stun:HOST`, `turn:USER:PASSWORD@HOST?transport=tcp`, `turns:...`, `mqtt://HOST`, `mqtts://HOST`, `ntp:HOST`, `https://HOST` (name servers). A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
 ---@class (exact) p2pd.servers
 ---@field stun? string[] they tell how the node looks from outside; `"HOST:PORT"` will do
 ---@field turn? string[] relays, for peers that no other way leads to
 ---@field brokers? string[] MQTT brokers: nodes that have no pipe to it yet reach it there
 ---@field ntp? string[] clocks
+---@field names? string[] name servers; those of another ending than `.peer` say it: `https://HOST?tld=home`
 
 --- What `accept_cb` is told of a stranger's wish.
 ---@class (exact) p2pd.accept_info
@@ -130,6 +131,8 @@ local p2pd = {}
 ---@field offline? boolean contact none of them (`--offline`)
 ---@field port_mapping? boolean have the router open the node's port (`--no-port-mapping`: `false`)
 ---@field ca? string PEM file of the roots for their certificates (`--ca`), beside this file
+---@field nickname? string the name to register for the node (`--nickname`)
+---@field mdns? boolean ask and tell the local network (`--no-mdns`: `false`)
 ---@field name? string what `status` and the like call the node (`--name`)
 ---@field port? integer the port to listen on (`--port`)
 ---@field listen? string[] the addresses to listen on (`--listen`)
@@ -202,6 +205,26 @@ local p2pd = {}
 ---@field offset? number by it alone; nil where it gave none
 ---@field round_trip? number there and back
 ---@field problem? string why it gave nothing, or is not believed
+
+--- What `p2pd.names.lookup` gives.
+---@class (exact) p2pd.name_report
+---@field name string in full
+---@field id string the node's id: its public key
+---@field address string the node's address, as it was told
+---@field source ("file"|"lan"|"servers"|"dns") who decided
+---@field seconds number what the lookup took
+---@field answers p2pd.name_finding[] what each source said, in the order in which they decide
+
+--- What one source said of a name.
+---@class (exact) p2pd.name_finding
+---@field source ("file"|"lan"|"servers"|"dns") which
+---@field outcome ("found"|"absent"|"failed"|"not_asked") whether it knows the name
+---@field id? string the key it told
+---@field address? string the address it told
+---@field from string who told: a file and line, a host, how many servers
+---@field why? string why it failed or was not asked
+---@field seconds number what it took
+---@field parts {from: string, words: string, seconds: number?}[] what each of several that were asked said
 
 --- What `lab.node` takes.
 ---@class (exact) p2pd.test.node_options
@@ -389,13 +412,20 @@ local node = {}
 ---@return string address # a token that begins with `p2pd1`
 function node:address(wait) end
 
---- Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.
+--- Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others. A name is looked up first (`p2pd.names.lookup`); the node is asked for its newest address where the stored one may be old, and the key of the name is remembered: another one later is `key_changed`.
 ---@async
----@param address (string|p2pd.node) an address token, or a node of this script
+---@param address (string|p2pd.node) an address token, a name such as `example.peer`, or a node of this script
 ---@param options? p2pd.connect_options protocol, callbacks, deadline
 ---@return p2pd.pipe? pipe # an encrypted pipe to the node with that key
 ---@return p2pd.error? err # why it is nil
 function node:connect(address, options) end
+
+--- Gives the node a name, by which others connect to it; the first key that takes a name has it. The node keeps it: it renews the name long before its 7 days are over, and tells the servers and the local network when its address changes. Where no name servers are configured the name is one of the local network alone, `example.local`. With `no_quorum` or `unreachable` the node goes on trying.
+---@async
+---@param name string `"example"`, or in full: `"example.peer"`
+---@return string? name # in full, once a majority of the name servers has it
+---@return p2pd.error? err # why it is nil
+function node:nickname(name) end
 
 --- Hosts a protocol under a name that peers choose in `connect`.
 ---@param protocol string its name
@@ -662,6 +692,9 @@ p2pd.log = {}
 ---@class p2pd.jsonlib
 p2pd.json = {}
 
+---@class p2pd.nameslib
+p2pd.names = {}
+
 --- Opens a pipe. With `dest` it leads there; without, it is a server: a TCP server's callbacks get each client's pipe, a UDP server is one pipe for all senders.
 ---@async
 ---@param proto ("tcp"|"udp") `p2pd.TCP` or `p2pd.UDP`
@@ -682,6 +715,21 @@ function p2pd.error(code, message) end
 ---@return p2pd.node? node # the running node
 ---@return p2pd.error? err # why it is nil
 function p2pd.node(options) end
+
+--- Looks a name up as `node:connect` does, but waits for what every source says. Nothing is remembered. `err.attempts` says what each source met.
+---@async
+---@param name string `example.peer`; without an ending it is one of the local network
+---@return p2pd.name_report? report # what it stands for, and who said so
+---@return p2pd.error? err # why it is nil
+function p2pd.names.lookup(name) end
+
+--- Gives a name up before its time is over. Only the key that has it can.
+---@async
+---@param name string one that a node of this script has
+---@param node? p2pd.node whose key has the name
+---@return boolean? ok # true
+---@return p2pd.error? err # why it is nil
+function p2pd.names.delete(name, node) end
 
 --- Makes a daemon.
 ---@param options? p2pd.daemon_options callbacks and settings of its servers
