@@ -31,6 +31,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-asn1.git", from: "1.7.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+    .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
   ],
   targets: [
     .target(
@@ -54,9 +55,17 @@ let package = Package(
         .product(name: "Crypto", package: "swift-crypto"),
       ], swiftSettings: strict),
     .target(
+      name: "P2PDNames",
+      dependencies: [
+        "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .target(
       name: "P2PDNode",
       dependencies: [
-        "P2PDTraversal", "P2PDSignaling", "P2PDNet",
+        "P2PDTraversal", "P2PDSignaling", "P2PDNames", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOTLS", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -73,11 +82,22 @@ let package = Package(
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
+    .target(
+      name: "P2PDNameServer",
+      dependencies: [
+        "P2PDNames", "P2PDNet",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
     .target(name: "LuaVM", dependencies: ["CLua"], swiftSettings: strict),
     .target(
       name: "P2PDScript",
       dependencies: [
-        "LuaVM", "P2PDNode", "P2PDTraversal", "P2PDNet",
+        "LuaVM", "P2PDNode", "P2PDTraversal", "P2PDNames", "P2PDNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
@@ -85,7 +105,7 @@ let package = Package(
     .executableTarget(
       name: "p2pd-lua",
       dependencies: [
-        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNet", "CNet",
+        "P2PDScript", "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNameServer", "P2PDNames", "P2PDNet", "CNet",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -115,9 +135,21 @@ let package = Package(
       name: "P2PDTraversalTests", dependencies: ["P2PDTraversal", "P2PDNet", "ServerKit"] + nioTests,
       swiftSettings: strict),
     .testTarget(
+      name: "P2PDNameServerTests",
+      dependencies: [
+        "P2PDNameServer", "P2PDNames", "P2PDNet", .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
+      name: "P2PDNamesTests",
+      dependencies: ["P2PDNames", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      swiftSettings: strict),
+    .testTarget(
       name: "P2PDNodeTests",
       dependencies: [
-        "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto"),
+        "P2PDNode", "P2PDTraversal", "P2PDSignaling", "P2PDNames", "P2PDNet",
+        .product(name: "Crypto", package: "swift-crypto"),
       ] + nioTests,
       swiftSettings: strict),
     .testTarget(
@@ -131,7 +163,8 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests", dependencies: ["p2pd-lua"] + nioTests, path: "Tests/CommandLine", swiftSettings: strict),
     .testTarget(
-      name: "ScenarioTests", dependencies: ["P2PDScript", "P2PDNode", "P2PDNet"] + nioTests, path: "Tests/Scenarios",
+      name: "ScenarioTests", dependencies: ["P2PDScript", "P2PDNode", "P2PDNames", "P2PDNet"] + nioTests,
+      path: "Tests/Scenarios",
       swiftSettings: strict),
   ]
 )

@@ -2,7 +2,7 @@ import Glibc
 
 /// Why something on the network could not be done: a code for programs, a sentence for people, and, where several
 /// things were tried, what each of them met.
-public struct NetError: Error, Sendable, CustomStringConvertible {
+public struct NetError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The kinds of failure. The raw value is what a script sees as `err.code`; LuaSocket's words where it has one.
   public enum Code: String, Sendable, CaseIterable {
     case timeout, closed, reset, refused, unreachable, limit, dns, tls, cancelled, unsupported
@@ -16,6 +16,22 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
     case wrongKey = "wrong_key"
     /// Something answered that is no p2pd node.
     case notP2PD = "not_p2pd"
+    /// The text is no name of a node that may be used.
+    case badName = "bad_name"
+    /// A name's record is malformed, unsigned, or says what a record may not say.
+    case badRecord = "bad_record"
+    /// Nobody has the name.
+    case notFound = "not_found"
+    /// Too few of a set's name servers agree.
+    case noQuorum = "no_quorum"
+    /// The name was registered, and its time is over.
+    case expired
+    /// The name has another key than the one known for it.
+    case keyChanged = "key_changed"
+    /// Another key owns the name.
+    case taken
+    /// A value is over its limit.
+    case tooLarge = "too_large"
     /// An input or output error that no other code names.
     case io
   }
@@ -58,7 +74,14 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
   /// Apart, so that what may fail and does not, as every `send`, returns one word and not the room of an error.
   private let facts: Facts
 
-  private final class Facts: Sendable {
+  public static func == (a: NetError, b: NetError) -> Bool { a.facts === b.facts || a.facts == b.facts }
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(code)
+    hasher.combine(what)
+    hasher.combine(cause)
+  }
+
+  private final class Facts: Equatable, Sendable {
     let code: Code
     let what, cause, remedy: String
     let attempts: [NetError]
@@ -67,6 +90,11 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
     init(_ code: Code, _ what: String, _ cause: String, _ attempts: [NetError], _ remedy: String, _ way: Way?) {
       (self.code, self.what, self.cause, self.attempts) = (code, what, cause, attempts)
       (self.remedy, self.way) = (remedy, way)
+    }
+
+    static func == (a: Facts, b: Facts) -> Bool {
+      a.code == b.code && a.what == b.what && a.cause == b.cause && a.remedy == b.remedy && a.way == b.way
+        && a.attempts == b.attempts
     }
   }
 

@@ -31,8 +31,9 @@ extension Node {
     case .abort: responders[session]?.cancel()
     case .report(let attempts):
       connectors.values.first { $0.key == key && $0.session == session.id }?.reported(attempts)
-    // Comes as the answer to a request only.
-    case .answer: break
+    case .whereabouts: if let answer { tellAddress(session, answer) }
+    // Come as answers to requests only.
+    case .answer, .here: break
     }
   }
 

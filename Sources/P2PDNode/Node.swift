@@ -78,7 +78,11 @@ public final class Node: @unchecked Sendable {
   var contact = Contact.none
   let orientation: Orientation
   var signalTimes = SignalTimes()
+  /// How often strangers are told its address.
+  var askers: AskerLimits
   var routes: [IPAddress: Route] = [:]
+  /// Its names, and what finds others'; from the first use on.
+  var naming: Naming?
 
   struct Entry {
     let pipe: Pipe
@@ -110,6 +114,7 @@ public final class Node: @unchecked Sendable {
     self.logger = logger
     counter = AcceptCounter(configuration.limits)
     responders = ResponderTable(at: loop.now)
+    askers = AskerLimits(at: loop.now)
     punchPorts = PunchPorts(on: loop)
     orientation = Orientation(isNeeded: !configuration.offline && !configuration.servers.stun.isEmpty, on: loop)
     serverContext = try tls.server(hosting: [""])

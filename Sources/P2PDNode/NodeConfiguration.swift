@@ -19,6 +19,8 @@ public struct NodeConfiguration: Sendable {
   /// Whom the node asks how it looks from outside, and at which brokers and relays it can be reached. Empty: nobody;
   /// ``ServerList/publicServers`` is a list for those who host none.
   public var servers = ServerList()
+  /// How names are found and kept.
+  public var names = NamesConfiguration()
   /// PEM file or folder of the roots that the servers' certificates are checked against; nil takes the machine's.
   public var caFile: String?
   /// Whether the routers before the node are asked to open its port (PCP, NAT-PMP, UPnP); nil: where it asks servers.
@@ -43,6 +45,8 @@ extension NodeConfiguration {
     guard isForThisMachine else { return self }
     var narrowed = self
     narrowed.servers = servers.onThisMachine
+    // Others are looked up there.
+    narrowed.servers.names = servers.names
     narrowed.portMapping = false
     return narrowed
   }

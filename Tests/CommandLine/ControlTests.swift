@@ -1,4 +1,5 @@
 import Logging
+import P2PDNet
 import Testing
 
 @testable import p2pd_lua

@@ -1,4 +1,5 @@
 import Logging
+import P2PDNet
 import Synchronization
 import Testing
 

@@ -97,8 +97,9 @@ import Testing
       ("p2pd1abc", .node("p2pd1abc")), ("p2pd9xyz", .node("p2pd9xyz")), ("example.org:7", .host("example.org", 7)),
       ("192.0.2.1:65535", .host("192.0.2.1", 65535)), ("[2001:db8::1]:80", .host("2001:db8::1", 80)),
       ("[fe80::1%eth0]:80", .host("fe80::1%eth0", 80)), ("unix:/run/x", .unix("/run/x")), ("2001:db8::1:80", nil),
-      ("host", nil),
-      ("host:", nil), ("host:0", nil), ("host:65536", nil), (":80", nil), ("unix:", nil), ("", nil), ("[]:80", nil),
+      ("host", .name("host")), ("example.peer", .name("example.peer")), ("p2pd-fan.peer", .name("p2pd-fan.peer")),
+      ("ü.peer", .name("ü.peer")), ("192.0.2.1", nil), ("a b.peer", nil), ("host:", nil), ("host:0", nil),
+      ("host:65536", nil), (":80", nil), ("unix:", nil), ("", nil), ("[]:80", nil),
     ] as [(String, Target?)]) func reads(_ text: String, _ target: Target?)
   {
     #expect(Target(argument: text) == target)

@@ -29,13 +29,14 @@ import Testing
       """
       local port = 7000
       return {
-        servers = { "stun:a", "mqtts://b", "turn:u:p@c" }, offline = false, ca = "roots.pem", name = "here", port = port + 1,
+        servers = { "stun:a", "mqtts://b", "turn:u:p@c" }, offline = false, ca = "roots.pem", name = "here", nickname = "me", mdns = false, port = port + 1,
         listen = { "127.0.0.1", "::1" }, interfaces = { "eth0" }, max_pipes = 5, memory = 32, time_limit = 0.5,
         sandbox = true, log_level = "debug", log_format = "json",
       }
       """)
     #expect(config.servers.stun.map(\.host) == ["a"] && config.servers.brokers.map(\.host) == ["b"])
     #expect(config.servers.turn.first?.password == "p" && config.offline == false && config.name == "here")
+    #expect(config.nickname == "me" && config.mdns == false)
     #expect(config.caFile?.hasSuffix("/roots.pem") == true && config.caFile?.hasPrefix("/") == true)
     #expect(config.port == 7001 && config.listen == [.loopback(.v4), .loopback(.v6)] && config.interfaces == ["eth0"])
     #expect(config.maxPipes == 5 && config.memory == 32 && config.timeLimit == 0.5 && config.sandbox == true)

@@ -56,6 +56,9 @@ import Testing
     }
     survives(.relay([try endpoint("198.51.100.1:40056"), try endpoint("[2001:db8::1]:1")]))
     survives(.abort)
+    survives(.whereabouts)
+    survives(.here("p2pd1abc"))
+    survives(.here(String(repeating: "x", count: Rendezvous.longestAddress)))
     survives(.report([]))
     for code in PathAttempt.outcomes {
       survives(
@@ -102,7 +105,7 @@ import Testing
       case .answer(let answer): #expect(answer.side.punch?.paths.first?.ports.first?.endpoints.count == 8)
       case .report(let attempts): #expect(attempts.count == 20 && attempts[0].seen.utf8.count == 120)
       case .relay(let endpoints): #expect(endpoints.count == 4)
-      case .abort: Issue.record("not that")
+      case .abort, .whereabouts, .here: Issue.record("not that")
       }
     }
   }
@@ -146,6 +149,12 @@ import Testing
       [3, 0, 14, 1, 4, 1, 2, 3, 4, 0, 1, 0, 4, 0, 9, 0, 8], [2, 0, 0],
     ] { #expect(Rendezvous(head + bad) == nil, "\(bad)") }
     #expect(Rendezvous([UInt8](repeating: 1, count: Rendezvous.longest + 1)) == nil)
+    // No address, one with a blank or with a control character, one that is too long.
+    let here = [1, 9] + Self.session.bytes
+    for bad: [UInt8] in [[], [16, 0, 0], [16, 0, 2, 0x61, 0x20], [16, 0, 1, 0x1b]] {
+      #expect(Rendezvous(here + bad) == nil, "\(bad)")
+    }
+    #expect(Rendezvous(here + [16, 4, 1] + [UInt8](repeating: 0x61, count: 1025)) == nil)
   }
 
   @Test("another node's words are shown as text only")

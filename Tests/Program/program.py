@@ -36,8 +36,8 @@ class ProgramTest(unittest.TestCase):
         env.update(HOME=self.folder, TERM="xterm", SWIFT_BACKTRACE="enable=no", TZ="UTC")
         env["P2PD_LUA_LIB"] = os.path.join(ROOT, "scripts/lib")
         # No test contacts a server of the Internet, nor one of this machine that it did not start.
-        env.update(P2PD_STUN="none", P2PD_TURN="none", P2PD_BROKERS="none", P2PD_NTP="none", P2PD_CONFIG="none",
-                   P2PD_NO_PORT_MAPPING="1")
+        env.update(P2PD_STUN="none", P2PD_TURN="none", P2PD_BROKERS="none", P2PD_NTP="none", P2PD_NAMES="none",
+                   P2PD_CONFIG="none", P2PD_NO_PORT_MAPPING="1", P2PD_MDNS="off")
         env.update(more)
         return env
 

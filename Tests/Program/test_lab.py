@@ -66,9 +66,9 @@ class Laboratory(ProgramTest):
         print(done.stdout)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
-    def scene(self, name, *homes, delay=10):
+    def scene(self, name, *homes, delay=10, file="lab_connect.py"):
         lab = f"s{os.getpid()}{name[:3]}"
-        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "lab_connect.py")
+        inside = os.path.join(os.path.dirname(os.path.realpath(__file__)), file)
         done = subprocess.run(
             [sys.executable, LAB, "-n", lab, "run", *homes, "--delay", str(delay), "--", sys.executable, inside, lab, BINARY, name],
             capture_output=True, text=True, timeout=150)
@@ -113,6 +113,21 @@ class Laboratory(ProgramTest):
 
     def test_explain_tells_each_step(self):
         self.scene("explained", "a=linux", "b=linux")
+
+    def test_names_lead_from_home_to_home_by_every_way_with_a_server_dead_wiped_or_cut_off(self):
+        self.scene("by_every_way", "a=linux", "b=portrestricted", "c=public", file="lab_names.py")
+
+    def test_a_node_that_moves_is_still_found_by_its_name(self):
+        self.scene("moves", "a=linux", "b=portrestricted", file="lab_names.py")
+
+    def test_a_node_tells_its_present_address_where_the_servers_have_an_old_one(self):
+        self.scene("stale", "a=linux", "c=public", file="lab_names.py")
+
+    def test_two_homes_fight_for_a_name(self):
+        self.scene("fight", "a=linux", "b=portrestricted", "c=linux", file="lab_names.py")
+
+    def test_a_home_without_internet_finds_its_own_by_name(self):
+        self.scene("lan_without_internet", "a=linux+hosts=2", delay=0, file="lab_names.py")
 
     def test_a_connect_that_cannot_be_says_why(self):
         self.scene("why_not", "a=symrandom", "b=symrandom")

@@ -1,5 +1,6 @@
 """docs/servers: the real servers take the files as they are, and do what the guide says they do."""
 
+import json
 import os
 import re
 import select
@@ -10,6 +11,8 @@ import sys
 import time
 import unittest
 
+import program
+from names_kit import Client, Owner
 from program import PATIENCE, ROOT, ProgramTest
 
 sys.path.insert(0, os.path.join(ROOT, "scripts/dev"))
@@ -18,7 +21,9 @@ import mqtt  # noqa: E402
 
 GUIDE = os.path.join(ROOT, "docs/servers")
 CERTIFICATES = os.path.join(ROOT, "Tests/Fixtures/tls")
+TLS_NAME = "localhost"  # what the certificate is for
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 TURNSERVER = shutil.which("turnserver", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/bin")
 
 
@@ -153,12 +158,91 @@ class Relay(ServerTest):
         self.assertRegex(said, r"(?i)certificate file found|TLS listener opened")
 
 
+class Names(ServerTest):
+    def command(self, unit, changes):
+        """The unit's command with this test's paths."""
+        line = re.search(r"^ExecStart=/usr/local/bin/p2pd-lua (.*)$", self.read_guide(unit), flags=re.M)[1]
+        for old, new in changes:
+            self.assertIn(old, line)
+            line = line.replace(old, new)
+        return line.split()
+
+    def test_the_unit_serves_and_its_backup_serves_again(self):
+        port = free_port()
+        process = self.start_program(*self.command("p2pd-names.service", [
+            ("/var/lib/p2pd-names/", f"{self.folder}/"), ("*:443", f"127.0.0.1:{port}"), ("/etc/p2pd-servers/server", f"{CERTIFICATES}/server")]))
+        self.assertEqual(program.read_line(process.stdout), f"https://127.0.0.1:{port}\n", program.Left(process))
+        self.assertEqual(self.curl(process, port, "-X", "PUT", "--data-binary", Owner("anna").record("example.peer"),
+                                   path="/v1/names/example.peer"), "201")
+        done = self.run_program(*self.command("p2pd-names-backup.service", [("/var/lib/p2pd-names/", f"{self.folder}/")]))
+        self.assertEqual((done.status, done.err), (0, ""), done)
+        process.terminate()
+        self.assertEqual(process.wait(PATIENCE), 0)
+        # As the guide puts a backup back.
+        os.replace(os.path.join(self.folder, "backup.sqlite"), os.path.join(self.folder, "names.sqlite"))
+        process = self.start_program("names", "serve", "--db", "names.sqlite", "--listen", "127.0.0.1:0")
+        port = int(program.read_line(process.stdout).rsplit(":", 1)[1])
+        client = Client(port)
+        self.addCleanup(client.close)
+        self.assertEqual(client.lookup("example.peer")[0], 200)
+
+    def curl(self, process, port, *args, path):
+        done = subprocess.run(
+            ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", os.path.join(CERTIFICATES, "ca.pem"), "--resolve",
+             f"{TLS_NAME}:{port}:127.0.0.1", *args, f"https://{TLS_NAME}:{port}{path}"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, (done.stderr, process.poll()))
+        return done.stdout
+
+    def test_the_api_guides_commands(self):
+        """docs/names-api.md: each curl command does what the text says, and what is shown is what comes."""
+        process = self.start_program("names", "serve", "--db", "names.sqlite", "--listen", "127.0.0.1:0")
+        port = int(program.read_line(process.stdout).rsplit(":", 1)[1])
+        anna = Owner("anna")
+        self.write("record.json", anna.record("example.peer"))
+        self.write("deletion.json", anna.record("example.peer", "", sequence=2))
+        with open(os.path.join(ROOT, "docs/names-api.md"), encoding="utf-8") as file:
+            commands = re.findall(r"^curl .*$", file.read(), flags=re.M)
+        self.assertEqual(len(commands), 5)
+        said = [subprocess.run(command.replace("7353", str(port)), shell=True, cwd=self.folder, capture_output=True, text=True,
+                               check=True).stdout for command in commands]
+        self.assertEqual(json.loads(said[0])["error"]["code"], "not_found")
+        self.assertEqual(json.loads(said[1])["sequence"], 1)
+        self.assertEqual(json.loads(said[2])["value"], "")
+        self.assertEqual(json.loads(said[3])["names"], 1)
+        self.assertIn("p2pd_names_requests_total", said[4])
+        self.assertIsNone(process.poll())
+
+    @unittest.skipIf(NGINX is None, "nginx is not installed")
+    def test_behind_nginx(self):
+        process = self.start_program("names", "serve", "--db", "names.sqlite", "--listen", "127.0.0.1:0", "--trust-forwarded",
+                                     "--names-per-source", "1")
+        behind = int(program.read_line(process.stdout).rsplit(":", 1)[1])
+        port = free_port()
+        self.adapted("nginx-names.conf", [
+            (r"127\.0\.0\.1:7353", f"127.0.0.1:{behind}"), (r"listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+            (r"^ *listen \[::\]:443 ssl;\n", ""), (r"/etc/p2pd-servers/server", f"{CERTIFICATES}/server")])
+        self.write("main.conf", f"daemon off; pid {self.folder}/pid; error_log {self.folder}/error.log; events {{}}\n"
+                   f"http {{ access_log off; client_body_temp_path {self.folder}/body; proxy_temp_path {self.folder}/proxy;\n"
+                   f"fastcgi_temp_path {self.folder}/f; uwsgi_temp_path {self.folder}/u; scgi_temp_path {self.folder}/s;\n"
+                   f"include {self.folder}/nginx-names.conf; }}\n")
+        server = self.start_server(NGINX, "-p", self.folder, "-c", f"{self.folder}/main.conf", "-g", "user root;")
+        self.connect(server, port)
+        anna, bob = Owner("anna"), Owner("bob")
+        put = ("-X", "PUT", "--data-binary")
+        self.assertEqual(self.curl(server, port, *put, anna.record("a.peer"), path="/v1/names/a.peer"), "201")
+        lie = ("-H", "X-Forwarded-For: 192.0.2.1")
+        self.assertEqual(self.curl(server, port, *put, bob.record("b.peer"), *lie, path="/v1/names/b.peer"), "429",
+                         "what a client says of itself does not count")
+        self.assertEqual(self.curl(server, port, "--interface", "127.0.0.2", *put, bob.record("b.peer"), path="/v1/names/b.peer"), "201")
+        self.assertEqual(self.curl(server, port, path="/metrics"), "404")
+
+
 class Files(ServerTest):
     def test_units(self):
         verify = shutil.which("systemd-analyze")
         if verify is None:
             self.skipTest("systemd-analyze is not installed")
-        for name in ("p2pd-broker.service", "p2pd-relay.service"):
+        for name in sorted(name for name in os.listdir(GUIDE) if name.endswith((".service", ".timer"))):
             with self.subTest(name=name):
                 done = subprocess.run(
                     [verify, "verify", "--man=no", os.path.join(GUIDE, name)], capture_output=True, text=True, check=False)

@@ -24,6 +24,12 @@ enum InterfaceNamespace {
   @discardableResult
   static func ip(_ words: String) throws -> String {
     guard let ipTool else { throw Failure(text: "there is no ip(8)") }
+    return try tool(ipTool, words.split(separator: " ").map(String.init))
+  }
+
+  /// Runs a program in the namespace of the calling thread and waits for its end; answers what it said.
+  @discardableResult
+  static func tool(_ path: String, _ words: [String]) throws -> String {
     let output = temporaryFile()
     defer { unlink(output) }
     var actions = posix_spawn_file_actions_t()
@@ -36,17 +42,17 @@ enum InterfaceNamespace {
     if let symbol = dlsym(nil, "posix_spawn_file_actions_addclosefrom_np") {
       _ = unsafeBitCast(symbol, to: CloseFrom.self)(&actions, 3)
     }
-    let arguments = [ipTool] + words.split(separator: " ").map(String.init)
+    let arguments = [path] + words
     var pointers = arguments.map { strdup($0) } + [nil]
     defer { for pointer in pointers { free(pointer) } }
     var child: pid_t = 0
-    guard posix_spawn(&child, ipTool, &actions, nil, &pointers, environ) == 0 else {
-      throw Failure(text: "cannot run ip(8)")
+    guard posix_spawn(&child, path, &actions, nil, &pointers, environ) == 0 else {
+      throw Failure(text: "cannot run \(path)")
     }
     var status: CInt = 0
     while waitpid(child, &status, 0) < 0, errno == EINTR {}
     let text = (try? String(contentsOfFile: output, encoding: .utf8)) ?? ""
-    guard status == 0 else { throw Failure(text: "ip \(words): \(text)") }
+    guard status == 0 else { throw Failure(text: "\(arguments.joined(separator: " ")): \(text)") }
     return text
   }
 
@@ -91,6 +97,11 @@ enum InterfaceNamespace {
     return try body()
   }
 
-  private static let ipTool: String? = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]
-    .first { FileManager.default.isExecutableFile(atPath: $0) }
+  /// Where a program is; nil where it is not installed.
+  static func find(_ name: String) -> String? {
+    ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"].map { "\($0)/\(name)" }
+      .first { FileManager.default.isExecutableFile(atPath: $0) }
+  }
+
+  private static let ipTool: String? = find("ip")
 }

@@ -10,8 +10,13 @@ import P2PDNode
 final class TwoMachines: @unchecked Sendable {
   struct Machine: Sendable {
     let loop: KernelLoop
+    /// Runs a program on the machine, waits for its end, and answers what it said.
+    let tool: @Sendable (_ path: String, _ words: [String]) throws -> String
+
     /// Runs ip(8) on the machine.
-    let ip: @Sendable (String) throws -> Void
+    func ip(_ words: String) throws {
+      _ = try tool(InterfaceNamespace.find("ip") ?? "ip", words.split(separator: " ").map(String.init))
+    }
 
     func node(_ change: (inout NodeConfiguration) -> Void = { _ in }) async throws -> Node {
       var configuration = NodeConfiguration()
@@ -120,19 +125,19 @@ final class TwoMachines: @unchecked Sendable {
 
     /// The loop's thread is made by this one, so it lives in the same namespace.
     func machine() async throws -> Machine {
-      Machine(loop: try await ask { try KernelLoop.start(name: "machine") }) { words in
+      Machine(loop: try await ask { try KernelLoop.start(name: "machine") }) { path, words in
         let done = DispatchSemaphore(value: 0)
         // Written before the signal, read after it.
-        nonisolated(unsafe) var result: Result<Void, any Error> = .success(())
+        nonisolated(unsafe) var result: Result<String, any Error> = .success("")
         self.condition.withLock {
           self.jobs.append {
-            result = Result { _ = try InterfaceNamespace.ip(words) }
+            result = Result { try InterfaceNamespace.tool(path, words) }
             done.signal()
           }
           self.condition.broadcast()
         }
         done.wait()
-        try result.get()
+        return try result.get()
       }
     }
   }

@@ -367,7 +367,7 @@ local client_tup = {}
 
 --- Why something did not work. Prints as a sentence.
 ---@class p2pd.error
----@field code string For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`.
+---@field code string For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `bad_name`, `bad_record`, `not_found`, `no_quorum`, `expired`, `key_changed`, `taken`, `too_large`, `invalid`, `io`.
 ---@field message string For people: what was tried and what it met. `tostring(err)` is the same.
 ---@field attempts p2pd.error[] What each attempt met, where several were made; else empty.
 ---@field remedy string What would help, in a sentence; `""` where the message says all there is to say.

@@ -1,5 +1,5 @@
 /// The servers a node may contact, in one place: for its address as seen from outside (STUN), for signals (MQTT
-/// brokers), as relays (TURN) and for the time (NTP). A value: whoever starts the node makes it from the defaults, a file,
+/// brokers), as relays (TURN), for the time (NTP) and for nodes' names. A value: whoever starts the node makes it from the defaults, a file,
 /// the environment and options, in that order, and hands each part to the room that uses it.
 ///
 /// A file has one URL a line (``ServerURL``); `#` begins a comment.
@@ -8,6 +8,8 @@ public struct ServerList: Hashable, Sendable {
   public var turn: [ServerURL] = []
   public var brokers: [ServerURL] = []
   public var ntp: [ServerURL] = []
+  /// Name servers, of one or several endings.
+  public var names: [ServerURL] = []
 
   /// Empty: what `--offline` means. Contacts nobody.
   public init() {}
@@ -19,7 +21,7 @@ public struct ServerList: Hashable, Sendable {
     for group in Group.allCases { list[keyPath: group.path].removeAll { !$0.isOnThisMachine } }
     return list
   }
-  public var all: [ServerURL] { stun + turn + brokers + ntp }
+  public var all: [ServerURL] { stun + turn + brokers + ntp + names }
 
   /// Sorts URLs into their groups. A server named twice counts once.
   /// Throws ``NetError`` (`limit`) over ``maximum`` servers in a group.
@@ -53,7 +55,7 @@ public struct ServerList: Hashable, Sendable {
     self[keyPath: group.path].append(url)
   }
 
-  /// Replaces the groups that the environment names: `P2PD_STUN`, `P2PD_TURN`, `P2PD_BROKERS`, `P2PD_NTP`, each a list of
+  /// Replaces the groups that the environment names: `P2PD_STUN`, `P2PD_TURN`, `P2PD_BROKERS`, `P2PD_NTP`, `P2PD_NAMES`, each a list of
   /// URLs or plain `host:port` set apart by commas or blanks; `none` empties the group.
   public func overridden(by environment: [String: String]) throws(NetError) -> ServerList {
     var result = self
@@ -96,7 +98,7 @@ public struct ServerList: Hashable, Sendable {
 
   /// What a server is for, under the names that configurations use.
   public enum Group: String, Sendable, CaseIterable {
-    case stun, turn, brokers, ntp
+    case stun, turn, brokers, ntp, names
 
     fileprivate init(_ scheme: ServerURL.Scheme) {
       switch scheme {
@@ -104,6 +106,7 @@ public struct ServerList: Hashable, Sendable {
       case .turn, .turns: self = .turn
       case .mqtt, .mqtts: self = .brokers
       case .ntp: self = .ntp
+      case .http, .https: self = .names
       }
     }
 
@@ -113,6 +116,7 @@ public struct ServerList: Hashable, Sendable {
       case .turn: \.turn
       case .brokers: \.brokers
       case .ntp: \.ntp
+      case .names: \.names
       }
     }
 
@@ -122,6 +126,7 @@ public struct ServerList: Hashable, Sendable {
       case .turn: .turn
       case .brokers: .mqtt
       case .ntp: .ntp
+      case .names: .http
       }
     }
 
@@ -132,6 +137,7 @@ public struct ServerList: Hashable, Sendable {
       case .turn: "P2PD_TURN"
       case .brokers: "P2PD_BROKERS"
       case .ntp: "P2PD_NTP"
+      case .names: "P2PD_NAMES"
       }
     }
 
@@ -141,6 +147,7 @@ public struct ServerList: Hashable, Sendable {
       case .turn: "relays (TURN)"
       case .brokers: "brokers (MQTT)"
       case .ntp: "time (NTP)"
+      case .names: "names (HTTP)"
       }
     }
   }

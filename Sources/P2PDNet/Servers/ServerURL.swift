@@ -1,10 +1,12 @@
 /// One server the node may use, as a URL: `stun:stun.example.org`, `turn:user:secret@relay.example.org?transport=tcp`,
-/// `mqtts://broker.example.org:8883`, `ntp:time.example.org`. STUN's and TURN's form is that of RFC 7064 and RFC 7065,
+/// `mqtts://broker.example.org:8883`, `ntp:time.example.org`, `https://names.example.org?tld=peer`. STUN's and TURN's form is that of RFC 7064 and RFC 7065,
 /// and `//` before the host is allowed everywhere. A value only: nothing is looked up.
 public struct ServerURL: Hashable, Sendable {
   /// What the server is for; a final `s` means TLS.
   public enum Scheme: String, Sendable, CaseIterable {
     case stun, stuns, turn, turns, mqtt, mqtts, ntp
+    /// Name servers.
+    case http, https
 
     public var defaultPort: UInt16 {
       switch self {
@@ -13,10 +15,15 @@ public struct ServerURL: Hashable, Sendable {
       case .mqtt: 1883
       case .mqtts: 8883
       case .ntp: 123
+      case .http: 80
+      case .https: 443
       }
     }
 
-    public var isTLS: Bool { self == .stuns || self == .turns || self == .mqtts }
+    public var isTLS: Bool { self == .stuns || self == .turns || self == .mqtts || self == .https }
+
+    /// Over TCP, whatever the URL says.
+    fileprivate var isStream: Bool { isTLS || self == .mqtt || self == .http }
   }
 
   /// Loopback leads to it, by its text.
@@ -34,16 +41,18 @@ public struct ServerURL: Hashable, Sendable {
   public let password: String?
   /// TURN's shared secret for credentials of limited life (coturn's `static-auth-secret`): `?secret=...`.
   public let secret: String?
+  /// The ending of the names that a name server knows: `?tld=...`; nil: the default one.
+  public let tld: String?
 
   public init(
     _ scheme: Scheme, host: String, port: UInt16? = nil, transport: Transport? = nil, user: String? = nil,
-    password: String? = nil, secret: String? = nil
+    password: String? = nil, secret: String? = nil, tld: String? = nil
   ) {
     self.scheme = scheme
     self.host = host
     self.port = port ?? scheme.defaultPort
-    let onlyTCP = scheme.isTLS || scheme == .mqtt
-    self.transport = onlyTCP ? .tcp : transport ?? .udp
+    self.transport = scheme.isStream ? .tcp : transport ?? .udp
+    self.tld = tld
     self.user = user
     self.password = password
     self.secret = secret
@@ -89,6 +98,7 @@ public struct ServerURL: Hashable, Sendable {
     }
     var transport: Transport?
     var secret: String?
+    var tld: String?
     for pair in query.split(separator: "&") {
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       guard parts.count == 2, let value = Self.unescape(parts[1]) else { throw wrong("\(pair) is no option") }
@@ -97,14 +107,24 @@ public struct ServerURL: Hashable, Sendable {
         guard let proto = Transport(rawValue: value.lowercased()) else { throw wrong("transport is udp or tcp") }
         transport = proto
       case "secret": secret = value
-      default: throw wrong("there is no option \(parts[0]); known are transport and secret")
+      case "tld" where scheme == .http || scheme == .https:
+        let isPlain = value.utf8.allSatisfy {
+          $0 == 0x2d || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20)
+        }
+        guard isPlain, (1...63).contains(value.utf8.count) else {
+          throw wrong("tld is the ending of names, such as peer")
+        }
+        tld = value.lowercased()
+      default: throw wrong("there is no option \(parts[0]); known are transport, secret and tld (of name servers)")
       }
     }
     let (host, port) = try Self.hostAndPort(rest, wrong)
-    self.init(scheme, host: host, port: port, transport: transport, user: user, password: password, secret: secret)
+    self.init(
+      scheme, host: host, port: port, transport: transport, user: user, password: password, secret: secret, tld: tld)
   }
 
-  private static func hostAndPort(_ text: some StringProtocol, _ wrong: (String) -> NetError) throws(NetError)
+  /// `host`, `host:port`, `[IPv6]:port` as its parts, the host in lower case. `wrong` words the error.
+  package static func hostAndPort(_ text: some StringProtocol, _ wrong: (String) -> NetError) throws(NetError)
     -> (String, UInt16?)
   {
     var host = String(text)
@@ -150,7 +170,7 @@ public struct ServerURL: Hashable, Sendable {
     return String(validating: bytes, as: UTF8.self)
   }
 
-  private static func escape(_ text: String) -> String {
+  package static func escape(_ text: String) -> String {
     var out = ""
     for byte in text.utf8 {
       let isPlain =
@@ -169,17 +189,19 @@ public struct ServerURL: Hashable, Sendable {
   public var text: String { written(user, password, secret) }
 
   private func written(_ user: String?, _ password: String?, _ secret: String?) -> String {
-    var text = scheme.rawValue + (scheme == .mqtt || scheme == .mqtts ? "://" : ":")
+    var text = scheme.rawValue + (Self.slashed.contains(scheme) ? "://" : ":")
     if let user { text += Self.escape(user) + (password.map { ":" + Self.escape($0) } ?? "") + "@" }
     text += host.contains(":") ? "[\(host)]" : host
     if port != scheme.defaultPort { text += ":\(port)" }
     var options: [String] = []
-    if transport == .tcp, !scheme.isTLS, scheme != .mqtt { options.append("transport=tcp") }
+    if transport == .tcp, !scheme.isStream { options.append("transport=tcp") }
     if let secret { options.append("secret=" + Self.escape(secret)) }
+    if let tld { options.append("tld=" + tld) }
     return options.isEmpty ? text : text + "?" + options.joined(separator: "&")
   }
 
   private static let schemes = Scheme.allCases.map(\.rawValue).joined(separator: ", ")
+  private static let slashed: Set<Scheme> = [.mqtt, .mqtts, .http, .https]
   private static let longest = 1024
 }
 

@@ -133,6 +133,11 @@ extension NodeAddress {
     case signalServer = 2
   }
 
+  /// Whether the text is meant as an address, of whatever version, rather than as a name or a place. It may still be none.
+  public static func isMeant(_ text: String) -> Bool {
+    text.utf8.starts(with: prefix.utf8.dropLast()) && !text.utf8.contains { ".:".utf8.contains($0) }
+  }
+
   static let prefix = "p2pd1"
   /// Keeps a signature on an address from passing for one on anything else that this key signs.
   private static let signedPrefix = Array("p2pd address 1\0".utf8)

@@ -1,4 +1,5 @@
 import Crypto
+import P2PDNet
 
 /// The public half of a node's Ed25519 key (RFC 8032): what a node *is*, wherever it is.
 public struct NodeKey: Hashable, Sendable, CustomStringConvertible {

@@ -49,6 +49,7 @@ extension Node {
       for improvement in Array(improvements.values) { improvement.networkChanged() }
     }
     updatePortMapping()
+    naming?.service.networkChanged(now)
     // Its own addresses are known at once; what is seen from outside follows.
     renew()
   }
@@ -72,8 +73,9 @@ extension Node {
     knowledge.close()
     punchPorts.close()
     orientation.finish()
+    let goodbye = naming?.close()
     (addressChanged, consent) = (nil, nil)
-    let ends = [portMapper?.close(), signalling?.stop(), keeping].compactMap { $0 }
+    let ends = [portMapper?.close(), signalling?.stop(), goodbye, keeping].compactMap { $0 }
     return EventLoopFuture.andAllComplete(ends, on: loop)
   }
 
@@ -101,6 +103,7 @@ extension Node {
       let level: Logger.Level = settling?.isDone ?? true ? .info : .debug
       logger.log(level: level, "the node has a new address", metadata: ["address": "\(address)"])
       addressChanged?(address)
+      naming?.nicknames.addressChanged(address)
     } catch {
       logger.warning("no new address", metadata: ["error": "\(error)"])
     }

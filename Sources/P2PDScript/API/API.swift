@@ -9,6 +9,7 @@ public enum API {
     ("Who a message is from", clientTupText, clientTup),
     ("Errors", errorsText, errorObject),
     ("Nodes", nodesText, nodeEntries),
+    ("Names of nodes", namesText, nameEntries),
     ("Servers on several addresses: the daemon", daemonText, daemonEntries),
     ("Interfaces and routes", interfacesText, interfaceEntries),
     ("How the Internet sees this host: STUN", stunText, stunEntries),

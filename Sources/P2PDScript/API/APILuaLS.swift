@@ -13,7 +13,7 @@ extension APIDocument {
     for table in API.options { out += optionClass(table) }
     out += handlerClass()
     for known in API.classes { out += objectClass(known) }
-    for inner in ["p2pd.log", "p2pd.json"] { out += "---@class \(inner)lib\n\(inner) = {}\n\n" }
+    for inner in ["p2pd.log", "p2pd.json", "p2pd.names"] { out += "---@class \(inner)lib\n\(inner) = {}\n\n" }
     for entry in API.entries where !API.classNames.contains(entry.owner) {
       switch entry.kind {
       case .function: out += function(entry, path: "\(entry.owner).\(entry.name)")

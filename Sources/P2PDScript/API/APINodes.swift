@@ -21,17 +21,27 @@ extension API {
     method(
       "p2pd.node", "connect",
       [
-        arg("address", .either([.string, .object("p2pd.node")]), "an address token, or a node of this script"),
+        arg(
+          "address", .either([.string, .object("p2pd.node")]),
+          "an address token, a name such as `example.peer`, or a node of this script"),
         opt("options", .options("p2pd.connect_options"), "{}", "protocol, callbacks, deadline"),
       ],
       returns: [opt("pipe", pipe, "nil", "an encrypted pipe to the node with that key"), err],
       errors: [
         "timeout", "refused", "unreachable", "wrong_key", "not_p2pd", "protocol", "limit", "bad_address", "closed",
+        "bad_name", "not_found", "no_quorum", "expired", "key_changed",
       ], waits: true,
-      "Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others.",
+      "Connects to a node, by whatever way leads to it first: all are tried at once. `err.attempts` says what each attempt of both nodes met, `err.remedy` what would help; `pipe.strategy` and `pipe.path` which way it was. The pipe has the callbacks given here and no others. A name is looked up first (`p2pd.names.lookup`); the node is asked for its newest address where the stored one may be old, and the key of the name is remembered: another one later is `key_changed`.",
       example: """
         local pipe = assert(node:connect(address, { protocol = "chat", timeout = 10 }))
         """),
+    method(
+      "p2pd.node", "nickname", [arg("name", .string, "`\"example\"`, or in full: `\"example.peer\"`")],
+      returns: [opt("name", .string, "nil", "in full, once a majority of the name servers has it"), err],
+      errors: ["bad_name", "taken", "no_quorum", "unreachable", "unsupported", "limit", "too_large", "closed"],
+      waits: true,
+      "Gives the node a name, by which others connect to it; the first key that takes a name has it. The node keeps it: it renews the name long before its 7 days are over, and tells the servers and the local network when its address changes. Where no name servers are configured the name is one of the local network alone, `example.local`. With `no_quorum` or `unreachable` the node goes on trying.",
+      example: "print(assert(node:nickname(\"example\")))   --> example.peer"),
     method(
       "p2pd.node", "host",
       [arg("protocol", .string, "its name"), arg("callbacks", .options("p2pd.node_callbacks"), "its callbacks")],

@@ -3,7 +3,7 @@ extension API {
   public static let options: [APIOptions] = [
     pipeOptions, conf, tlsOptions, closeOptions, pipeStats, nodeOptions, connectOptions, nodeCallbacks, daemonOptions,
     resolveOptions, servers, acceptInfo, configFile, stunOptions, turnOptions, stunMapping, natTable, natBehaviour,
-    clockTable, clockServer, labNodeOptions,
+    clockTable, clockServer, nameReport, nameFinding, labNodeOptions,
   ]
 
   private static let callbackFields: [APIValue] = [
@@ -143,13 +143,16 @@ extension API {
     name: "p2pd.servers",
     text: """
       The servers a node may contact, as URLs: `stun:HOST`, `turn:USER:PASSWORD@HOST?transport=tcp`, `turns:...`, `mqtt://HOST`, \
-      `mqtts://HOST`, `ntp:HOST`. A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
+      `mqtts://HOST`, `ntp:HOST`, `https://HOST` (name servers). A list replaces all of them, `{}` leaves none; a named group replaces those of its kind.
       """,
     fields: [
       opt("stun", urls, "as before", "they tell how the node looks from outside; `\"HOST:PORT\"` will do"),
       opt("turn", urls, "as before", "relays, for peers that no other way leads to"),
       opt("brokers", urls, "as before", "MQTT brokers: nodes that have no pipe to it yet reach it there"),
       opt("ntp", urls, "as before", "clocks"),
+      opt(
+        "names", urls, "as before", "name servers; those of another ending than `.peer` say it: `https://HOST?tld=home`"
+      ),
     ], includes: [])
 
   static let configFile = APIOptions(
@@ -168,6 +171,8 @@ extension API {
         "have the router open the node's port (`--no-port-mapping`: `false`)"),
       opt(
         "ca", .string, "the machine's roots", "PEM file of the roots for their certificates (`--ca`), beside this file"),
+      opt("nickname", .string, "nil", "the name to register for the node (`--nickname`)"),
+      opt("mdns", .boolean, "true", "ask and tell the local network (`--no-mdns`: `false`)"),
       opt("name", .string, "the first protocol's", "what `status` and the like call the node (`--name`)"),
       opt("port", .integer, "kept from the last start", "the port to listen on (`--port`)"),
       opt("listen", .table("string[]"), "every address", "the addresses to listen on (`--listen`)"),

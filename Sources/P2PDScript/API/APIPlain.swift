@@ -14,7 +14,7 @@ extension API {
   static let errorObject: [APIEntry] = [
     field(
       "p2pd.error", "code", .string,
-      "For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `invalid`, `io`."
+      "For programs: `timeout`, `closed`, `reset`, `reloaded`, `refused`, `unreachable`, `limit`, `dns`, `tls`, `cancelled`, `unsupported`, `in_use`, `permission`, `bad_address`, `too_long`, `protocol`, `wrong_key`, `not_p2pd`, `bad_name`, `bad_record`, `not_found`, `no_quorum`, `expired`, `key_changed`, `taken`, `too_large`, `invalid`, `io`."
     ),
     field("p2pd.error", "message", .string, "For people: what was tried and what it met. `tostring(err)` is the same."),
     field(

@@ -20,6 +20,8 @@ extension ScriptHost {
         ("stun_client", bound { [unowned self] in try stunClient($0) }),
         ("turn_client", bound { [unowned self] in try turnClient($0) }),
         ("ntp", bound { [unowned self] in try ntp($0) }),
+        ("names_lookup", bound { [unowned self] in try lookUpName($0) }),
+        ("names_delete", bound { [unowned self] in try deleteName($0) }),
         ("error", bound { [unowned self] in try makeError($0) }),
         ("log", bound { [unowned self] in try log($0) }),
         ("word", bound { .object(WordObject(try $0.string(0, 1, "word"))) }),

@@ -7,7 +7,7 @@ import P2PDNode
 enum NodeMethods {
   static var methods: [(String, HostFunction)] {
     [
-      ("address", bound(address)),
+      ("address", bound(address)), ("nickname", bound(nickname)),
       ("connect", bound(connect)), ("host", bound(host)), ("close", bound(close)), ("pipes", bound(pipes)),
       ("add_msg_cb", bound { try add($0, .message, "add_msg_cb") }),
       ("add_up_cb", bound { try add($0, .up, "add_up_cb") }),
@@ -62,25 +62,46 @@ enum NodeMethods {
     let strategies = try strategies(options)
     guard call.canWait else { return .wait }
     guard !face.isClosed else { return host.failure(.closed, "connect", cause: "the node is closed") }
-    let address: NodeAddress
+    let address: NodeAddress?
     do {
-      address = try NodeAddress(text)
+      // What does not begin as an address is a name.
+      address = NodeAddress.isMeant(text) ? try NodeAddress(text) : nil
     } catch {
       return host.failure(error.netError)
     }
     let handlers = HandlerSet(face.generation, options)
     let sink = OpeningSink(slot: HandlerSlot(handlers), generation: face.generation, route: nil)
     let waiter = host.wait(call.wait)
-    let attempt = face.node.connecting(
-      address, protocol: options.string("protocol") ?? "", sink: sink,
-      timeout: try options.seconds("timeout") ?? Node.connectTimeout,
-      strategies: strategies)
+    let (name, timeout) = (options.string("protocol") ?? "", try options.seconds("timeout") ?? Node.connectTimeout)
+    let attempt =
+      if let address {
+        face.node.connecting(address, protocol: name, sink: sink, timeout: timeout, strategies: strategies)
+      } else {
+        face.node.connecting(name: text, protocol: name, sink: sink, timeout: timeout, strategies: strategies)
+      }
     waiter.giveUp = attempt.cancel
     attempt.pipe.assumeIsolated().whenComplete { result in
       switch result {
       case .failure(let error): host.finish(waiter, failing: NetError(error, "connect"))
       case .success(let pipe) where host.isClosed: _ = pipe.close(flush: .zero)
       case .success(let pipe): host.whenIdle { connected(pipe, sink, face, waiter) }
+      }
+    }
+    return .wait
+  }
+
+  private static func nickname(_ call: borrowing LuaCall) throws -> LuaReturn {
+    let face = try node(call, "nickname")
+    let host = face.host
+    try host.refuseAtTopLevel("nickname", call)
+    let name = try call.string(1, 1, "nickname")
+    guard call.canWait else { return .wait }
+    guard !face.isClosed else { return host.failure(.closed, "nickname", cause: "the node is closed") }
+    let waiter = host.wait(call.wait)
+    face.node.nickname(name).assumeIsolated().whenComplete { result in
+      switch result {
+      case .failure(let error): host.finish(waiter, failing: NetError(error, "nickname"))
+      case .success(let name): waiter.finish([.string(name)])
       }
     }
     return .wait

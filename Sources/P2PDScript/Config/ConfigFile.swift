@@ -12,6 +12,8 @@ public struct ConfigFile: Sendable {
   public var offline: Bool?
   public var caFile: String?
   public var portMapping: Bool?
+  public var nickname: String?
+  public var mdns: Bool?
   public var name: String?
   public var port: UInt16?
   public var listen: [IPAddress]?
@@ -95,6 +97,8 @@ public struct ConfigFile: Sendable {
     offline = known.bool("offline")
     caFile = known.string("ca").map { ScriptFiles.absolute($0, in: ScriptFiles.directory(path ?? "")) }
     portMapping = known.bool("port_mapping")
+    nickname = known.string("nickname")
+    mdns = known.bool("mdns")
     name = known.string("name")
     port = try known.integer("port", in: 0...65_535).map { UInt16($0) }
     listen = try known.strings("listen")?.map { text in

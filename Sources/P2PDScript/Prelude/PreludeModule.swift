@@ -31,6 +31,10 @@ extension Prelude {
       p2pd.join, p2pd.queue = engine.join, engine.queue
       p2pd.generation = generation
 
+      p2pd.names = {
+        lookup = host.names_lookup,
+        delete = function(...) return host.names_delete(generation, ...) end,
+      }
       p2pd.json = {}
       for name, value in pairs(engine.json) do p2pd.json[name] = value end
       p2pd.log = {}

@@ -81,6 +81,7 @@ final class TestLab: @unchecked Sendable {
     script.nodeDefaults.ephemeral = true
     script.nodeDefaults.offline = true
     script.nodeDefaults.port = 0
+    script.nodeDefaults.names.table = NameTable()
     let folder = ScriptFiles.directory(path)
     // Tests lie beside what they test, or in a folder below it.
     script.moduleDirectories = [folder, folder + "/.."] + script.moduleDirectories
@@ -105,6 +106,7 @@ final class TestLab: @unchecked Sendable {
     network.reset(
       seed: test.utf8.reduce(seed ^ 0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }, keeping: ownHost)
     (nodeCount, client) = ([:], nil)
+    host.options.nodeDefaults.names.table?.removeAll()
   }
 
   /// Closes what the test made, and tells what it left behind.

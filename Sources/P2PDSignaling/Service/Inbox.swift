@@ -1,4 +1,5 @@
 import NIOCore
+import P2PDNet
 
 /// Decides about each message that arrives, cheapest reasons first, in bounded memory. Stepped by hand: time is handed in.
 ///
@@ -41,7 +42,7 @@ struct Inbox {
   private let gate: Gate
   private var seen: SeenFilter
   private var strangers: [Door: TokenBucket] = [:]
-  private var senders: SenderLimits
+  private var senders: KeyedRates<SignalKey>
   private var expected: [Gate.Label: Expected] = [:]
 
   init(_ identity: SignalIdentity, _ conf: SignalingConf, at now: NIODeadline) {
@@ -50,7 +51,7 @@ struct Inbox {
     gate = Gate(of: identity.key)
     seen = SeenFilter(capacity: conf.seenCapacity, retention: conf.retention)
     strangers[.foreign] = TokenBucket(rate: conf.strangersPerSecond, burst: conf.strangersBurst, at: now)
-    senders = SenderLimits(rate: conf.senderPerSecond, burst: conf.senderBurst, capacity: conf.senders)
+    senders = KeyedRates(rate: conf.senderPerSecond, burst: conf.senderBurst, capacity: conf.senders)
   }
 
   /// What is kept in memory: messages in mind, senders, answers waited for.

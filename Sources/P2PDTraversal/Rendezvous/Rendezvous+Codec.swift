@@ -14,7 +14,7 @@ import P2PDNet
 //   2 strategies bits: direct, reverse, punch, relay 7 declined   strategy (1), reason (1)
 //   3 path       see PeerPath below                 8 relay      endpoint
 //   4 punch path see PunchSide below; empty: none   9 attempt    see PathAttempt below
-//   5 leg        microseconds (4)
+//   5 leg        microseconds (4)                  16 address    printable ASCII
 //
 // An endpoint is its family (1: 4 or 6), the address (4 or 16) and the port (2).
 
@@ -36,7 +36,8 @@ extension Rendezvous {
     case .relay(let endpoints): for endpoint in endpoints.prefix(Self.mostRelays) { writer.add(.relay, endpoint.bytes) }
     case .report(let attempts):
       for attempt in attempts.prefix(Self.mostAttempts) { writer.add(.attempt, attempt.bytes) }
-    case .abort: break
+    case .abort, .whereabouts: break
+    case .here(let address): writer.add(.address, Array(address.utf8.prefix(Self.longestAddress)))
     }
     return writer.bytes
   }
@@ -68,6 +69,7 @@ extension Rendezvous {
 private enum FieldType: UInt8 {
   case protocolName = 1
   case strategies, path, punchPath, leg, refusal, declined, relay, attempt
+  case address = 16
 }
 
 extension Rendezvous.Message {
@@ -78,6 +80,8 @@ extension Rendezvous.Message {
     case .relay: 3
     case .report: 4
     case .abort: 5
+    case .whereabouts: 8
+    case .here: 9
     }
   }
 }
@@ -91,6 +95,7 @@ private struct Fields {
   var declined: [ConnectStrategy: Rendezvous.Refusal] = [:]
   var relays: [Endpoint] = []
   var attempts: [PathAttempt] = []
+  var address = ""
 
   /// False: it cannot be. What is over the number of a list is passed over.
   mutating func take(_ type: FieldType, _ value: inout ByteReader) -> Bool {
@@ -127,6 +132,12 @@ private struct Fields {
     case .attempt:
       guard let attempt = PathAttempt.read(&value) else { return false }
       if let attempt, attempts.count < Rendezvous.mostAttempts { attempts.append(attempt) }
+    case .address:
+      let text = value.rest()
+      guard text.count <= Rendezvous.longestAddress, text.allSatisfy({ (0x21...0x7e).contains($0) }) else {
+        return false
+      }
+      address = String(decoding: text, as: UTF8.self)
     }
     return true
   }
@@ -144,6 +155,8 @@ private struct Fields {
     case 3: return .relay(relays)
     case 4: return .report(attempts)
     case 5: return .abort
+    case 8: return .whereabouts
+    case 9: return address.isEmpty ? nil : .here(address)
     default: return nil
     }
   }

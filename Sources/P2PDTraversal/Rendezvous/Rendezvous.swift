@@ -10,6 +10,11 @@ import P2PDNet
 ///     A  ◄────── RELAY    B      address: A has no relay, and B answers with one of its own, or with a REPORT why not
 ///     A  ◄────── REPORT   B      what B tried in vain
 ///     A  ABORT ────────►  B      enough: there is a pipe, or nobody waits for one
+///
+/// And beside any race, of a node whose address may be old:
+///
+///     A  WHERE ────────►  B      which address have you now?
+///     A  ◄──────── HERE   B      it
 public struct Rendezvous: Hashable, Sendable {
   public var session: SessionID
   public var message: Message
@@ -26,6 +31,9 @@ public struct Rendezvous: Hashable, Sendable {
     case relay([Endpoint])
     case report([PathAttempt])
     case abort
+    case whereabouts
+    /// The text of the address that the node has now. It proves itself: whoever reads it checks its signature.
+    case here(String)
   }
 
   /// How one side can be found.
@@ -91,6 +99,8 @@ public struct Rendezvous: Hashable, Sendable {
   /// Bytes of UTF-8 of what an attempt saw.
   public static let longestWords = 120
   public static let longestProtocol = 64
+  /// Bytes of an address's text.
+  public static let longestAddress = 1024
   /// Bytes of the longest message: what a sealed signal carries at least.
   public static let longest = 3_800
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import P2PDNet
 
 struct Attach: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -20,6 +20,7 @@ struct Connect: AsyncParsableCommand {
 
       EXAMPLES
         p2pd-lua connect p2pd1...                    a node's first protocol
+        p2pd-lua connect example.peer                the same, by its name
         p2pd-lua connect --protocol chat p2pd1...    another one of its protocols
         echo "ECHO hi" | p2pd-lua connect p2pd1...   every node answers: hi
         p2pd-lua connect --raw p2pd1... < cat.jpg    bytes, 64 KiB a message
@@ -34,7 +35,7 @@ struct Connect: AsyncParsableCommand {
         130  ended by SIGINT; 143: by SIGTERM
       """)
 
-  @Argument(help: "A node's address (p2pd1...), HOST:PORT, [IPV6]:PORT or unix:PATH.")
+  @Argument(help: "A node's address (p2pd1...) or name, HOST:PORT, [IPV6]:PORT or unix:PATH.")
   var target: String
 
   @Option(
@@ -93,10 +94,10 @@ struct Connect: AsyncParsableCommand {
     }
     guard let target = Target(argument: target) else {
       throw ValidationError(
-        "\"\(self.target)\" is neither a node's address (p2pd1...) nor HOST:PORT, [IPV6]:PORT or unix:PATH.")
+        "\"\(self.target)\" is neither a node's address (p2pd1...) or name nor HOST:PORT, [IPV6]:PORT or unix:PATH.")
     }
     switch target {
-    case .node:
+    case .node, .name:
       if udp || tls || framing != nil || crlf {
         throw ValidationError(
           "--udp, --tls, --framing and --crlf are for HOST:PORT; pipes between nodes are encrypted and keep messages whole."
@@ -104,7 +105,8 @@ struct Connect: AsyncParsableCommand {
       }
     case .host, .unix:
       if self.protocol != nil || identity || verbose || !strategy.isEmpty {
-        throw ValidationError("--protocol, --strategy, --identity and --verbose are for node addresses (p2pd1...).")
+        throw ValidationError(
+          "--protocol, --strategy, --identity and --verbose are for nodes (p2pd1..., example.peer).")
       }
       if udp, tls || framing != nil {
         throw ValidationError("--tls and --framing are for TCP; a datagram keeps its boundaries.")
@@ -150,7 +152,10 @@ struct Connect: AsyncParsableCommand {
     var settings = Conversation.Settings()
     let isDumb = Environment.value("TERM") == "dumb"
     settings.isInteractive = console.inputIsTerminal && console.outputIsTerminal && !isDumb && !raw
-    if case .node = target {} else { settings.hasMessages = udp || (framing ?? .raw) != .raw }
+    switch target {
+    case .node, .name: break
+    case .host, .unix: settings.hasMessages = udp || (framing ?? .raw) != .raw
+    }
     settings.isRaw = raw
     settings.lineEnd = crlf ? "\r\n" : "\n"
     // Larger datagrams would be cut into fragments on most paths (RFC 8085 §3.2).
@@ -176,7 +181,7 @@ struct Connect: AsyncParsableCommand {
   {
     do {
       switch target {
-      case .node(let text): return try await dialNode(text, sink, config, logger)
+      case .node(let text), .name(let text): return try await dialNode(text, sink, config, logger)
       case .host(let host, let port): return try await dialHost(.host(host, port), sink)
       case .unix(let path): return try await dialHost(.unix(path), sink)
       }
@@ -199,11 +204,9 @@ struct Connect: AsyncParsableCommand {
   private func dialNode(_ text: String, _ sink: Conversation, _ config: ConfigFile, _ logger: Logger) async throws
     -> Dialled
   {
-    let address: NodeAddress
-    do {
-      address = try NodeAddress(text)
-    } catch {
-      throw Failure("\(error)")
+    var address: NodeAddress?
+    if case .node? = Target(argument: text) {
+      do { address = try NodeAddress(text) } catch { throw Failure("\(error)") }
     }
     var configuration = NodeConfiguration()
     configuration.stateDirectory = state.given
@@ -212,15 +215,23 @@ struct Connect: AsyncParsableCommand {
     // It only calls, so no broker is to lead to it; but the node it calls may have to call back. The port of this
     // machine's node stays that node's.
     configuration.servers.brokers = []
+    configuration.names = try servers.naming(state, config)
     if configuration.offline { configuration.listen = [.loopback(.v4)] }
     configuration.port = 0
     let node = try await NodeStart.start(configuration, on: Engine.loop, logger: logger)
     let steps = Steps(on: Engine.loop)
     let tell: @Sendable (String) -> Void = { steps.tell($0) }
     let watch = verbose ? tell : nil
-    let pipe = try await node.connect(
-      address, protocol: self.protocol ?? "", sink: sink, timeout: .nanoseconds(Int64(connectTimeout * 1e9)),
-      strategies: strategy.isEmpty ? ConnectStrategy.allCases : strategy, watch: watch)
+    let (name, timeout) = (self.protocol ?? "", TimeAmount.nanoseconds(Int64(connectTimeout * 1e9)))
+    let strategies = strategy.isEmpty ? ConnectStrategy.allCases : strategy
+    let pipe: Pipe
+    if let address {
+      pipe = try await node.connect(
+        address, protocol: name, sink: sink, timeout: timeout, strategies: strategies, watch: watch)
+    } else {
+      pipe = try await node.connect(
+        name: text, protocol: name, sink: sink, timeout: timeout, strategies: strategies, watch: watch)
+    }
     let how = try await Engine.loop.submit { "\(pipe.strategy), \(pipe.path)" }.get()
     return Dialled(pipe: pipe, node: node, how: "to the node (\(how))")
   }

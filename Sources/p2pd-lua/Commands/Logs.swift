@@ -1,4 +1,5 @@
 import ArgumentParser
+import P2PDNet
 
 struct Logs: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -27,8 +27,9 @@ struct P2PDLua: AsyncParsableCommand {
         P2PD_TIME_LIMIT, P2PD_SANDBOX, P2PD_NO_WATCH, P2PD_LOG_LEVEL,
         P2PD_LOG_FORMAT, P2PD_NO_PORT_MAPPING
                           stand in for the options of these names; those win
-        P2PD_STUN, P2PD_TURN, P2PD_BROKERS, P2PD_NTP
+        P2PD_STUN, P2PD_TURN, P2PD_BROKERS, P2PD_NTP, P2PD_NAMES
                           the servers to use, URLs separated by commas, or none
+        P2PD_MDNS         off: names are neither asked nor told on the local network
         P2PD_CA           roots that their certificates are checked against
         P2PD_CONFIG       the configuration file to read, or none
         P2PD_NODE         the running node that status, stop and the like mean
@@ -46,7 +47,7 @@ struct P2PDLua: AsyncParsableCommand {
       Run.self, Exec.self, Connect.self, Explain.self, Check.self, TestCommand.self, New.self, Status.self, Pipes.self,
       Logs.self,
       Trace.self, Attach.self, Reload.self, Rollback.self, Generations.self, Stop.self, Id.self, Addr.self, Ifs.self,
-      Netcheck.self, Version.self, Api.self,
+      Netcheck.self, Names.self, Version.self, Api.self,
     ])
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import P2PDNet
 
 struct Reload: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -30,6 +30,7 @@ struct Run: AsyncParsableCommand {
 
       EXAMPLES
         p2pd-lua run ping.lua
+        p2pd-lua run --nickname example ping.lua
         p2pd-lua run --port 7000 --state-dir /srv/p2pd chat.lua kv.lua
         p2pd-lua run --listen 127.0.0.1 --ephemeral --sandbox handlers/
       """)
@@ -42,6 +43,12 @@ struct Run: AsyncParsableCommand {
       "What `status`, `stop` and the like call the node.", discussion: "Default: the name of the first protocol",
       valueName: "name"))
   var name: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Register this name for the node, and keep it: others connect to it by name; may be given several times.",
+      valueName: "name"))
+  var nickname: [String] = []
 
   @Flag(help: "Make no control socket: nobody sees or steers the node from outside.")
   var noControl = false
@@ -90,6 +97,8 @@ struct Run: AsyncParsableCommand {
     let triggers = try reloading.watches() ? await triggers(host, logger) : nil
     let control = noControl ? nil : control(host, node, name ?? protocols.first?.name ?? "node", ring, stop, logger)
     try await Engine.loop.submit { announce(node, protocols, config, isWatching: triggers != nil) }.get()
+    let names = nickname.isEmpty ? [config.nickname].compactMap { $0 } : nickname
+    Engine.loop.execute { for name in names { take(name, node, logger) } }
 
     let signal = await stop.wait()
     if !log.quiet {
@@ -157,6 +166,21 @@ struct Run: AsyncParsableCommand {
       console.note("  \(Environment.program) connect\(choice) \(first)\n")
     }
     console.note("\(isWatching ? "A script that is saved is reloaded. " : "")Stop with Control-C.\n")
+  }
+
+  /// Takes a name. A node that does not get it still serves those who know its address. On the node's loop.
+  private func take(_ name: String, _ node: Node, _ logger: Logger) {
+    let isQuiet = log.quiet
+    node.nickname(name).assumeIsolated().whenComplete { result in
+      switch result {
+      case .success(let name):
+        guard !isQuiet, !node.isClosing else { return }
+        Console.shared.note("The node is called \(name):\n  \(Environment.program) connect \(name)\n")
+      case .failure(let error):
+        guard !node.isClosing else { return }
+        logger.error("the node does not have the name \(Printable.line(name)): \(error)")
+      }
+    }
   }
 
   private func tellWhenWhole(_ node: Node, _ first: NodeAddress) {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CNet
 import Glibc
+import P2PDNet
 
 struct Trace: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,6 @@
 import CNet
 import Glibc
+import P2PDNet
 
 /// A connection to the control socket of a running node, for commands: blocking, one thread.
 final class ControlLink {

@@ -1,3 +1,5 @@
+import P2PDNet
+
 /// What waits to be written to one client of the control socket, and what is left out while the client reads too
 /// slowly: answers are kept, events are dropped and counted. It knows no descriptor.
 struct ControlOutput: Sendable {

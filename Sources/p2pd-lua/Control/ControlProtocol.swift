@@ -1,3 +1,5 @@
+import P2PDNet
+
 /// The language of a running node's control socket, version 1: lines of JSON over a Unix stream socket that only the
 /// node's user and root can reach.
 ///

@@ -1,6 +1,7 @@
 import CNet
 import Dispatch
 import Glibc
+import P2PDNet
 import Synchronization
 
 /// The listening side of the control socket: one thread waits with poll(2) for the few clients there are, so that a slow

@@ -1,5 +1,6 @@
 import Logging
 import NIOCore
+import P2PDNet
 import P2PDNode
 import P2PDScript
 import Synchronization

@@ -1,3 +1,4 @@
+import P2PDNet
 import P2PDScript
 
 /// Reports of reloads and the list of generations as JSON, and as text again.

@@ -1,3 +1,5 @@
+import P2PDNet
+
 /// The reports of a node for people to read, made of the JSON that the node sent.
 enum StatusText {
   static func status(_ report: JSONText) -> String {

@@ -1,3 +1,5 @@
+import P2PDNet
+
 /// A traced message for people to read.
 enum TraceText {
   /// `12:00:00.123  in    12  192.0.2.1:7000  5 B  "hello"`; with `hex` the bytes follow on lines of their own.

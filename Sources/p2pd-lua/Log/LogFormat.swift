@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Logging
+import P2PDNet
 
 /// The two shapes of a log line.
 enum LogFormat: String, CaseIterable, Sendable, ExpressibleByArgument {

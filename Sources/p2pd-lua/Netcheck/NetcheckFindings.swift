@@ -13,6 +13,7 @@ struct NetcheckFindings: Sendable {
   var brokers: [ServerFinding] = []
   var stun: [ServerFinding] = []
   var relays: [ServerFinding] = []
+  var names: [ServerFinding] = []
   var clock: ClockReport?
   var took: TimeAmount = .zero
 
@@ -23,7 +24,7 @@ struct NetcheckFindings: Sendable {
 
   /// Somebody beyond this host's own network answered.
   var hasAnswer: Bool {
-    paths.contains(where: \.hasAnswer) || (brokers + stun + relays).contains { $0.isAlive } || clockIsKnown
+    paths.contains(where: \.hasAnswer) || (brokers + stun + relays + names).contains { $0.isAlive } || clockIsKnown
   }
 
   var clockIsKnown: Bool { clock?.servers.contains { $0.reading != nil } ?? false }
@@ -78,7 +79,7 @@ struct NetcheckFindings: Sendable {
   /// How the servers at each port did.
   private var ports: [Place: (all: Int, answered: Int, silent: Int)] {
     var out: [Place: (all: Int, answered: Int, silent: Int)] = [:]
-    let groups = [(servers.brokers, brokers), (servers.stun, stun), (servers.turn, relays)]
+    let groups = [(servers.brokers, brokers), (servers.stun, stun), (servers.turn, relays), (servers.names, names)]
     for (urls, findings) in groups {
       for finding in findings {
         guard let url = urls.first(where: { $0.description == finding.server }) else { continue }

@@ -15,6 +15,7 @@ enum NetcheckJSON {
       ("brokers", .array(findings.brokers.map(server))),
       ("stun", .array(findings.stun.map(server))),
       ("relays", .array(findings.relays.map(server))),
+      ("names", .array(findings.names.map(server))),
       ("clock", findings.clock.map(clock) ?? .null),
       ("blocked", .array(findings.blocked.map { .string($0) })),
       ("advice", .string(advice.sentence(findings))), ("advice_code", .string(advice.rawValue)),

@@ -103,6 +103,7 @@ final class NetcheckRun: @unchecked Sendable {
     findings.brokers = servers.brokers.map { ServerFinding($0.description, .silent) }
     findings.stun = servers.stun.map { ServerFinding($0.description, .silent) }
     findings.relays = servers.turn.map { ServerFinding($0.description, .silent) }
+    findings.names = servers.names.map { ServerFinding($0.description, .silent) }
     let patience = Self.serverPatience
     for (index, url) in servers.brokers.enumerated() {
       guard let broker = Broker(url) else { continue }
@@ -118,6 +119,11 @@ final class NetcheckRun: @unchecked Sendable {
     for (index, url) in servers.turn.enumerated() {
       look(url, .servers, tls, \.relays, index) { [loop] in
         RelayCheck.run(url, tls: $0, patience: patience, on: loop)
+      }
+    }
+    for (index, url) in servers.names.enumerated() {
+      look(url, .servers, tls, \.names, index) { [loop, caFile] _ in
+        NameServerCheck.run(url, caFile: caFile, patience: patience, on: loop)
       }
     }
   }

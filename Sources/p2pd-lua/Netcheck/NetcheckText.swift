@@ -11,6 +11,7 @@ enum NetcheckText {
     out += section("Brokers (MQTT)", servers(findings.brokers))
     out += section("STUN servers", servers(findings.stun))
     out += section("Relays (TURN)", findings.servers.turn.isEmpty ? ["none is configured"] : servers(findings.relays))
+    out += section("Name servers", findings.servers.names.isEmpty ? ["none is configured"] : servers(findings.names))
     out += section("Clock", clock(findings.clock))
     out += section("Blocked", findings.blocked.isEmpty ? ["nothing that was tried"] : findings.blocked)
     return out + section("Advice", [NetcheckAdvice(findings).sentence(findings)])

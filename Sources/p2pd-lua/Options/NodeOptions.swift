@@ -86,6 +86,7 @@ struct NodeOptions: ParsableArguments {
     node.listen = try addresses() ?? config.listen
     node.interfaces = interfaces.isEmpty ? config.interfaces : interfaces
     try servers.apply(to: &node, config)
+    node.names = try servers.naming(state, config)
     if let maxPipes = maxPipes ?? config.maxPipes { node.limits.pipes = maxPipes }
     if let maxPipesPerPeer { node.limits.perKey = maxPipesPerPeer }
     if let maxPipesPerAddress { node.limits.perSource = maxPipesPerAddress }

@@ -15,7 +15,7 @@ struct ServerOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "A STUN server, HOST or HOST:PORT, in place of the others; may be given several times, as may the next three.",
+      "A STUN server, HOST or HOST:PORT, in place of the others; may be given several times, as may the next ones.",
       discussion: "It tells how this machine looks from outside (P2PD_STUN, separated by commas; 'none' for none)",
       valueName: "server"))
   var stun: [String] = []
@@ -34,6 +34,13 @@ struct ServerOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "Name servers, http://HOST:PORT or https://HOST, separated by commas.",
+      discussion: "They keep the names of nodes (P2PD_NAMES); of another ending than .peer: https://HOST?tld=ENDING",
+      valueName: "url"))
+  var names: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
       "PEM file of the roots that the servers' certificates are checked against.",
       discussion: "Default: the machine's (P2PD_CA)", valueName: "file"),
     completion: .file())
@@ -45,12 +52,16 @@ struct ServerOptions: ParsableArguments {
   @Flag(help: "Do not ask the router to open the node's port (P2PD_NO_PORT_MAPPING=1).")
   var noPortMapping = false
 
+  @Flag(help: "Neither ask nor tell the local network about names (P2PD_MDNS=off).")
+  var noMdns = false
+
   func validate() throws {
     _ = try Environment.flag("P2PD_OFFLINE")
     _ = try Environment.flag("P2PD_NO_PORT_MAPPING")
+    _ = try Environment.flag("P2PD_MDNS")
     // Without the files, which may not be there yet; they are read when the command runs.
     _ = try named(ServerList())
-    if offline, servers != nil || !(stun + broker + turn).isEmpty {
+    if offline, servers != nil || !(stun + broker + turn + names).isEmpty {
       throw ValidationError("--offline contacts no server, so naming servers has no meaning with it.")
     }
   }
@@ -70,7 +81,9 @@ struct ServerOptions: ParsableArguments {
     do throws(NetError) {
       return try options(ServerList(text: String(decoding: bytes, as: UTF8.self), file: servers))
     } catch {
-      throw Failure("\(error)", remedy: "A line is a URL such as stun:HOST, mqtts://HOST or turn:USER:PASSWORD@HOST.")
+      throw Failure(
+        "\(error)",
+        remedy: "A line is a URL such as stun:HOST, mqtts://HOST, turn:USER:PASSWORD@HOST or https://HOST (names).")
     }
   }
 
@@ -88,6 +101,18 @@ struct ServerOptions: ParsableArguments {
       return try Environment.flag("P2PD_NO_PORT_MAPPING") ? false : nil
     }
     return config.portMapping
+  }
+
+  /// How names are found and remembered.
+  func naming(_ state: StateOptions, _ config: ConfigFile) throws -> NamesConfiguration {
+    var naming = NamesConfiguration()
+    naming.file = NamesConfiguration.userFile
+    // The keys of names are the user's memory: a fresh key for this run is no reason to forget them.
+    naming.pinFolder = state.ephemeral ? nil : state.folder
+    naming.dns = true
+    let said = Environment.value("P2PD_MDNS") ?? ""
+    naming.multicast = try !noMdns && (said.isEmpty ? config.mdns ?? true : Environment.flag("P2PD_MDNS"))
+    return naming
   }
 
   /// Puts the servers in force into a node's configuration.
@@ -108,7 +133,10 @@ struct ServerOptions: ParsableArguments {
 
   private func options(_ known: ServerList) throws(NetError) -> ServerList {
     var list = known
-    for (group, texts) in [(ServerList.Group.stun, stun), (.brokers, broker), (.turn, turn)] where !texts.isEmpty {
+    for (group, texts) in [
+      (ServerList.Group.stun, stun), (.brokers, broker), (.turn, turn),
+      (.names, names.flatMap { $0.split(separator: ",").map(String.init) }),
+    ] where !texts.isEmpty {
       list = try list.replacing(group, with: texts == ["none"] ? [] : texts)
     }
     return list

@@ -1,5 +1,6 @@
 import CNet
 import Glibc
+import P2PDNet
 
 /// `attach` at a terminal: a person types lines, the node runs them. One thread waits for the keyboard, the node and
 /// signals.

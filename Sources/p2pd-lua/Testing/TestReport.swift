@@ -1,4 +1,5 @@
 import Glibc
+import P2PDNet
 import P2PDScript
 import Synchronization
 

@@ -1,3 +1,5 @@
+import P2PDNet
+
 @testable import P2PDControl
 
 /// What a client of the control socket may send, in pieces of any size: lines, then JSON, then a request.

@@ -18,6 +18,10 @@ public func fuzzRendezvous(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   case .report(let attempts):
     for attempt in attempts { precondition(attempt.error.description.utf8.allSatisfy { $0 >= 0x20 || $0 == 0x0a }) }
     return 0
+  case .here(let address):
+    precondition(
+      address.utf8.count <= Rendezvous.longestAddress && address.utf8.allSatisfy { (0x21...0x7e).contains($0) })
+    return 0
   default: return 0
   }
   _ = side.outside

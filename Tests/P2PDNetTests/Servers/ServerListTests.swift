@@ -31,7 +31,8 @@ import Testing
   @Test(
     "what is no server is refused with a reason",
     arguments: [
-      "", "a", "http://a", "stun:", "stun:a:0", "stun:a:65536", "stun:a:x", "mqtt://[::1", "mqtt://[a]", "mqtt://a b",
+      "", "a", "ftp://a", "http://a?tld=", "http://a?tld=b.c", "stun:a?tld=b", "https://a/path", "stun:", "stun:a:0",
+      "stun:a:65536", "stun:a:x", "mqtt://[::1", "mqtt://[a]", "mqtt://a b",
       "turn:%zz@a", "turn:@a", "turn:u:%2@a", "turn:a?transport=sctp", "turn:a?what=1", "turn:a?secret", "stun:a:b:c",
       "mqtt://a/b", "mqtt://a#b", "stun:ä", "mqtt://" + String(repeating: "a", count: 254),
     ])
@@ -49,12 +50,16 @@ import Testing
 
   @Test("a file has one server a line and comments, and a mistake is named with its line")
   func file() throws {
-    let list = try ServerList(text: "# mine\nstun:a\n\n  mqtt://b # broker\nmqtt://b\nturn:u:p@c\nntp:d\r\n", file: "f")
+    let list = try ServerList(
+      text: "# mine\nstun:a\n\n  mqtt://b # broker\nmqtt://b\nturn:u:p@c\nntp:d\r\nhttps://e http://f:8?tld=Home\n",
+      file: "f")
     #expect(list.stun.count == 1 && list.brokers.map(\.host) == ["b"] && list.turn.count == 1 && list.ntp.count == 1)
     #expect(try ServerList(text: list.text, file: "again") == list)
-    let error = #expect(throws: NetError.self) { try ServerList(text: "stun:a\nhttp://b\n", file: "my.conf") }
+    let error = #expect(throws: NetError.self) { try ServerList(text: "stun:a\nftp://b\n", file: "my.conf") }
     #expect(error?.what == "read my.conf:2")
-    #expect(list.summary.map(\.servers) == ["stun:a", "turn:u:***@c", "mqtt://b", "ntp:d"])
+    #expect(
+      list.summary.map(\.servers) == ["stun:a", "turn:u:***@c", "mqtt://b", "ntp:d", "https://e, http://f:8?tld=home"])
+    #expect(list.names.map(\.tld) == [nil, "home"] && list.names.map(\.port) == [443, 8])
   }
 
   @Test("the environment replaces the groups it names")

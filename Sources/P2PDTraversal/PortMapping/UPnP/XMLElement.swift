@@ -1,3 +1,5 @@
+import P2PDNet
+
 /// Why a document was not read.
 public enum XMLError: Error, Hashable, Sendable, CustomStringConvertible {
   case malformed, tooDeep, tooLong
