@@ -130,8 +130,10 @@ let package = Package(
       path: "scripts/dev/punch-node", swiftSettings: strict),
     .testTarget(name: "LuaVMTests", dependencies: ["LuaVM", "CLua"], swiftSettings: strict),
     .testTarget(name: "P2PDNetTests", dependencies: ["P2PDNet", "CNet"] + nioTests, swiftSettings: strict),
+    .target(name: "ServerKit", path: "Tests/ServerKit", swiftSettings: strict),
     .testTarget(
-      name: "P2PDTraversalTests", dependencies: ["P2PDTraversal", "P2PDNet"] + nioTests, swiftSettings: strict),
+      name: "P2PDTraversalTests", dependencies: ["P2PDTraversal", "P2PDNet", "ServerKit"] + nioTests,
+      swiftSettings: strict),
     .testTarget(
       name: "P2PDNameServerTests",
       dependencies: [
@@ -151,7 +153,8 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "P2PDSignalingTests",
-      dependencies: ["P2PDSignaling", "P2PDNet", .product(name: "Crypto", package: "swift-crypto")] + nioTests,
+      dependencies: ["P2PDSignaling", "P2PDNet", "ServerKit", .product(name: "Crypto", package: "swift-crypto")]
+        + nioTests,
       swiftSettings: strict),
     .testTarget(
       name: "P2PDScriptTests", dependencies: ["P2PDScript", "LuaVM", "P2PDNode", "P2PDNet"] + nioTests,

@@ -21,3 +21,8 @@ ssize_t cnet_send_message(int socket, const struct msghdr *message) {
 ssize_t cnet_send_to(int socket, const void *bytes, size_t count, const struct sockaddr *to, socklen_t length) {
   return syscall(SYS_sendto, socket, bytes, count, flags, to, length);
 }
+
+ssize_t cnet_receive_from(int socket, void *bytes, size_t room, struct sockaddr_storage *from) {
+  socklen_t length = sizeof *from;
+  return syscall(SYS_recvfrom, socket, bytes, room, MSG_DONTWAIT, from, &length);
+}

@@ -36,17 +36,17 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
     case io
   }
 
-  public let code: Code
+  public var code: Code { facts.code }
   /// What was tried and on which route, in words: "connect to 192.0.2.1:80".
-  public let what: String
+  public var what: String { facts.what }
   /// What the kernel, TLS or the resolver said.
-  public let cause: String
+  public var cause: String { facts.cause }
   /// Every attempt's own failure, in the order they were started.
-  public let attempts: [NetError]
+  public var attempts: [NetError] { facts.attempts }
   /// What to do about it, one sentence; empty where the cause says it all.
-  public let remedy: String
+  public var remedy: String { facts.remedy }
   /// Of an attempt to reach a node: which way it went.
-  public let way: Way?
+  public var way: Way? { facts.way }
 
   /// Which way an attempt to reach a node went.
   public struct Way: Hashable, Sendable {
@@ -68,12 +68,22 @@ public struct NetError: Error, Sendable, CustomStringConvertible {
   public init(
     _ code: Code, _ what: String, cause: String = "", attempts: [NetError] = [], remedy: String = "", way: Way? = nil
   ) {
-    self.code = code
-    self.what = what
-    self.cause = cause
-    self.attempts = attempts
-    self.remedy = remedy
-    self.way = way
+    facts = Facts(code, what, cause, attempts, remedy, way)
+  }
+
+  /// Apart, so that what may fail and does not, as every `send`, returns one word and not the room of an error.
+  private let facts: Facts
+
+  private final class Facts: Sendable {
+    let code: Code
+    let what, cause, remedy: String
+    let attempts: [NetError]
+    let way: Way?
+
+    init(_ code: Code, _ what: String, _ cause: String, _ attempts: [NetError], _ remedy: String, _ way: Way?) {
+      (self.code, self.what, self.cause, self.attempts) = (code, what, cause, attempts)
+      (self.remedy, self.way) = (remedy, way)
+    }
   }
 
   public var description: String {

@@ -22,7 +22,12 @@ extension Node {
     switch rendezvous.message {
     case .offer(let offer):
       if let answer { offered(offer, session, oneWay, messenger, answer) }
-    case .relay(let endpoints): responders[session]?.relayed(endpoints)
+    case .relay(let endpoints):
+      if let responder = responders[session] {
+        responder.relayed(endpoints, answer)
+      } else if !endpoints.isEmpty, responders.keep(endpoints, for: session) {
+        answer?([])
+      }
     case .abort: responders[session]?.cancel()
     case .report(let attempts):
       connectors.values.first { $0.key == key && $0.session == session.id }?.reported(attempts)
@@ -116,6 +121,7 @@ extension Node {
     // Both legs make the way, before anything was measured between the two.
     let legs = offer.side.leg.flatMap { a in messenger.leg.map { TimeAmount.nanoseconds((a + $0).nanoseconds / 2) } }
     responder.start(wanted, hand, answerTakes: oneWay ?? legs ?? Self.assumedWay)
+    if let early = responders.takeKept(session) { responder.relayed(early, nil) }
     logger.debug(
       "takes part in a connect",
       metadata: [

@@ -22,6 +22,7 @@ extension Node {
   static func start(
     _ configuration: NodeConfiguration, interfaces: any InterfaceSource, on loop: any EventLoop, logger: Logger
   ) async throws -> Node {
+    let configuration = configuration.effective
     let kept = try await loop.offload { try KeptState(configuration) }
     var logger = logger
     logger[metadataKey: "node"] = "\(kept.identity.key.short)"

@@ -41,6 +41,8 @@ public final class Node: @unchecked Sendable {
   public var consent: Consent?
 
   let tls: NodeTLS
+  /// With brokers and relays.
+  let serverTLS: ServerTLS
   var acceptors: [Acceptor]
   var serverContext: NIOSSLContext
   var hosted: [String: any NodeProtocol] = [:]
@@ -99,7 +101,9 @@ public final class Node: @unchecked Sendable {
     address = try NodeAddress.fitting(by: identity, issued: Self.wallClock(), routes: routes, signalling: [])
     offered = (routes, [])
     knowledge = Self.makeKnowledge(configuration, on: loop)
-    signalling = Self.makeSignalling(configuration, identity, logger, on: loop)
+    let serverTLS = ServerTLS(caFile: configuration.caFile, on: loop)
+    self.serverTLS = serverTLS
+    signalling = Self.makeSignalling(configuration, identity, serverTLS, logger, on: loop)
     self.claim = claim
     self.configuration = configuration
     self.loop = loop

@@ -32,3 +32,18 @@ public struct NodeConfiguration: Sendable {
 
   public init() {}
 }
+
+extension NodeConfiguration {
+  /// It listens at loopback addresses alone, where nobody but this machine comes.
+  public var isForThisMachine: Bool { listen.map { !$0.isEmpty && $0.allSatisfy(\.isLoopback) } ?? false }
+
+  /// What a node makes of it: one for this machine alone asks no server elsewhere how to be reached, and no router to open
+  /// its port. Servers on this machine stay.
+  public var effective: NodeConfiguration {
+    guard isForThisMachine else { return self }
+    var narrowed = self
+    narrowed.servers = servers.onThisMachine
+    narrowed.portMapping = false
+    return narrowed
+  }
+}

@@ -12,6 +12,8 @@ final class MemoryBroker: PipeSink, @unchecked Sendable {
   private var readers: [UInt64: MQTTReader] = [:]
   private var pipes: [UInt64: Pipe] = [:]
   private var topics: [UInt64: Set<String>] = [:]
+  /// Messages it takes and does not hand on, as one that is about to end.
+  var loses: ((MQTTPublish) -> Bool)?
   /// Messages handed on.
   private(set) var carried = 0
 
@@ -53,6 +55,7 @@ final class MemoryBroker: PipeSink, @unchecked Sendable {
       send(.suback(id: id, codes: filters.map { _ in 0 }), pipe)
     case .publish(let message):
       if let id = message.id { send(.puback(id: id), pipe) }
+      if loses?(message) ?? false { return }
       for (id, wanted) in topics where wanted.contains(message.topic) {
         carried += 1
         if let receiver = pipes[id] {

@@ -115,6 +115,25 @@ import Testing
     }
   }
 
+  @Test("a node for this machine alone contacts nobody elsewhere, though servers are configured")
+  func loopback() async throws {
+    try await inWorld { world in
+      let node = try await world.node {
+        $0.listen = [.loopback(.v4)]
+        $0.servers.brokers.append(ServerURL(.mqtt, host: "127.0.0.1"))
+      }
+      try await node.settled().get()
+      try await wait(.seconds(60), node)
+      #expect(world.asked == 0 && world.brokers.allSatisfy { $0.connections == 0 } && node.portMapper == nil)
+      #expect(node.configuration.servers.all.map(\.host) == ["127.0.0.1"], "that is this machine")
+      await node.close(flush: .zero)
+      var both = NodeConfiguration()
+      #expect(!both.isForThisMachine)
+      both.listen = [.loopback(.v6), .wildcard(.v4)]
+      #expect(!both.isForThisMachine && both.effective.servers == both.servers)
+    }
+  }
+
   @Test("dead servers cost a node its 8 seconds of patience, no more")
   func dead() async throws {
     try await inWorld { world in

@@ -12,15 +12,15 @@ import Testing
 @Suite struct RaceTests {
   private static let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
   /// From any host to any other.
-  private static let way = TimeAmount.milliseconds(20)
+  static let way = TimeAmount.milliseconds(20)
 
   final class World: @unchecked Sendable {
     let net: MemoryNetwork
     let a: MemoryHost
     let b: MemoryHost
     var servers = ServerList()
-    private var brokers: [MemoryBroker] = []
-    private var stuns: [MemorySTUN] = []
+    private(set) var brokers: [MemoryBroker] = []
+    private(set) var stuns: [MemorySTUN] = []
     var nodes: [Node] = []
 
     init(_ time: VirtualTime) async throws {
@@ -57,7 +57,7 @@ import Testing
     }
   }
 
-  private func inWorld(_ body: @escaping @Sendable (World) async throws -> Void) async throws {
+  static func inWorld(_ body: @escaping @Sendable (World) async throws -> Void) async throws {
     let time = try VirtualTime()
     defer { time.stop() }
     let net = MemoryNetwork(time, seed: 0)
@@ -68,7 +68,7 @@ import Testing
     }.get()
   }
 
-  private func speaks(_ pipe: Pipe, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+  static func speaks(_ pipe: Pipe, sourceLocation: SourceLocation = #_sourceLocation) async throws {
     let promise = pipe.loop.makePromise(of: Message.self)
     _ = "ECHO hello".utf8CString.withUnsafeBytes { pipe.send(UnsafeRawBufferPointer(rebasing: $0.dropLast())) }
     _ = pipe.receive(from: nil, timeout: .seconds(60)) { promise.completeWith($0.mapError { $0 as any Error }) }
@@ -88,26 +88,26 @@ import Testing
 
   @Test("direct: a round trip, and TLS's")
   func direct() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       let (pipe, took) = try await connect(world, one, two.address)
       #expect(pipe.strategy == "direct" && pipe.path == "lan")
       // r for TCP, r for TLS.
       #expect(took == .milliseconds(80))
-      try await speaks(pipe)
+      try await Self.speaks(pipe)
     }
   }
 
   @Test("reverse: the peer dials back, half a broker's round trip later")
   func reverse() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       world.b.isFirewalled = true
       let (pipe, took) = try await connect(world, one, two.address, [.direct, .reverse])
       #expect(pipe.strategy == "reverse" && pipe.path == "lan")
       // Held 10 ms for the neighbour that might have answered; ½R = 40, r for TCP, 1½ r until the client has proven itself.
       #expect(took == .milliseconds(10 + 40 + 40 + 60), "\(took.nanoseconds / 1_000_000) ms")
-      try await speaks(pipe)
+      try await Self.speaks(pipe)
       let theirs = try #require(two.pipes().first)
       #expect(theirs.strategy == "reverse" && theirs.peerKey == one.identity.key.bytes)
       #expect(two.pipes().count == 1 && one.pipes().count == 1)
@@ -116,7 +116,7 @@ import Testing
 
   @Test("reverse speaks the protocol that was asked for, and asks for consent")
   func reverseProtocol() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       world.b.isFirewalled = true
       let host = Recorder()
@@ -151,14 +151,14 @@ import Testing
 
   @Test("punch: both call at once, through firewalls that let nothing in")
   func punch() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       (world.a.isFirewalled, world.b.isFirewalled) = (true, true)
       try await world.wait(.seconds(3))
       let (pipe, took) = try await connect(world, one, two.address)
       #expect(pipe.strategy == "punch", "\(pipe.strategy)")
       #expect(took <= .milliseconds(10 + 80 + 40 + 40 + 60), "\(took.nanoseconds / 1_000_000) ms")
-      try await speaks(pipe)
+      try await Self.speaks(pipe)
       #expect(two.pipes().map(\.strategy) == ["punch"])
     }
   }
@@ -167,7 +167,7 @@ import Testing
 
   @Test("a failure tells what both sides tried, and one thing to do")
   func whyNot() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       (world.a.isFirewalled, world.b.isFirewalled) = (true, true)
       let began = world.net.time.now
@@ -186,17 +186,17 @@ import Testing
 
   @Test("a stale address: its endpoints are dead, its brokers lead to the node's fresh ones")
   func stale() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       let routes = two.address.routes.map { NodeRoute(interface: $0.interface, nic: $0.nic, port: 9) }
       let stale = try NodeAddress.make(
         by: two.identity, issued: 1, routes: routes, signalling: two.address.signalling)
       let pipe = try await one.connect(stale, strategies: [.direct])
       #expect(pipe.strategy == "direct" && pipe.peer?.port == Int(two.port))
-      try await speaks(pipe)
+      try await Self.speaks(pipe)
       // And where there is no route in it at all.
       let none = try NodeAddress.make(by: two.identity, issued: 1, routes: [], signalling: two.address.signalling)
-      try await speaks(try await one.connect(none))
+      try await Self.speaks(try await one.connect(none))
     }
   }
 
@@ -204,15 +204,15 @@ import Testing
 
   @Test("both connecting to each other at once: two pipes that both work")
   func crossing() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       for walls in [(false, false), (false, true), (true, true)] {
         (world.a.isFirewalled, world.b.isFirewalled) = walls
         async let there = one.connect(two.address)
         async let back = two.connect(one.address)
         let (x, y) = try await (there, back)
-        try await speaks(x)
-        try await speaks(y)
+        try await Self.speaks(x)
+        try await Self.speaks(y)
         for pipe in [x, y] { _ = try? await pipe.close().get() }
       }
     }
@@ -220,18 +220,18 @@ import Testing
 
   @Test("a node connects to itself, whatever stands before it")
   func itself() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let one = try await world.node(world.a)
       world.a.isFirewalled = true
       let pipe = try await one.connect(one.address)
       #expect(pipe.strategy == "direct" && pipe.path == "same machine")
-      try await speaks(pipe)
+      try await Self.speaks(pipe)
     }
   }
 
   @Test("a hundred connects at once, dialled back, all work and leave nothing behind", arguments: [100])
   func hundred(_ count: Int) async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       world.b.isFirewalled = true
       try await world.wait(.seconds(90))
@@ -242,7 +242,7 @@ import Testing
       let pipes = try await EventLoopFuture.whenAllSucceed(opening, on: one.loop).get()
       try await world.wait(Self.way)
       #expect(two.pipes().count == count)
-      for pipe in pipes { try await speaks(pipe) }
+      for pipe in pipes { try await Self.speaks(pipe) }
       for pipe in pipes { _ = try? await pipe.close().get() }
       try await world.wait(.seconds(90))
       #expect(one.connectors.isEmpty && two.responders.sessions.isEmpty)
@@ -252,7 +252,7 @@ import Testing
 
   @Test("a connect that is called off, at any moment, leaves nothing behind")
   func cancelled() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       world.b.isFirewalled = true
       try await world.wait(.seconds(90))
@@ -275,7 +275,7 @@ import Testing
 
   @Test("a peer that vanishes in the middle costs a timeout, and nothing stays")
   func vanishing() async throws {
-    try await inWorld { world in
+    try await Self.inWorld { world in
       let (one, two) = (try await world.node(world.a), try await world.node(world.b))
       try await world.wait(.seconds(90))
       world.b.isFirewalled = true

@@ -49,6 +49,50 @@ import Testing
     #expect(table.sessions.isEmpty)
   }
 
+  @Test("so many allocations are open for one key, and for all")
+  func lent() {
+    var table = ResponderTable(at: Self.start)
+    let greedy = Identity.ephemeral().key
+    for _ in 0..<ResponderTable.mostLentToKey { #expect(table.lend(to: greedy, at: Self.start)) }
+    #expect(!table.lend(to: greedy, at: Self.start))
+    table.gotBack(from: greedy)
+    #expect(table.lend(to: greedy, at: Self.start))
+    var others: [NodeKey] = []
+    while table.lent < ResponderTable.mostLent {
+      others.append(Identity.ephemeral().key)
+      #expect(table.lend(to: others[others.count - 1], at: Self.start))
+    }
+    let late = Identity.ephemeral().key
+    #expect(!table.lend(to: late, at: Self.start))
+    // Who has none gives none back.
+    table.gotBack(from: late)
+    #expect(!table.lend(to: late, at: Self.start))
+    for key in others { table.gotBack(from: key) }
+    for _ in 0..<ResponderTable.mostLentToKey { table.gotBack(from: greedy) }
+    #expect(table.lent == 0)
+    // Each costs a dial as well.
+    for _ in 0..<400 {
+      guard table.lend(to: late, at: Self.start) else { break }
+      table.gotBack(from: late)
+    }
+    #expect(table.dials(1, for: late, at: Self.start) == 0 && !table.lend(to: late, at: Self.start))
+    #expect(table.lent == 0)
+  }
+
+  @Test("a relay told of before the session has begun waits for it, and goes with it")
+  func kept() throws {
+    var table = ResponderTable(at: Self.start)
+    let one = session()
+    let relay = try #require(Endpoint("192.0.2.1:5"))
+    #expect(!table.keep([relay], for: one), "nobody knows it")
+    _ = table.admit(one)
+    #expect(table.keep([relay], for: one))
+    #expect(table.takeKept(one) == [relay] && table.takeKept(one) == nil)
+    #expect(table.keep([relay], for: one))
+    table.end(one)
+    #expect(table.takeKept(one) == nil)
+  }
+
   @Test("so many addresses are dialled for one key, and for all, in a while")
   func dials() {
     var table = ResponderTable(at: Self.start)

@@ -2,6 +2,7 @@ import Crypto
 import Logging
 import NIOCore
 import P2PDNet
+import ServerKit
 import Testing
 
 @testable import P2PDSignaling
@@ -128,7 +129,7 @@ final class SignalWorld: @unchecked Sendable {
   }
 
   /// A broker that is not there.
-  func dead() throws -> Broker { Broker(host: "127.0.0.1", port: try Mosquitto.freePort(), tls: false) }
+  func dead() throws -> Broker { Broker(host: "127.0.0.1", port: try FreePort.tcp(), tls: false) }
 
   fileprivate func end() async throws {
     while let last = ends.popLast() { try await last() }

@@ -13,7 +13,7 @@ import Testing
       let mosquitto = try await world.mosquitto(tls: true)
       let broker = tls ? mosquitto.encrypted : mosquitto.plain
       var conf = SignalingConf()
-      conf.caFile = Mosquitto.fixtures + "/ca.pem"
+      conf.tls = ServerTLS(caFile: Mosquitto.fixtures + "/ca.pem", on: sharedLoop)
       let (alice, bob) = try await world.pair([broker], conf: conf)
       #expect(try await bob.on { bob.service.brokers } == [broker])
       #expect(try await alice.send("hello", to: bob, [broker]) == broker)

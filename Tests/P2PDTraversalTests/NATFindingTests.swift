@@ -9,52 +9,99 @@ struct FilteringTestTests {
   private static let server = ep("198.51.100.1:3478")
   private static let other = ep("198.51.100.2:3479")
 
-  /// Which of the four questions are answered, in the order they are asked: elsewhere, other port, and their controls.
+  /// A router and a server behind which some questions get no answer.
+  /// - Parameters:
+  ///   - lets: the changes whose answers get in at the fresh port.
+  ///   - does: those the server carries out.
+  ///   - lost: questions whose answers are lost, however often they are sent again.
   private func verdict(
-    _ heard: [Bool], _ mapping: NATBehaviour.Mapping = .endpointIndependent
+    _ mapping: NATBehaviour.Mapping = .endpointIndependent, lets: Set<STUNChange> = [],
+    does: Set<STUNChange> = [.port, .ip, [.ip, .port], []],
+    lost: (FilteringTest.Question) -> Bool = { _ in false }
   ) -> NATBehaviour.Filtering? {
     var test = FilteringTest(server: Self.server, other: Self.other, mapping: mapping)
     #expect(test.handle(.start) == [.bind(Self.server)])
-    var questions: [FilteringTest.Question] = []
-    for case .ask(let question) in test.handle(.bound) { questions.append(question) }
-    #expect(questions.map(\.isControl) == Array([false, false, true, true].prefix(heard.count)))
-    #expect(questions.prefix(2).map(\.from) == [Self.other, ep("198.51.100.1:3479")])
-    #expect(questions.dropFirst(2).map(\.from) == questions.prefix(heard.count - 2).map(\.from))
-    // Answers come at once, silence is known later.
-    let order = questions.indices.sorted { heard[$0] && !heard[$1] }
-    for index in order {
-      for case .finish(let filtering) in test.handle(
-        heard[index] ? .answered(questions[index]) : .silent(questions[index]))
-      {
-        return filtering
+    var actions = test.handle(.bound)
+    while !actions.isEmpty {
+      var questions: [FilteringTest.Question] = []
+      for action in actions {
+        if case .finish(let filtering) = action { return filtering }
+        if case .ask(let question) = action { questions.append(question) }
+      }
+      actions = []
+      func isHeard(_ question: FilteringTest.Question) -> Bool {
+        let isLetIn = question.isControl || question.change.isEmpty || lets.contains(question.change)
+        return isLetIn && does.contains(question.change) && !lost(question)
+      }
+      // Answers come at once, silence is known later.
+      for question in questions.filter(isHeard) + questions.filter({ !isHeard($0) }) {
+        actions += test.handle(isHeard(question) ? .answered(question) : .silent(question))
       }
     }
     Issue.record("no verdict")
     return nil
   }
 
+  private static let everybody: Set<STUNChange> = [.port, .ip, [.ip, .port]]
+
   @Test("everybody, hosts spoken to, ports spoken to")
   func classes() {
-    #expect(verdict([true, true, true, true]) == .endpointIndependent)
-    #expect(verdict([true, true, true, true], .none) == NATBehaviour.Filtering.none)
-    #expect(verdict([false, true, true, true]) == .addressDependent)
-    #expect(verdict([false, false, true, true]) == .addressAndPortDependent)
-    #expect(verdict([false, false, true, true], .none) == .addressAndPortDependent)
+    #expect(verdict(lets: Self.everybody) == .endpointIndependent)
+    #expect(verdict(.none, lets: Self.everybody) == NATBehaviour.Filtering.none)
+    #expect(verdict(lets: [.port]) == .addressDependent)
+    #expect(verdict(lets: []) == .addressAndPortDependent)
+    #expect(verdict(.none, lets: []) == .addressAndPortDependent)
+  }
+
+  @Test("questions are for the addresses the answers must come from")
+  func questions() {
+    var test = FilteringTest(server: Self.server, other: Self.other, mapping: .addressAndPortDependent)
+    _ = test.handle(.start)
+    let asked = test.handle(.bound).compactMap { action -> String? in
+      guard case .ask(let question) = action else { return nil }
+      return "\(question.change.rawValue) \(question.from) \(question.isControl)"
+    }
+    #expect(
+      asked == [
+        "6 198.51.100.2:3479 false", "4 198.51.100.2:3478 false", "2 198.51.100.1:3479 false",
+        "0 198.51.100.1:3478 false",
+      ])
   }
 
   @Test("silence of a server that does not do as it is asked means nothing")
   func control() {
-    #expect(verdict([false, false, false, false]) == nil)
-    #expect(verdict([false, true, false, true]) == nil)
-    #expect(verdict([false, false, false, true]) == .addressAndPortDependent)
-    #expect(verdict([true, false, false, false]) == .endpointIndependent)
+    #expect(verdict(lets: [], does: [[]]) == nil)
+    #expect(verdict(lets: [.port], does: [.port, []]) == nil)
+    #expect(verdict(lets: Self.everybody, does: [[.ip, .port], []]) == .endpointIndependent)
   }
 
-  @Test("behind a symmetric NAT there is no control")
+  @Test("behind a symmetric NAT the control is a plain question")
   func symmetric() {
-    #expect(verdict([true, true], .addressAndPortDependent) == .endpointIndependent)
-    #expect(verdict([false, true], .addressDependent) == .addressDependent)
-    #expect(verdict([false, false], .endpointDependent) == .addressAndPortDependent)
+    #expect(verdict(.addressAndPortDependent, lets: Self.everybody) == .endpointIndependent)
+    #expect(verdict(.addressDependent, lets: [.port]) == .addressDependent)
+    #expect(verdict(.endpointDependent, lets: []) == .addressAndPortDependent)
+  }
+
+  @Test("answers that are lost lead to no stricter verdict behind a symmetric NAT that lets everybody in")
+  func lost() {
+    let open = Self.everybody
+    let mapping = NATBehaviour.Mapping.addressAndPortDependent
+    #expect(verdict(mapping, lets: open, lost: { $0.change == [.ip, .port] }) == .endpointIndependent)
+    #expect(
+      verdict(mapping, lets: open, lost: { !$0.isRepeated && $0.change.contains(.ip) }) == .endpointIndependent,
+      "they are asked for again")
+    #expect(verdict(mapping, lets: open, lost: { _ in true }) == nil, "the server is gone")
+    #expect(verdict(mapping, lets: open, lost: { $0.isRepeated || $0.change.contains(.ip) }) == nil)
+    #expect(verdict(mapping, lets: [.port], lost: { $0.change == [] }) == nil, "nothing to compare silence with")
+  }
+
+  @Test("nor elsewhere")
+  func lostElsewhere() {
+    #expect(
+      verdict(lets: Self.everybody, lost: { !$0.isControl && !$0.isRepeated && $0.change.contains(.ip) })
+        == .endpointIndependent)
+    #expect(verdict(lets: [.port], lost: { $0.isControl }) == nil)
+    #expect(verdict(lets: [.port], lost: { $0.isControl && $0.isRepeated }) == nil)
   }
 
   @Test("a server that is gone")

@@ -70,6 +70,57 @@ struct NATProbeTests {
     #expect(first?.udp.mapping == NATBehaviour.Mapping.none && first?.isComplete == false, "told before all is done")
   }
 
+  /// Holds what has happened. Confined to the test's loop.
+  private final class Lost: @unchecked Sendable { var transactions: Set<STUNTransactionID> = [] }
+
+  /// The same behind a router that has a port for each destination and lets everybody in. The first answers from another
+  /// address are lost, with all their repetitions.
+  private static func symmetric(_ loop: any EventLoop) -> EventLoopFuture<FakeServer> {
+    let late = Late()
+    let lost = Lost()
+    return discovery(loop).flatMap { probe in
+      let places = probe.endpoints
+      probe.close()
+      return FakeServer.start(places, on: loop) { request, from, index in
+        var by = index
+        for case .changeRequest(let change) in request.attributes {
+          if change.contains(.port) { by ^= 1 }
+          if change.contains(.ip) { by ^= 2 }
+        }
+        if by & 2 != index & 2, lost.transactions.count < 2 || lost.transactions.contains(request.transaction) {
+          lost.transactions.insert(request.transaction)
+          return nil
+        }
+        let mapped = Endpoint(ip: ep("127.9.9.9:0").ip, port: from.port &+ UInt16(index) &+ 1)
+        return (
+          STUNMessage(
+            .success, .binding, transaction: request.transaction,
+            attributes: [.xorMappedAddress(mapped), .otherAddress(late.server?.endpoints[index ^ 3] ?? from)]), by
+        )
+      }.map { server in
+        late.server = server
+        return server
+      }
+    }
+  }
+
+  @Test("answers that are lost make no open symmetric router a stricter one")
+  func lossy() async throws {
+    let (report, _) = try await probe { loop in Self.symmetric(loop).map { [$0] } }
+    #expect(report.udp.mapping == .addressAndPortDependent)
+    #expect(report.udp.filtering == .endpointIndependent)
+  }
+
+  @Test("the filtering is known while dead servers are still waited for")
+  func early() async throws {
+    let (report, told) = try await probe { loop in
+      Self.discovery(loop).and(FakeServer.start([ep("127.0.0.3:0")], on: loop) { _, _, _ in nil }).map { [$0, $1] }
+    }
+    #expect(report.isComplete && report.udp.filtering == NATBehaviour.Filtering.none)
+    let first = told.first { $0.udp.filtering != nil }
+    #expect(first != nil && first?.servers.contains { $0.problem != nil && $0.transport == .udp } == false)
+  }
+
   @Test("a translation seen alike by all, whose ports follow with an offset")
   func offset() async throws {
     let (report, _) = try await probe { loop in

@@ -85,7 +85,7 @@ struct NTPClientTests {
     // Its clock is this machine's.
     #expect(abs(reading.offset.nanoseconds - 5_000_000_000) < 50_000_000, "\(reading)")
     #expect(reading.roundTrip < .milliseconds(100) && report.servers[0].stratum == 8)
-    server.stop()
+    await server.stop()
     let gone = try await onLoop { loop in NTPClient(servers: [url], on: loop).ask(patience: .milliseconds(1200)) }
     #expect(gone.reading == nil)
   }
@@ -97,6 +97,6 @@ struct NTPClientTests {
     let url = ServerURL(.ntp, host: "127.0.0.1", port: server.port)
     let report = try await onLoop { loop in NTPClient(servers: [url], on: loop).ask() }
     #expect(report.reading == nil && report.servers[0].problem == "does not know the time itself")
-    server.stop()
+    await server.stop()
   }
 }

@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 
 from matrix.peers import Peer, servers, settled  # noqa: E402
 from natlab.lab import Lab  # noqa: E402
-from natlab.model import SRV, SRV6  # noqa: E402
+from natlab.model import SRV, SRV6, TURN_PASS, TURN_USER  # noqa: E402
 
 # Seconds after which what is waited for counts as not coming.
 PATIENCE = 30
@@ -268,6 +268,31 @@ def relay_then_better(scene):
         assert answer["moved"] == "reverse" and answer["moved_after"] > seconds, answer
 
 
+def their_relay(scene):
+    """Two symmetric routers, and a relay that only the node that is called knows, or whose own is dead."""
+    b = scene.peer("b")
+    for turn in ("none", f"turn:nobody:nothing@{SRV[1]}:9?transport=tcp"):
+        a = scene.peer("a", {"P2PD_TURN": turn})
+        settled([a, b])
+        expect(a.ask(to=b.address), "relay")
+        # It need not be tried with the other ways to be found.
+        expect(a.ask(to=b.address, strategies=["relay"]), "relay")
+        a.end()
+
+
+def ipv6_relay(scene):
+    """No IPv4 anywhere, and only the relay allowed: its address is one of IPv6."""
+    for home in ("a", "b"):
+        scene.inside(home, "ip", "-4", "addr", "flush", "dev", "eth0")
+    names = {"P2PD_STUN": ",".join(f"[{SRV6[i]}]:3478" for i in (1, 2, 3)), "P2PD_BROKERS": f"mqtt://[{SRV6[10]}]:1883",
+             "P2PD_TURN": f"turn:{TURN_USER}:{TURN_PASS}@[{SRV6[1]}]:3478?transport=tcp"}
+    a, b = scene.peers("a", "b", environment=names)
+    expect(a.ask(to=b.address, strategies=["relay"]), "relay")
+    c = scene.peer("a", {**names, "P2PD_TURN": "none"})
+    settled([c])
+    expect(c.ask(to=b.address, strategies=["relay"]), "relay")
+
+
 def explained(scene):
     """`explain` and `connect -v` tell the steps of a connect, and what would help where there is none."""
     (b,) = scene.peers("b")
@@ -370,7 +395,7 @@ return M
 
 SCENES = {f.__name__: f for f in (
     design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent, relay_then_better,
-    both_at_once, why_not, explained)}
+    both_at_once, why_not, their_relay, ipv6_relay, explained)}
 
 
 def main(name, binary, wanted):

@@ -105,6 +105,12 @@ class Laboratory(ProgramTest):
     def test_a_relayed_pipe_moves_to_a_better_way(self):
         self.scene("relay_then_better", "a=public", "b=linux")
 
+    def test_a_relay_that_only_the_node_that_is_called_knows(self):
+        self.scene("their_relay", "a=symrandom", "b=symrandom")
+
+    def test_a_relay_over_ipv6(self):
+        self.scene("ipv6_relay", "a=linux+v6", "b=linux+v6")
+
     def test_explain_tells_each_step(self):
         self.scene("explained", "a=linux", "b=linux")
 

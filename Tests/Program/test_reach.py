@@ -185,6 +185,14 @@ class Brokers(Reach):
         self.until("up again", is_up)
         self.stop(process)
 
+    def test_a_node_for_this_machine_alone_asks_nobody_elsewhere_and_says_so(self):
+        process = self.start(env={"P2PD_BROKERS": "mqtt://192.0.2.1", "P2PD_STUN": "192.0.2.1", "P2PD_TURN": "turn:a:b@192.0.2.1"})
+        self.first_address(process)
+        self.assertEqual(self.status()["brokers"], [])
+        err = self.stop(process)[1]
+        self.assertIn("It listens on this machine alone (--listen): no server is contacted.\n", err)
+        self.assertNotIn("192.0.2.1", err)
+
     def test_brokers_that_refuse_are_told(self):
         process = self.start("--broker", f"mqtt://127.0.0.1:{free_port()}")
         self.first_address(process)

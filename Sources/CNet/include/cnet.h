@@ -1,6 +1,5 @@
 #pragma once
 
-#include "cnet_datagrams.h"
 #include "cnet_files.h"
 #include "cnet_netlink.h"
 #include "cnet_poller.h"

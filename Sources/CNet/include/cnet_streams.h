@@ -14,3 +14,6 @@ ssize_t cnet_receive(int socket, void *bytes, size_t room);
 ssize_t cnet_send(int socket, const void *bytes, size_t count);
 ssize_t cnet_send_message(int socket, const struct msghdr *message);
 ssize_t cnet_send_to(int socket, const void *bytes, size_t count, const struct sockaddr *to, socklen_t length);
+
+/// A datagram and its sender's address.
+ssize_t cnet_receive_from(int socket, void *bytes, size_t room, struct sockaddr_storage *from);

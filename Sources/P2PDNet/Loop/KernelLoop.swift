@@ -28,12 +28,12 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
   /// Closed or let go in this turn: the events in hand may still point at them, and callers up the stack be in them.
   private var leaving: ContiguousArray<AnyObject> = []
   private var phase = Phase.running
-  /// Where every stream's bytes arrive; valid until the next read.
+  /// Where all bytes arrive; valid until the next read.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: readSize, alignment: 4096)
   /// Streams that are ready together.
   let batch: StreamBatch
-  /// Where every socket's datagrams arrive; made at first use.
-  private(set) lazy var datagrams = DatagramBatch()
+  /// The datagrams of the socket that is being read.
+  let datagrams: DatagramBatch
 
   private enum Phase { case running, stopping, over }
   /// Who is to be told of the end.
@@ -59,9 +59,13 @@ public final class KernelLoop: NetworkLoop, NIOSerialEventLoopExecutor, @uncheck
     self.name = name
     poller = try Poller()
     batch = StreamBatch(reading: readBuffer)
+    datagrams = DatagramBatch(reading: readBuffer)
   }
 
-  deinit { readBuffer.deallocate() }
+  deinit {
+    readBuffer.deallocate()
+    datagrams.free()
+  }
 
   // MARK: Turns
 

@@ -59,6 +59,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
   // MARK: Out
 
   override var unsent: Int { pending.readableBytes }
+  override var isUnanswered: Bool { !stuck.isEmpty && waited >= Self.unanswered }
 
   override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
     guard !isClosed, !wantsEnd else { return NetError(.closed, "send", cause: "the pipe is closed") }
@@ -257,5 +258,7 @@ final class MemoryStream: Transport, @unchecked Sendable {
   private static let longestRetry = TimeAmount.seconds(120)
   /// tcp(7), `tcp_retries2`: 15 times.
   private static let patience = TimeAmount.milliseconds(924_600)
+  /// Five retransmissions.
+  private static let unanswered = TimeAmount.seconds(6)
   private static let lingerTime = TimeAmount.seconds(2)
 }

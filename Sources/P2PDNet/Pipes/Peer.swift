@@ -12,23 +12,18 @@ public final class Peer: @unchecked Sendable {
   /// What a layer above keeps with the peer (the script engine: its Lua object). Confined to the pipe's loop.
   public var face: AnyObject?
 
-  /// The kernel's form, made once so that a reply needs no conversion.
-  let storage: sockaddr_storage
-  let storageLength: socklen_t
+  /// The kernel's form, made once so that a reply needs no conversion; of a fixed place, so that it needs no copy.
+  let kernelForm: UnsafePointer<sockaddr>
+  /// 0 for a Unix-domain socket.
+  let kernelLength: socklen_t
 
-  public init(_ endpoint: Endpoint) {
-    host = endpoint.ip.description
-    port = Int(endpoint.port)
-    self.endpoint = endpoint
-    (storage, storageLength) = Self.kernelForm(endpoint)
-  }
+  public convenience init(_ endpoint: Endpoint) { self.init(endpoint, mapped: false) }
 
   public init(unixPath: String) {
     host = unixPath
     port = 0
     endpoint = nil
-    storage = sockaddr_storage()
-    storageLength = 0
+    (kernelForm, kernelLength) = Self.kernelForm(nil)
   }
 
   /// `mapped`: the form an IPv6 socket that also speaks IPv4 needs.
@@ -36,18 +31,23 @@ public final class Peer: @unchecked Sendable {
     host = endpoint.ip.description
     port = Int(endpoint.port)
     self.endpoint = endpoint
-    (storage, storageLength) = Self.kernelForm(mapped ? endpoint.mapped : endpoint)
+    (kernelForm, kernelLength) = Self.kernelForm(mapped ? endpoint.mapped : endpoint)
   }
 
-  private static func kernelForm(_ endpoint: Endpoint) -> (sockaddr_storage, socklen_t) {
-    var storage = sockaddr_storage()
-    let length = withKernelForm(endpoint) { address, length in
-      withUnsafeMutableBytes(of: &storage) {
-        $0.copyMemory(from: UnsafeRawBufferPointer(start: address, count: Int(length)))
+  deinit { UnsafeRawPointer(kernelForm).deallocate() }
+
+  /// Room for either family, zeroed where there is less.
+  private static func kernelForm(_ endpoint: Endpoint?) -> (UnsafePointer<sockaddr>, socklen_t) {
+    let size = MemoryLayout<sockaddr_in6>.size
+    let room = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: MemoryLayout<UInt64>.alignment)
+    room.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+    let length = endpoint.map {
+      withKernelForm($0) { address, length in
+        room.copyMemory(from: address, byteCount: Int(length))
+        return length
       }
-      return length
     }
-    return (storage, length)
+    return (UnsafePointer(room.assumingMemoryBound(to: sockaddr.self)), length ?? 0)
   }
 
   /// An address as bind(2) and its like want it.

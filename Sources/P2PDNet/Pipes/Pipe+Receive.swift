@@ -46,8 +46,9 @@ extension Pipe {
   func received(datagram bytes: UnsafeRawBufferPointer, from peer: Peer) {
     counters.bytesIn &+= UInt64(bytes.count)
     guard phase == .open else { return }
-    lastSender = peer
-    if isFull, waiters.isEmpty {
+    if lastSender !== peer { lastSender = peer }
+    // Nothing waits where messages go straight through, so only a pause can stop them.
+    if fastPath ? relaysFull > 0 : isFull && waiters.isEmpty {
       counters.dropped &+= 1
     } else {
       deliver(bytes, from: peer)

@@ -8,28 +8,40 @@ extension Pipe {
   /// - Parameter to: for UDP: the receiver. A server pipe without one answers the last sender.
   public func send(_ bytes: UnsafeRawBufferPointer, to receiver: Peer? = nil) -> SendOutcome {
     guard phase == .open, !outputClosed else { return .failed(sendRefusal()) }
-    let error: NetError?
-    if proto == .tcp {
-      if isServer {
-        return .failed(NetError(.unsupported, "send", cause: "a TCP server pipe has no peer; send on a client's pipe"))
-      }
-      guard bytes.count <= decoder.limit || decoder.framing == .raw else { return .failed(tooLong(bytes.count)) }
-      if bytes.isEmpty, decoder.framing == .raw { return .sent }
-      guard transport.unsent &+ bytes.count <= conf.sendHighWater &+ max(conf.maxMessage, bytes.count) else {
-        return .failed(
-          NetError(.limit, "send", cause: "\(transport.unsent) bytes are unsent already; wait for the peer to read"))
-      }
-      error = transport.send(FrameHeader(decoder.framing, length: bytes.count), bytes, to: nil, corked: corked)
-    } else {
-      guard let to = receiver ?? peer ?? lastSender else {
-        return .failed(NetError(.badAddress, "send", cause: "a UDP server pipe needs the receiver's address"))
-      }
-      error = transport.send(.none, bytes, to: to, corked: false)
+    if proto == .udp { return sendDatagram(bytes, to: receiver) }
+    if isServer {
+      return .failed(NetError(.unsupported, "send", cause: "a TCP server pipe has no peer; send on a client's pipe"))
     }
-    if let error { return .failed(error) }
+    guard bytes.count <= decoder.limit || decoder.framing == .raw else { return .failed(tooLong(bytes.count)) }
+    if bytes.isEmpty, decoder.framing == .raw { return .sent }
+    guard transport.unsent &+ bytes.count <= conf.sendHighWater &+ max(conf.maxMessage, bytes.count) else {
+      return .failed(
+        NetError(.limit, "send", cause: "\(transport.unsent) bytes are unsent already; wait for the peer to read"))
+    }
+    let header = FrameHeader(decoder.framing, length: bytes.count)
+    if let error = transport.send(header, bytes, to: nil, corked: corked) { return .failed(error) }
+    return sent(bytes, to: peer)
+  }
+
+  /// Each receiver goes its own way: one chosen among several would be counted on the road of every answer.
+  @inline(__always)
+  private func sendDatagram(_ bytes: UnsafeRawBufferPointer, to receiver: Peer?) -> SendOutcome {
+    if let receiver { return sendDatagram(bytes, to: receiver) }
+    if let peer { return sendDatagram(bytes, to: peer) }
+    if let lastSender { return sendDatagram(bytes, to: lastSender) }
+    return .failed(NetError(.badAddress, "send", cause: "a UDP server pipe needs the receiver's address"))
+  }
+
+  private func sendDatagram(_ bytes: UnsafeRawBufferPointer, to receiver: Peer) -> SendOutcome {
+    if let error = transport.send(.none, bytes, to: receiver, corked: false) { return .failed(error) }
+    return sent(bytes, to: receiver)
+  }
+
+  @inline(__always)
+  private func sent(_ bytes: UnsafeRawBufferPointer, to receiver: @autoclosure () -> Peer?) -> SendOutcome {
     counters.messagesOut &+= 1
     counters.bytesOut &+= UInt64(bytes.count)
-    if let tap { tap.pipe(self, sent: bytes, to: receiver ?? peer ?? lastSender) }
+    if let tap { tap.pipe(self, sent: bytes, to: receiver()) }
     guard transport.unsent > conf.sendHighWater else { return .sent }
     // Only what the network does not take is worth waiting for, and only of that somebody tells.
     transport.flush()

@@ -13,6 +13,12 @@ public struct ServerList: Hashable, Sendable {
   public init() {}
 
   public var isEmpty: Bool { all.isEmpty }
+  /// Those that loopback leads to.
+  public var onThisMachine: ServerList {
+    var list = self
+    for group in Group.allCases { list[keyPath: group.path].removeAll { !$0.isOnThisMachine } }
+    return list
+  }
   public var all: [ServerURL] { stun + turn + brokers + ntp }
 
   /// Sorts URLs into their groups. A server named twice counts once.

@@ -19,6 +19,9 @@ public struct ServerURL: Hashable, Sendable {
     public var isTLS: Bool { self == .stuns || self == .turns || self == .mqtts }
   }
 
+  /// Loopback leads to it, by its text.
+  public var isOnThisMachine: Bool { host == "localhost" || IPAddress(host)?.isLoopback == true }
+
   public enum Transport: String, Sendable { case udp, tcp }
 
   public let scheme: Scheme

@@ -22,7 +22,7 @@ public final class CarriedDatagrams: Transport, @unchecked Sendable {
 
   /// A datagram came.
   public func received(_ bytes: UnsafeRawBufferPointer, from sender: Endpoint) {
-    owner?.received(datagram: bytes, from: senders.peer(for: sender))
+    owner?.received(datagram: bytes, from: peer(for: sender))
   }
 
   /// Nothing will come any more.
@@ -40,7 +40,8 @@ public final class CarriedDatagrams: Transport, @unchecked Sendable {
     return carry(body, endpoint)
   }
 
-  override func peer(for endpoint: Endpoint) -> Peer { senders.peer(for: endpoint) }
+  // Who is in the middle of a datagram holds its sender: nothing needs to be kept.
+  override func peer(for endpoint: Endpoint) -> Peer { senders.peer(for: endpoint) { _ in } }
 
   public override func close(linger: Bool) {
     owner = nil

@@ -2,11 +2,12 @@ import CNet
 import Glibc
 import NIOCore
 
-/// A UDP socket of the kernel. Datagrams that came together are read with one system call.
+/// A UDP socket of the kernel.
 final class DatagramTransport: KernelTransport, @unchecked Sendable {
   /// A connected socket takes no address with a datagram.
   private let connectedTo: Peer?
   private var senders: SenderTable
+  private var pace = DatagramPace()
   private var isReading = false
   private var queue = CircularBuffer<(bytes: ByteBuffer, peer: Peer)>()
   private var queued = 0
@@ -50,12 +51,7 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
   @inline(__always)
   private func writeOnce(_ body: UnsafeRawBufferPointer, to peer: Peer) -> Int {
     if connectedTo != nil { return cnet_send(descriptor, body.baseAddress, body.count) }
-    let fd = descriptor
-    return withUnsafePointer(to: peer.storage) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        cnet_send_to(fd, body.baseAddress, body.count, $0, peer.storageLength)
-      }
-    }
+    return cnet_send_to(descriptor, body.baseAddress, body.count, peer.kernelForm, peer.kernelLength)
   }
 
   private func enqueue(_ body: UnsafeRawBufferPointer, to peer: Peer) -> NetError? {
@@ -83,7 +79,7 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
 
   override func peer(for endpoint: Endpoint) -> Peer {
     if let connectedTo, connectedTo.endpoint == endpoint { return connectedTo }
-    return senders.peer(for: endpoint)
+    return senders.peer(for: endpoint, loop.keep)
   }
 
   // MARK: In
@@ -95,7 +91,9 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
 
   private func updateInterest() {
     guard descriptor >= 0 else { return }
-    let flags = (isReading ? Ready.input : 0) | (queue.isEmpty ? 0 : Ready.output)
+    // Room is asked for until the queue is empty, so it has to be told as long as it is there.
+    var flags = queue.isEmpty ? 0 : Ready.output
+    if isReading { flags |= queue.isEmpty ? Ready.input | Ready.once : Ready.input }
     if flags == 0, !isWatched { return }
     if !watch(flags) { end(.error(NetError(errno: ENOMEM, "pipe"))) }
   }
@@ -110,26 +108,47 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
     if flags & Ready.output != 0, descriptor >= 0 { writeQueue() }
   }
 
+  /// Reads until nothing is left, since what came is told once. Asking once more than there are datagrams costs less than
+  /// a round of the loop, and often the next question is there when the last is answered.
   private func read() {
-    guard let batch = loop.datagrams else { return end(.error(NetError(errno: ENOMEM, "receive"))) }
-    for _ in 0..<Self.batchesPerWake {
-      guard descriptor >= 0, isReading, let owner else { return }
-      let count = batch.receive(descriptor)
+    guard let owner else { return }
+    let batch = loop.datagrams
+    var left = Self.datagramsPerWake
+    while descriptor >= 0, isReading {
+      guard left > 0 else { return watchAnew() }
+      let count = batch.receive(descriptor, pace.asks)
       guard count > 0 else {
-        let number = count < 0 ? errno : EAGAIN
+        let number = errno
+        if number == EAGAIN { return }
         // ICMP told that nobody listens: a fact about one datagram, not the end of the pipe.
-        if number == ECONNREFUSED || number == EINTR { continue }
-        if number != EAGAIN { end(.error(NetError(errno: number, "receive"))) }
-        return
+        guard number == ECONNREFUSED || number == EINTR else { return end(.error(NetError(errno: number, "receive"))) }
+        left &-= Self.datagramsPerError
+        continue
       }
-      for index in 0..<count {
-        guard let sender = connectedTo ?? senders.sender(batch.sender(index)) else { continue }
+      left &-= count
+      pace.took(count)
+      var index = 0
+      while index < count {
+        handOut(batch, index, to: owner)
         // One that closes the pipe leaves the rest unread.
         guard descriptor >= 0 else { return }
-        owner.received(datagram: batch.bytes(index), from: sender)
+        index &+= 1
       }
-      if count < DatagramBatch.room { return }
     }
+  }
+
+  @inline(__always)
+  private func handOut(_ batch: DatagramBatch, _ index: Int, to owner: any TransportOwner) {
+    if let connectedTo { return owner.received(datagram: batch.bytes(index), from: connectedTo) }
+    // Alive: who forgets senders keeps them until the loop's turn is over.
+    (senders.known(batch.sender(index)) ?? newSender(batch.sender(index)))?._withUnsafeGuaranteedRef {
+      owner.received(datagram: batch.bytes(index), from: $0)
+    }
+  }
+
+  @inline(never)
+  private func newSender(_ address: UnsafePointer<sockaddr_storage>) -> Unmanaged<Peer>? {
+    senders.sender(address, loop.keep)
   }
 
   // MARK: The end
@@ -148,14 +167,16 @@ final class DatagramTransport: KernelTransport, @unchecked Sendable {
     }
     queue.removeAll()
     queued = 0
-    senders.removeAll()
+    senders.removeAll(loop.keep)
     becomeGone()
   }
 
   /// 65 535 less the IPv4 and UDP headers (RFC 768, RFC 791).
   static let longest = 65507
-  /// Batches read before other sockets get their turn.
-  private static let batchesPerWake = 4
+  /// Datagrams read before other sockets get their turn.
+  private static let datagramsPerWake = 64
+  /// As which an error counts.
+  private static let datagramsPerError = 16
   private static let sendsPerWake = 64
   /// Bytes, and datagrams, that may wait for the network before `send` refuses more.
   private static let queueLimit = 4 << 20

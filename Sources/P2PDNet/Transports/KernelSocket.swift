@@ -106,6 +106,18 @@ struct KernelSocket: ~Copyable {
     return result == 0 ? Endpoint(storage) : nil
   }
 
+  /// A TCP connection whose retransmissions, or probes of a closed window, came to nothing so far: for some 6 s where the
+  /// round trip is short (RFC 6298 §5.5: each waits twice as long as the one before; the kernel's first wait is 200 ms and
+  /// a round trip).
+  static func isUnanswered(_ descriptor: CInt) -> Bool {
+    var info = tcp_info()
+    var length = socklen_t(MemoryLayout<tcp_info>.size)
+    guard getsockopt(descriptor, CInt(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 else { return false }
+    return max(info.tcpi_retransmits, info.tcpi_probes) >= unanswered
+  }
+
+  private static let unanswered: UInt8 = 5
+
   private static func withUnixAddress<T>(
     _ path: String, _ what: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T
   ) throws(NetError) -> T {

@@ -33,6 +33,7 @@ public final class PrefacedTransport: Transport, TransportOwner, @unchecked Send
   // MARK: From above
 
   override var unsent: Int { lower.unsent }
+  override var isUnanswered: Bool { lower.isUnanswered }
 
   override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
     lower.send(header, body, to: peer, corked: corked)

@@ -50,8 +50,8 @@ public final class StreamPreface: TransportOwner {
   }
 }
 
-extension TLSTransport {
-  /// Sends bytes ahead of all that a pipe on this stream will send. nil: they are on their way.
+extension Transport {
+  /// Sends bytes of this stream ahead of all that its owner will send. nil: they are on their way.
   public func sendPreface(_ bytes: [UInt8]) -> NetError? {
     bytes.withUnsafeBytes { send(.none, $0, to: nil, corked: false) }
   }

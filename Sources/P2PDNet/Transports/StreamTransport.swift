@@ -201,6 +201,7 @@ final class StreamTransport: KernelTransport, StreamAttempt, @unchecked Sendable
   // MARK: Out
 
   override var unsent: Int { queue.count &+ piece.count }
+  override var isUnanswered: Bool { descriptor >= 0 && KernelSocket.isUnanswered(descriptor) }
 
   /// What is sent now may go straight to the kernel.
   var isClear: Bool { queue.isEmpty && failure == nil && descriptor >= 0 }

@@ -174,6 +174,7 @@ public final class TLSTransport: Transport, TransportOwner, @unchecked Sendable 
   // MARK: From above
 
   override var unsent: Int { lower.unsent &+ corked.readableBytes }
+  override var isUnanswered: Bool { lower.isUnanswered }
 
   override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
     guard phase == .open else { return NetError(.closed, "send", cause: "the pipe is closed") }

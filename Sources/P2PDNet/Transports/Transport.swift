@@ -40,6 +40,10 @@ public class Transport: @unchecked Sendable {
   /// Bytes taken by `send` that the network has not got yet.
   var unsent: Int { 0 }
 
+  /// What was sent has been sent again and again, for some seconds, and nothing came back: the path is dead, or as good as
+  /// that. A peer that answers and does not read is none of that.
+  var isUnanswered: Bool { false }
+
   /// Sends `header.count` bytes, the body and an optional newline as one piece. `to` is for datagrams.
   /// `corked`: more follows at once, so small pieces may wait for ``uncork()``.
   func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? { nil }

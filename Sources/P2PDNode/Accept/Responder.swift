@@ -26,12 +26,15 @@ final class Responder: @unchecked Sendable {
   private var running: [Int: Leg] = [:]
   private var lastLeg = 0
   private var relayLegs = 0
+  /// Those the peer has told of.
+  private var relays: Set<Endpoint> = []
   private var takesPart: Set<ConnectStrategy> = []
   private var attempts: [PathAttempt]
   private var pace: Scheduled<Void>?
   private var end: Scheduled<Void>?
   private var hand: PunchHand?
   private var punch: TCPPunch?
+  private var lent: LentRelay?
   private var held: (stream: TLSTransport, way: PathRace.Way)?
   /// How many attempts the peer was told of.
   private var told = -1
@@ -85,11 +88,16 @@ final class Responder: @unchecked Sendable {
     reportIfDone()
   }
 
-  /// The peer has opened relays.
-  func relayed(_ endpoints: [Endpoint]) {
-    guard ended != nil, takesPart.contains(.relay) else { return }
-    for endpoint in endpoints.prefix(Self.mostRelays) {
+  /// The peer has opened relays, or, where there are none, wants one of this node's.
+  /// - Parameter answer: says that it was heard; nil: nobody waits for that.
+  func relayed(_ endpoints: [Endpoint], _ answer: (([UInt8]) -> Void)?) {
+    guard ended != nil else { return }
+    guard !endpoints.isEmpty else { return lend(answer) }
+    answer?([])
+    guard takesPart.contains(.relay) else { return }
+    for endpoint in endpoints.prefix(Self.mostRelays) where !relays.contains(endpoint) {
       guard relayLegs < Self.mostRelays else { return }
+      relays.insert(endpoint)
       // A stranger's word: nothing on this machine is dialled for it.
       let plan = DirectPlan(
         to: [PeerPath(interface: 0, local: endpoint)], from: LocalAddress.all(of: node.interfaces), trust: .stranger,
@@ -111,9 +119,34 @@ final class Responder: @unchecked Sendable {
     reportIfDone()
   }
 
+  /// Opens a relay at this node's server, for a peer that knows none.
+  private func lend(_ answer: (([UInt8]) -> Void)?) {
+    guard let answer, lent == nil else { return }
+    func refuse(_ code: NetError.Code, _ why: String) {
+      answer(Rendezvous(session.id, .report([PathAttempt(.relay, code, "not tried: \(why)")])).bytes)
+    }
+    guard takesPart.contains(.relay) else { return refuse(.unsupported, "it was not offered") }
+    guard !node.configuration.servers.turn.isEmpty else { return refuse(.unsupported, "it knows no TURN server") }
+    guard node.responders.lend(to: session.key, at: loop.now) else {
+      return refuse(.limit, "it relays for others already as much as it may")
+    }
+    let (owner, id, key) = (node, session.id, session.key)
+    lent = LentRelay(
+      owner, for: offer.side.outside,
+      opened: { endpoint, failures in
+        let met = Rendezvous.Message.report(failures.map { PathAttempt(.relay, $0) })
+        answer(Rendezvous(id, endpoint.map { Rendezvous.Message.relay([$0]) } ?? met).bytes)
+      },
+      arrived: { [weak self] stream, peer in
+        guard let self, ended != nil else { return stream.abort() }
+        receive(nextLeg(PathRace.Way(.relay, .relay, peer)), stream, isServer: true)
+      },
+      closed: { [weak owner] in owner?.responders.gotBack(from: key) })
+  }
+
   /// The peer nominates a stream of this session. A relayed one may be followed by a better one.
   func chosen(_ strategy: ConnectStrategy) {
-    if strategy != .relay { cancel() }
+    if strategy == .relay { lent?.retire() } else { cancel() }
   }
 
   /// The peer moves the pipe here, and the pipe has not come yet.
@@ -137,6 +170,8 @@ final class Responder: @unchecked Sendable {
     punch = nil
     if let hand { node.punchPorts.giveBack(hand) }
     hand = nil
+    lent?.retire()
+    lent = nil
     waiting = []
     held?.stream.abort()
     held = nil

@@ -10,6 +10,11 @@ struct ResponderTable {
   private var perKey: [NodeKey: Int] = [:]
   private var budgets: [NodeKey: TokenBucket] = [:]
   private var budget: TokenBucket
+  /// Relays that were told of before this node was ready to take part.
+  private var early: [Responder.Session: [Endpoint]] = [:]
+  /// Allocations that are open for others.
+  private(set) var lent = 0
+  private var lentTo: [NodeKey: Int] = [:]
   /// Sessions whose pipe came before their offer: the way over brokers is the longer one.
   private var used: [SessionID] = []
 
@@ -50,12 +55,38 @@ struct ResponderTable {
     return allowed
   }
 
+  /// Notes relays for a session that has a place and is not begun; false: there is none.
+  mutating func keep(_ endpoints: [Endpoint], for session: Responder.Session) -> Bool {
+    guard let place = sessions[session], place == nil else { return false }
+    early[session] = endpoints
+    return true
+  }
+
+  mutating func takeKept(_ session: Responder.Session) -> [Endpoint]? { early.removeValue(forKey: session) }
+
+  /// Whether an allocation may be opened for this key now; it counts until ``gotBack(from:)``. It costs as much as a dial.
+  mutating func lend(to key: NodeKey, at now: NIODeadline) -> Bool {
+    guard lent < Self.mostLent, lentTo[key] ?? 0 < Self.mostLentToKey, dials(1, for: key, at: now) == 1 else {
+      return false
+    }
+    lent += 1
+    lentTo[key, default: 0] += 1
+    return true
+  }
+
+  mutating func gotBack(from key: NodeKey) {
+    guard let count = lentTo[key] else { return }
+    lent -= 1
+    lentTo[key] = count > 1 ? count - 1 : nil
+  }
+
   mutating func set(_ responder: Responder) {
     if sessions[responder.session] != nil { sessions[responder.session] = .some(responder) }
   }
 
   mutating func end(_ session: Responder.Session) {
     guard sessions.removeValue(forKey: session) != nil else { return }
+    early[session] = nil
     perKey[session.key] = perKey[session.key].flatMap { $0 > 1 ? $0 - 1 : nil }
   }
 
@@ -79,6 +110,10 @@ struct ResponderTable {
   static let dialsPerSecond = 100.0
   static let dialsBurst = 1000.0
   static let mostKeys = 4096
+  /// Allocations open at a time: a server's quota for one user is of this order (coturn's guides: 10 to 100), and the node
+  /// needs some itself.
+  static let mostLent = 32
+  static let mostLentToKey = 4
   /// A pipe's offer is at most a broker's delay behind it.
   static let mostUsed = 256
 }

@@ -36,7 +36,11 @@ final class Connector: @unchecked Sendable {
   private var end: Scheduled<Void>?
   private var hand: PunchHand?
   private var punch: TCPPunch?
-  private var relay: RelayPath?
+  private var relay: RelayWay?
+  /// The peer takes part.
+  private var isAnswered = false
+  /// The peer as seen from outside; empty before its answer.
+  private var peers: [IPAddress] = []
   /// What became of strategies that were ended.
   private var leftovers: [PathAttempt] = []
   private var events: [PathRace.Event] = []
@@ -296,7 +300,10 @@ final class Connector: @unchecked Sendable {
       return handle(.unanswered(NetError(.notP2PD, "signal", cause: "the other side's answer cannot be read")))
     }
     let plan = DirectPlan(to: answer.side.paths, from: LocalAddress.all(of: node.interfaces))
+    peers = answer.side.outside
     handle(.answered(answer, plan))
+    isAnswered = answer.refusal == nil
+    if isAnswered { relay?.answered() }
   }
 
   // MARK: Punching
@@ -337,51 +344,24 @@ final class Connector: @unchecked Sendable {
   // MARK: Relaying
 
   private func openRelay() {
-    let servers = node.configuration.servers.turn
-    guard !servers.isEmpty else {
-      return handle(.over(.relay, [PathAttempt(.relay, .unsupported, "not tried: this node knows no TURN server")]))
-    }
-    let relay: RelayPath
-    do {
-      // The system's roots where no others are given.
-      let tls = try node.configuration.caFile.map { try TLSSetup.client(caFile: $0) }
-      relay = RelayPath(servers: servers, tls: tls, on: loop)
-    } catch {
-      return handle(.over(.relay, [PathAttempt(.relay, NetError(error, "relay"))]))
-    }
-    self.relay = relay
-    relay.connected = { stream, peer in
+    guard relay == nil, let messenger else { return }
+    let relay = RelayWay(session, messenger, of: node, deadline: deadline) { stream, peer in
       let id = self.race.add(PathRace.Way(.relay, .relay, peer))
       self.legs[id] = Leg(began: self.loop.now)
       self.prove(id, stream, "relayed \(peer)")
+    } over: { met in
+      self.relay = nil
+      self.handle(.over(.relay, met))
     }
-    relay.lost = { self.relayOver($0) }
-    relay.open().assumeIsolated().whenComplete { result in
-      guard self.relay === relay else { return }
-      switch result {
-      case .success(let relayed): self.messenger?.tell(Rendezvous(self.session, .relay([relayed])).bytes)
-      case .failure(let error): self.relayOver(NetError(error, "relay"))
-      }
-    }
-  }
-
-  private func relayOver(_ error: NetError) {
-    guard let relay else { return }
-    let met = relay.failures.isEmpty ? [error] : relay.failures
-    self.relay = nil
-    relay.close()
-    handle(.over(.relay, met.map { PathAttempt(.relay, $0) }))
+    self.relay = relay
+    if isAnswered { relay.answered() }
+    relay.open(for: peers)
   }
 
   private func endRelay() {
     guard let relay else { return }
-    let met = relay.failures.map { PathAttempt(.relay, $0) }
-    if let address = relay.relayed, met.isEmpty {
-      leftovers.append(
-        PathAttempt(.relay, remote: address, .timeout, "the other side did not come to the relay"))
-    }
-    leftovers += met
-    relay.close()
+    relay.end()
+    leftovers += relay.attempts
     self.relay = nil
   }
 }

@@ -159,11 +159,12 @@ extension Node {
   }
 
   static func makeSignalling(
-    _ configuration: NodeConfiguration, _ identity: Identity, _ logger: Logger, on loop: any EventLoop
+    _ configuration: NodeConfiguration, _ identity: Identity, _ tls: ServerTLS, _ logger: Logger,
+    on loop: any EventLoop
   ) -> SignalingService? {
     guard !configuration.offline, let identity = SignalIdentity(seed: identity.seed) else { return nil }
     var conf = SignalingConf()
-    conf.caFile = configuration.caFile
+    conf.tls = tls
     return SignalingService(
       identity, brokers: configuration.servers.brokers.compactMap(Broker.init), conf: conf, logger: logger, on: loop)
   }

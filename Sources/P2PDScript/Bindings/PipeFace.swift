@@ -43,7 +43,11 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   private var waitsForScript = false
   /// Queues asked for by the script, and by which of its generations.
   var subscriptions: [(subscription: Subscription, generation: Generation)] = []
-  private(set) var lastPeer: Peer?
+  private(set) var lastPeer: Peer? {
+    didSet { answered = lastPeer.map { Unmanaged.passUnretained($0) } }
+  }
+  /// ``lastPeer``, for an answer to it without counting references: it stays while its message is handled.
+  private var answered: Unmanaged<Peer>?
   private var lastTuple: LuaRef?
   /// The object behind it, to know it by: ``lastPeer`` holds it.
   private var lastTupleObject: UnsafeMutableRawPointer?
@@ -123,7 +127,12 @@ final class PipeFace: TaskOwner, PipeSink, CallbackHolder {
   @inline(__always)
   func sendQuickly(_ bytes: UnsafeRawBufferPointer, to tuple: UnsafeMutableRawPointer?) -> Bool {
     guard tuple == nil || tuple == lastTupleObject else { return false }
-    let outcome = pipe.send(bytes, to: tuple == nil || pipe.proto == .tcp ? nil : lastPeer)
+    let outcome: SendOutcome
+    if tuple != nil, pipe.proto == .udp, let answered {
+      outcome = answered._withUnsafeGuaranteedRef { pipe.send(bytes, to: $0) }
+    } else {
+      outcome = pipe.send(bytes)
+    }
     if case .sent = outcome { return true }
     sendOutcome = outcome
     return false

@@ -140,12 +140,9 @@ extension ScriptHost {
     var conf = PipeConf()
     conf.maxQsize = try options.integer("max_qsize", in: 1...1_000_000) ?? conf.maxQsize
     let servers: [ServerURL]
-    var tls: TLSSetup?
+    let tls = ServerTLS(caFile: options.string("ca") ?? self.options.nodeDefaults.caFile, on: loop)
     do throws(NetError) {
       servers = try turnServers(options, overTLS: way == .tls)
-      if servers.contains(where: { $0.scheme == .turns }) {
-        tls = try TLSSetup.client(caFile: options.string("ca") ?? self.options.nodeDefaults.caFile)
-      }
     } catch {
       return failure(error)
     }

@@ -8,8 +8,7 @@ final class BrokerPool: @unchecked Sendable {
   private let key: SignalKey
   private let conf: SignalingConf
   private let plain: PipeConf
-  /// Read from the disk when the first broker needs it: a node's start does not wait for a hundred certificates.
-  private var encrypted: EventLoopFuture<PipeConf>?
+  private let tls: ServerTLS
   private let loop: any EventLoop
   private let logger: Logger
   private var choice: BrokerChoice
@@ -38,6 +37,7 @@ final class BrokerPool: @unchecked Sendable {
     plain.interface = conf.interface
     plain.sendHighWater = 256 << 10
     self.plain = plain
+    tls = conf.tls ?? ServerTLS(on: loop)
   }
 
   func start() { perform(choice.handle(.start, now: loop.now)) }
@@ -105,17 +105,12 @@ final class BrokerPool: @unchecked Sendable {
 
   private func settings(_ broker: Broker) -> EventLoopFuture<PipeConf> {
     guard broker.tls else { return loop.makeSucceededFuture(plain) }
-    if let encrypted { return encrypted }
-    let (loop, plain, file) = (loop, plain, conf.caFile)
-    let read = loop.run {
+    let plain = plain
+    return tls.setup().map { setup in
       var conf = plain
-      conf.tls = try await loop.offload { try TLSSetup.client(caFile: file) }
+      conf.tls = setup
       return conf
     }
-    encrypted = read
-    // A file that is not there may be there at the next try.
-    read.assumeIsolated().whenFailure { [weak self] _ in self?.encrypted = nil }
-    return read
   }
 
   private func close(_ broker: Broker) { _ = links.removeValue(forKey: broker)?.stop() }

@@ -39,7 +39,7 @@ struct SentAnswers {
 
   static let capacity = 256
   /// As often as a request is repeated.
-  static let repeats = SignalingService.repeats.count
+  static let repeats = SignalingConf.repeats.count
   /// Copies of one sending arrive within this; the first repetition comes after twice as long.
   static let pause = TimeAmount.milliseconds(500)
 }

@@ -1,5 +1,6 @@
 import Glibc
 import NIOCore
+import P2PDNet
 
 /// The settings of a node's signalling. Every number has its reason beside it.
 public struct SignalingConf: Sendable {
@@ -33,8 +34,8 @@ public struct SignalingConf: Sendable {
   public var bytesPerSecond = 12 << 20
   /// Requests waiting for their answers.
   public var requests = 1024
-  /// PEM file or folder of the roots that brokers' certificates are checked against; nil takes the machine's.
-  public var caFile: String?
+  /// With brokers over TLS; nil checks their certificates against the machine's roots.
+  public var tls: ServerTLS?
   /// The interface brokers are reached through; nil lets the kernel route.
   public var interface: String?
   /// Seconds since 1970. A message's age is told by the calendar, since it crosses machines.
@@ -53,6 +54,9 @@ public struct SignalingConf: Sendable {
     doors * (Int(strangersPerSecond * Double(retention.nanoseconds) / 1e9 + strangersBurst) + 1)
   }
 
+  /// When a request is sent again, from one time to the next: a broker that was lost is back within them mostly (the first
+  /// retries come after 0.5, 1, 2 s).
+  static let repeats: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(4)]
   /// Seconds. A longer one is read as this.
   static let longestLifetime: Int64 = 60
 }

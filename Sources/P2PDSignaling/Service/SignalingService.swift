@@ -111,7 +111,7 @@ public final class SignalingService: @unchecked Sendable {
       let message = try seal(content, to: receiver, gate: Gate(of: receiver))
       deliver(message, to: receiver, brokers, timeout: timeout)
         .assumeIsolated().whenFailure { self.finish(label, .failure(NetError($0, "signal to \(receiver)"))) }
-      repeatLater(message, to: receiver, brokers, label, Self.repeats[...])
+      repeatLater(message, to: receiver, brokers, label, SignalingConf.repeats[...])
     } catch {
       finish(label, .failure(error))
     }
@@ -221,8 +221,6 @@ public final class SignalingService: @unchecked Sendable {
   /// Of an address; four independent services do not fail together.
   private static let brokersAtOnce = 4
   private static let copies = TimeAmount.seconds(5)
-  /// From one to the next: a broker that was lost is back within them mostly (the first retries come after 0.5, 1, 2 s).
-  static let repeats: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(4)]
 }
 
 /// An answer, and how long it took.

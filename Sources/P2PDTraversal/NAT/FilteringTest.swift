@@ -3,9 +3,11 @@ import P2PDNet
 /// Finds out who may send in by a mapping (RFC 5780 §4.4): a server is asked, from a port that spoke to it alone, to
 /// answer from elsewhere. All questions leave at once.
 ///
-/// Silence counts only from a server that was heard to answer from elsewhere on a port that is open for it (the
-/// control), so one that does not do as it says leads to *unknown*. Behind a symmetric NAT no port is open for several
-/// addresses at once; there silence is taken for what it nearly always is.
+/// What came in came through, and says so. Silence has to be told from packets that were lost and from a server that does
+/// not do as it says: it counts beside a *control* that was answered. Where a port is open for several addresses at once,
+/// that is the same question from such a port. Behind a symmetric NAT there is none; there it is a plain question from
+/// the same port, and a second address of the server's is asked for as well. That one of its ports gets through and its
+/// other addresses do not rests on silence in the midst of answers: it must be seen twice. Anything else is *unknown*.
 public struct FilteringTest: Sendable {
   public enum Event: Sendable {
     case start
@@ -20,9 +22,12 @@ public struct FilteringTest: Sendable {
   public struct Question: Hashable, Sendable {
     /// From the port that has spoken to all of the server's addresses, not from the fresh one.
     public var isControl: Bool
+    /// Empty: a plain question.
     public var change: STUNChange
     /// Where the answer must come from.
     public var from: Endpoint
+    /// It was asked before, to no avail.
+    public var isRepeated = false
   }
 
   public enum Action: Hashable, Sendable {
@@ -34,10 +39,14 @@ public struct FilteringTest: Sendable {
   }
 
   public let server: Endpoint
-  private let mapping: NATBehaviour.Mapping
-  private let elsewhere: Question
+  /// What it takes as known; a verdict for another one is worth nothing.
+  public let mapping: NATBehaviour.Mapping
+  /// Answers from the server's other address.
+  private let strangers: [Question]
   private let otherPort: Question
-  private var heard: [Question: Bool] = [:]
+  private var open: Set<Question> = []
+  private var heard: Set<Question> = []
+  private var isRepeating = false
   private var isOver = false
 
   /// - Parameters:
@@ -46,7 +55,10 @@ public struct FilteringTest: Sendable {
   public init(server: Endpoint, other: Endpoint, mapping: NATBehaviour.Mapping) {
     self.server = server
     self.mapping = mapping
-    elsewhere = Question(isControl: false, change: [.ip, .port], from: other)
+    let elsewhere = Question(isControl: false, change: [.ip, .port], from: other)
+    let otherAddress = Question(isControl: false, change: .ip, from: Endpoint(ip: other.ip, port: server.port))
+    // The port of the controls has not spoken to the second address's first port.
+    strangers = mapping.isPredictable ? [elsewhere] : [elsewhere, otherAddress]
     otherPort = Question(isControl: false, change: .port, from: Endpoint(ip: server.ip, port: other.port))
   }
 
@@ -54,31 +66,50 @@ public struct FilteringTest: Sendable {
     guard !isOver else { return [] }
     switch event {
     case .start: return [.bind(server)]
-    case .bound: return questions.map { .ask($0) }
+    case .bound: return ask(strangers + [otherPort])
     case .failed: return finish(nil)
-    case .answered(let question): heard[question] = true
-    case .silent(let question): heard[question] = false
+    case .answered(let question):
+      guard open.remove(question) != nil else { return [] }
+      heard.insert(question)
+      // No control is needed for that.
+      if strangers.contains(question.first) {
+        return finish(mapping == .none ? NATBehaviour.Filtering.none : .endpointIndependent)
+      }
+    case .silent(let question): guard open.remove(question) != nil else { return [] }
     }
-    return conclude()
+    return open.isEmpty ? conclude() : []
   }
 
+  private mutating func ask(_ questions: [Question]) -> [Action] {
+    var all: [Question] = []
+    for var question in questions + questions.map(control(of:)) {
+      question.isRepeated = isRepeating
+      if open.insert(question).inserted { all.append(question) }
+    }
+    return all.map { .ask($0) }
+  }
+
+  /// Every question has met its end, and nothing came from another address.
   private mutating func conclude() -> [Action] {
-    // What came in came through; no control is needed for that.
-    if heard[elsewhere] == true {
-      return finish(mapping == .none ? NATBehaviour.Filtering.none : .endpointIndependent)
-    }
-    if isSilent(otherPort), heard[elsewhere] != nil { return finish(.addressAndPortDependent) }
-    if heard[otherPort] == true, isSilent(elsewhere) { return finish(.addressDependent) }
-    return heard.count == questions.count ? finish(nil) : []
-  }
-
-  private var questions: [Question] {
-    [elsewhere, otherPort] + (mapping.isPredictable ? [elsewhere.control, otherPort.control] : [])
+    guard strangers.allSatisfy(isSilent) else { return finish(nil) }
+    if isRepeating { return finish(.addressDependent) }
+    if isSilent(otherPort) { return finish(.addressAndPortDependent) }
+    guard heard.contains(otherPort) else { return finish(nil) }
+    isRepeating = true
+    return ask(strangers)
   }
 
   /// Nothing came where something would have, had the router let it in.
   private func isSilent(_ question: Question) -> Bool {
-    heard[question] == false && (!mapping.isPredictable || heard[question.control] == true)
+    var (question, control) = (question, control(of: question))
+    (question.isRepeated, control.isRepeated) = (isRepeating, isRepeating)
+    return !heard.contains(question) && heard.contains(control)
+  }
+
+  private func control(of question: Question) -> Question {
+    mapping.isPredictable
+      ? Question(isControl: true, change: question.change, from: question.from)
+      : Question(isControl: false, change: [], from: server)
   }
 
   private mutating func finish(_ filtering: NATBehaviour.Filtering?) -> [Action] {
@@ -88,5 +119,9 @@ public struct FilteringTest: Sendable {
 }
 
 extension FilteringTest.Question {
-  fileprivate var control: Self { Self(isControl: true, change: change, from: from) }
+  fileprivate var first: Self {
+    var first = self
+    first.isRepeated = false
+    return first
+  }
 }

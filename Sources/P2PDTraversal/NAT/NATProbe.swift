@@ -22,8 +22,9 @@ public final class NATProbe: @unchecked Sendable {
   private var udpRun: MappingRun?
   private var tcpRun: MappingRun?
   private var mappingsLeft = 2
-  private var filtering: FilteringTest?
-  private var filteringSocket: STUNSocket?
+  private var filtering: FilteringRun?
+  /// Its verdict is there, or there will be none.
+  private var isFiltered = false
   private var hairpin: HairpinTest?
   private var pair: [STUNSocket] = []
   private var pairMapped: [Endpoint] = []
@@ -32,7 +33,8 @@ public final class NATProbe: @unchecked Sendable {
   private var allocationSockets: [STUNSocket] = []
   private var allocationPorts: [STUNStream] = []
   private var allocationTickets: [OpenTicket] = []
-  private var openEnds = 0
+  private var isHairpinKnown = false
+  private var isRefining = false
 
   /// - Parameters:
   ///   - interface: empty for the kernel's choice.
@@ -70,10 +72,11 @@ public final class NATProbe: @unchecked Sendable {
     allocation?.cancel()
     hairpinTimer?.cancel()
     closeAllocation()
-    for socket in pair + [udp, filteringSocket].compactMap({ $0 }) { socket.close() }
+    filtering?.cancel()
+    filtering = nil
+    for socket in pair + [udp].compactMap({ $0 }) { socket.close() }
     pair = []
     udp = nil
-    filteringSocket = nil
     tcp?.close()
     tcp = nil
     udpRun = nil
@@ -133,6 +136,7 @@ public final class NATProbe: @unchecked Sendable {
     report.servers = (udpRun?.findings ?? []) + (tcpRun?.findings ?? [])
     report.roundTrip = report.servers.compactMap(\.roundTrip).min()
     if let outside = report.external.first { report.carrierNAT = report.isBehindCarrier(outside) }
+    startFiltering()
     if isFinal { mapped() } else { tell() }
   }
 
@@ -219,62 +223,55 @@ public final class NATProbe: @unchecked Sendable {
   // MARK: Filtering and hairpin
 
   private func refine() {
-    openEnds = 2
+    isRefining = true
     startFiltering()
+    if filtering == nil { isFiltered = true }
     startHairpin()
-  }
-
-  private func endOne() {
-    guard !isOver else { return }
-    openEnds -= 1
-    if openEnds == 0 { report.isComplete = true }
     tell()
-    if openEnds == 0 { finish() }
+    finishIfDone()
   }
 
+  private func finishIfDone() {
+    guard !isOver, isRefining, isFiltered, isHairpinKnown else { return }
+    report.isComplete = true
+    tell()
+    finish()
+  }
+
+  /// As soon as the mapping is known and a server that helps: the rest of the servers may take their time to be dead.
   private func startFiltering() {
-    guard let mapping = report.udp.mapping, let helper = udpRun?.test.helpers.first else { return endOne() }
-    filtering = FilteringTest(server: helper.server, other: helper.other, mapping: mapping)
-    filter(.start)
+    guard filtering == nil, !isFiltered, let udp, let mapping = report.udp.mapping,
+      let helper = udpRun?.test.helpers.first
+    else { return }
+    let run = FilteringRun(
+      FilteringTest(server: helper.server, other: helper.other, mapping: mapping), control: udp, schedule: schedule,
+      open: { [unowned self] in open($0) },
+      finished: { [weak self] in self?.filtered($0) })
+    filtering = run
+    run.start()
   }
 
-  private func filter(_ event: FilteringTest.Event) {
-    guard !isOver, let actions = filtering?.handle(event), let server = filtering?.server else { return }
-    for action in actions {
-      switch action {
-      case .bind:
-        open { socket in
-          guard let socket else { return self.filter(.failed) }
-          self.filteringSocket = socket
-          socket.bind(server, schedule: self.schedule) { result in
-            if case .success(let answer) = result, answer.message.mapped != nil {
-              self.filter(.bound)
-            } else {
-              self.filter(.failed)
-            }
-          }
-        }
-      case .ask(let question):
-        let socket = question.isControl ? udp : filteringSocket
-        socket?.bind(server, change: question.change, from: question.from, schedule: schedule) { result in
-          // A refusal to do so is as good as silence, and the control meets it as well.
-          let isHeard = (try? result.get())?.message.kind == .success
-          self.filter(isHeard ? .answered(question) : .silent(question))
-        }
-      case .finish(let filtering):
-        report.udp.filtering = filtering
-        filteringSocket?.close()
-        filteringSocket = nil
-        endOne()
-      }
+  private func filtered(_ verdict: NATBehaviour.Filtering?) {
+    guard !isOver, let run = filtering else { return }
+    filtering = nil
+    // Later answers may have told of another mapping, or that this server does not tell the truth.
+    let helpers = udpRun?.test.helpers ?? []
+    if run.mapping == report.udp.mapping, helpers.contains(where: { $0.server == run.server }) {
+      report.udp.filtering = verdict
+      isFiltered = true
+    } else {
+      startFiltering()
+      if filtering == nil, isRefining { isFiltered = true }
     }
+    tell()
+    finishIfDone()
   }
 
   private func startHairpin() {
-    guard let mapping = report.udp.mapping, mapping != .none, let server = nearest(.udp) else { return endOne() }
+    guard let mapping = report.udp.mapping, mapping != .none, let server = nearest(.udp) else { return hairpinned(nil) }
     for _ in 0..<2 {
       open { socket in
-        guard let socket else { return self.endOne() }
+        guard let socket else { return self.hairpinned(nil) }
         self.pair.append(socket)
         guard self.pair.count == 2 else { return }
         self.mapPair(server)
@@ -291,7 +288,7 @@ public final class NATProbe: @unchecked Sendable {
         left -= 1
         guard left == 0, !self.isOver else { return }
         self.pairMapped = mapped.compactMap { $0 }
-        guard self.pairMapped.count == 2 else { return self.endOne() }
+        guard self.pairMapped.count == 2 else { return self.hairpinned(nil) }
         self.exchange()
       }
     }
@@ -317,13 +314,20 @@ public final class NATProbe: @unchecked Sendable {
       case .wait(let time):
         hairpinTimer = loop.assumeIsolated().scheduleTask(deadline: time) { [weak self] in self?.step(.timer, tokens) }
       case .finish(let verdict):
-        hairpinTimer?.cancel()
-        report.hairpin = verdict
-        for socket in pair { socket.close() }
-        pair = []
-        endOne()
+        hairpinned(verdict)
       }
     }
+  }
+
+  private func hairpinned(_ verdict: NATReport.Hairpin?) {
+    guard !isOver, !isHairpinKnown else { return }
+    isHairpinKnown = true
+    hairpinTimer?.cancel()
+    report.hairpin = verdict
+    for socket in pair { socket.close() }
+    pair = []
+    tell()
+    finishIfDone()
   }
 }
 

@@ -141,7 +141,7 @@ private struct Fields {
       var answer = Rendezvous.Answer()
       (answer.refusal, answer.declined, answer.side) = (refusal, declined, side)
       return .answer(answer)
-    case 3: return relays.isEmpty ? nil : .relay(relays)
+    case 3: return .relay(relays)
     case 4: return .report(attempts)
     case 5: return .abort
     default: return nil

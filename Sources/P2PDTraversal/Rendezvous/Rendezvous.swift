@@ -6,7 +6,8 @@ import P2PDNet
 ///
 ///     A  OFFER ────────►  B      who I am to be found at, what I want
 ///     A  ◄────── ANSWER   B      the same of B, or why not
-///     A  RELAY ────────►  B      an address at a relay, to be dialled
+///     A  RELAY ────────►  B      an address at a relay, to be dialled: a request, with an empty answer; without an
+///     A  ◄────── RELAY    B      address: A has no relay, and B answers with one of its own, or with a REPORT why not
 ///     A  ◄────── REPORT   B      what B tried in vain
 ///     A  ABORT ────────►  B      enough: there is a pipe, or nobody waits for one
 public struct Rendezvous: Hashable, Sendable {
@@ -21,7 +22,7 @@ public struct Rendezvous: Hashable, Sendable {
   public enum Message: Hashable, Sendable {
     case offer(Offer)
     case answer(Answer)
-    /// Relayed addresses, each as good as the others.
+    /// Relayed addresses, each as good as the others; none asks for some.
     case relay([Endpoint])
     case report([PathAttempt])
     case abort

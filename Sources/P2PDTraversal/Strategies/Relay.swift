@@ -14,6 +14,11 @@ public final class RelayPath: @unchecked Sendable {
   public var connected: ((Transport, Endpoint) -> Void)?
   /// The allocation was lost after ``open()`` had succeeded, and its streams with it.
   public var lost: ((NetError) -> Void)?
+  /// The peer is the one that speaks first on its stream, as TLS's client does: it is told with one byte that it has come
+  /// through (``RelayDial``).
+  public var greets = false
+  /// The allocation is given back, or there never was one; called once.
+  public var closed: (() -> Void)?
   /// What did not work, in order: servers, peers that are not let through, connections that could not be taken.
   public private(set) var failures: [NetError] = []
   /// Where peers connect to, once open.
@@ -51,18 +56,19 @@ public final class RelayPath: @unchecked Sendable {
   ///   - interface: held to it; nil for the kernel's choice.
   ///   - tls: for `turns:`; nil trusts the system's roots.
   public init(
-    servers: [ServerURL], family: AddressFamily = .v4, interface: String? = nil, tls: TLSSetup? = nil,
+    servers: [ServerURL], family: AddressFamily = .v4, interface: String? = nil, tls: ServerTLS? = nil,
     on loop: any EventLoop
   ) {
     self.loop = loop
     let turn = servers.filter { $0.scheme == .turn || $0.scheme == .turns }
-    let setup = turn.contains { $0.scheme == .turns } ? tls ?? (try? TLSSetup.client()) : nil
-    let allocations = turn.map { url in
-      TURNAllocation(
-        url, over: url.scheme == .turns ? .tls : .tcp, relaying: .tcp, family: family,
-        interface: interface, tls: setup, on: loop)
+    let needed = turn.contains { $0.scheme == .turns } ? tls ?? ServerTLS(on: loop) : nil
+    race = TURNRace(what: "get a relay", tls: needed, on: loop) { setup in
+      turn.map { url in
+        TURNAllocation(
+          url, over: url.scheme == .turns ? .tls : .tcp, relaying: .tcp, family: family,
+          interface: interface, tls: setup, on: loop)
+      }
     }
-    race = TURNRace(allocations, what: "get a relay", on: loop)
   }
 
   /// Gets the relayed address: three round trips to the server (connect, be asked for the password, allocate). To be called
@@ -77,11 +83,11 @@ public final class RelayPath: @unchecked Sendable {
       failures = race.failures + failures
       switch result {
       case .failure(let error):
-        isClosed = true
+        becomeClosed()
         promise.fail(error)
       case .success(let allocation):
         guard let relayed = allocation.address?.relayed else {
-          isClosed = true
+          becomeClosed()
           return promise.fail(NetError(.closed, "get a relay", cause: "it was lost at once"))
         }
         self.allocation = allocation
@@ -127,11 +133,18 @@ public final class RelayPath: @unchecked Sendable {
     lost = nil
     wanted = []
     let isFirst = !isClosed
-    isClosed = true
+    becomeClosed()
     race.cancel()
     if isFirst, allocation == nil { opened?.fail(NetError(.cancelled, "get a relay", cause: "it was given up")) }
     closeSpares()
     return allocation?.close() ?? loop.makeSucceededVoidFuture()
+  }
+
+  private func becomeClosed() {
+    isClosed = true
+    let told = closed
+    closed = nil
+    told?()
   }
 
   private func closeSpares() {
@@ -222,6 +235,8 @@ public final class RelayPath: @unchecked Sendable {
       streams -= 1
       if streams == 0, isRetired, !isClosed { close() }
     }
+    // A stream that does not take it has ended.
+    if greets { _ = transport.sendPreface([Self.greeting]) }
     connected(transport, peer)
   }
 
@@ -263,6 +278,8 @@ public final class RelayPath: @unchecked Sendable {
     }
   }
 
+  /// TLS begins with 22 (RFC 8446 §5.1): this is no part of it.
+  static let greeting: UInt8 = 0x70
   private static let mostWanted = 64
   private static let mostFailures = 32
   /// Peers being taken at once, and streams in all: a relay is made for one peer, which may try several times.

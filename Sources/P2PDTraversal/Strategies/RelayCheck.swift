@@ -24,7 +24,7 @@ public enum RelayCheck {
   private static func allocate(
     _ server: ServerURL, _ tls: TLSSetup?, _ patience: TimeAmount, _ loop: any EventLoop
   ) -> EventLoopFuture<Result<Endpoint, NetError>> {
-    let path = RelayPath(servers: [server], tls: tls, on: loop)
+    let path = RelayPath(servers: [server], tls: tls.map { ServerTLS($0, on: loop) }, on: loop)
     let opened = path.open()
     let promise = loop.makePromise(of: Result<Endpoint, NetError>.self)
     let seconds = Double(patience.nanoseconds / 100_000_000) / 10

@@ -4,7 +4,7 @@ import P2PDNet
 /// The far side of a relayed path: connects to a relayed address as to any other. A server takes the connection of a peer
 /// that is not let through yet and resets it at once (coturn), so a connection counts when the first bytes have come through
 /// it, and until then it is tried again; beside one that stays silent too, since the reset may be lost on its way. The near
-/// side (``RelayPath``) speaks first: it is the TLS client.
+/// side (``RelayPath``) speaks first: it is the TLS client, or greets.
 ///
 /// Confined to its loop.
 public final class RelayDial: PipeSink, @unchecked Sendable {
@@ -15,6 +15,7 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   private let to: Endpoint
   private let until: NIODeadline
   private let interface: String?
+  private let isGreeted: Bool
   private let loop: any EventLoop
   private var done: ((Result<Transport, NetError>) -> Void)?
   private var attempt: (any StreamAttempt)?
@@ -27,15 +28,17 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   /// - Parameters:
   ///   - until: when it is given up.
   ///   - interface: held to it; nil for the kernel's choice.
+  ///   - isGreeted: the near side says first that we have come through (``RelayPath/greets``), and then waits for us.
   ///   - done: comes once, not before this returns and not after ``cancel()``: the stream, with the peer's first bytes still
   ///     to be read from it.
   public init(
-    to: Endpoint, until: NIODeadline, interface: String? = nil, on loop: any EventLoop,
+    to: Endpoint, until: NIODeadline, interface: String? = nil, isGreeted: Bool = false, on loop: any EventLoop,
     done: @escaping (Result<Transport, NetError>) -> Void
   ) {
     self.to = to
     self.until = until
     self.interface = interface
+    self.isGreeted = isGreeted
     self.loop = loop
     self.done = done
     deadline = loop.assumeIsolated().scheduleTask(deadline: until) { [self] in
@@ -77,7 +80,13 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
 
   public func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
     guard done != nil, pipes.contains(where: { $0 === pipe }) else { return true }
-    let preface = [UInt8](bytes)
+    guard !isGreeted || bytes.first == RelayPath.greeting else {
+      pipes.removeAll { $0 === pipe }
+      pipe.close(flush: .zero)
+      failed(NetError(.notP2PD, what, cause: "what answered is no p2pd node"))
+      return true
+    }
+    let preface = [UInt8](bytes.dropFirst(isGreeted ? 1 : 0))
     guard let stream = pipe.release() else {
       pipe.close(flush: .zero)
       return true

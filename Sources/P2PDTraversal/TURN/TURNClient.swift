@@ -30,14 +30,15 @@ public final class TURNClient: @unchecked Sendable {
   ///   - ticket: to give it up with.
   public static func open(
     _ servers: [ServerURL], ways: [TURNWay]? = nil, conf: PipeConf = PipeConf(), interface: String? = nil,
-    tls: TLSSetup? = nil, ticket: TURNTicket? = nil, on loop: any EventLoop
+    tls: ServerTLS? = nil, ticket: TURNTicket? = nil, on loop: any EventLoop
   ) -> EventLoopFuture<TURNClient> {
     let plan = servers.flatMap { url in (ways ?? Self.ways(to: url)).map { (url, $0) } }
-    let setup = plan.contains { $0.1 == .tls } ? tls ?? (try? TLSSetup.client()) : nil
-    let allocations = plan.map { url, way in
-      TURNAllocation(url, over: way, relaying: .udp, interface: interface, tls: setup, on: loop)
+    let needed = plan.contains { $0.1 == .tls } ? tls ?? ServerTLS(on: loop) : nil
+    let race = TURNRace(what: "use a relay", tls: needed, on: loop) { setup in
+      plan.map { url, way in
+        TURNAllocation(url, over: way, relaying: .udp, interface: interface, tls: setup, on: loop)
+      }
     }
-    let race = TURNRace(allocations, what: "use a relay", on: loop)
     let promise = loop.makePromise(of: TURNClient.self)
     ticket?.onCancel = {
       race.cancel()

@@ -9,20 +9,35 @@ final class TURNRace: @unchecked Sendable {
 
   private let loop: any EventLoop
   private let what: String
-  private var waiting: ArraySlice<TURNAllocation>
+  private let tls: ServerTLS?
+  private let make: (TLSSetup?) -> [TURNAllocation]
+  private var waiting: ArraySlice<TURNAllocation> = []
   private var running: [TURNAllocation] = []
   private var timer: Scheduled<Void>?
   private var done: ((Result<TURNAllocation, NetError>) -> Void)?
 
-  init(_ allocations: [TURNAllocation], what: String, on loop: any EventLoop) {
-    waiting = allocations[...]
+  /// - Parameters:
+  ///   - tls: nil where no server is spoken to over TLS. Where its roots cannot be read, those that are fail.
+  ///   - make: the allocations, in order of preference; asked when it starts.
+  init(
+    what: String, tls: ServerTLS?, on loop: any EventLoop, make: @escaping (TLSSetup?) -> [TURNAllocation]
+  ) {
     self.what = what
+    self.tls = tls
     self.loop = loop
+    self.make = make
   }
 
   /// - Parameter done: comes once, not before this returns, and not after ``cancel()``. The winner is the callee's to close.
   func start(_ done: @escaping (Result<TURNAllocation, NetError>) -> Void) {
     self.done = done
+    guard let tls else { return begin(nil) }
+    tls.setup().assumeIsolated().whenComplete { self.begin(try? $0.get()) }
+  }
+
+  private func begin(_ setup: TLSSetup?) {
+    guard done != nil else { return }
+    waiting = make(setup)[...]
     guard !waiting.isEmpty else {
       let error = NetError(.badAddress, what, cause: "no TURN server is configured (turn:USER:PASSWORD@HOST)")
       return loop.assumeIsolated().execute { self.finish(.failure(error)) }

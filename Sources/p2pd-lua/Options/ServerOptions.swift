@@ -121,6 +121,10 @@ struct ServerOptions: ParsableArguments {
 enum ServersText {
   static func lines(_ configuration: NodeConfiguration) -> String {
     if configuration.offline { return "Offline: no server is contacted.\n" }
+    let configuration = configuration.effective
+    if configuration.isForThisMachine, configuration.servers.isEmpty {
+      return "It listens on this machine alone (--listen): no server is contacted.\n"
+    }
     var table = TextTable()
     for (what, servers) in configuration.servers.summary { table.add(["  " + what, servers]) }
     return "Servers it may contact (--offline: none, --servers FILE: others):\n" + table.text
@@ -128,6 +132,10 @@ enum ServersText {
 
   static func metadata(_ configuration: NodeConfiguration) -> Logger.Metadata {
     if configuration.offline { return ["servers": "none: offline"] }
+    let configuration = configuration.effective
+    if configuration.isForThisMachine, configuration.servers.isEmpty {
+      return ["servers": "none: listens on this machine alone"]
+    }
     return Dictionary(uniqueKeysWithValues: configuration.servers.summary.map { ($0.what, "\($0.servers)") })
   }
 }

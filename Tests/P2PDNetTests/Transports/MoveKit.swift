@@ -112,6 +112,8 @@ final class MoveWorld: @unchecked Sendable {
 
   func cutOld() { net.cut(hosts[0], hosts[1]) }
   func cutNew() { net.cut(hosts[2], hosts[3]) }
+  /// Nobody is told: from now on nothing arrives.
+  func swallowNew() { net.change(hosts[2], hosts[3]) { $0.isCut = true } }
 
   func sleep(_ amount: TimeAmount) async throws {
     try await hosts[0].loop.scheduleTask(in: amount) {}.futureResult.get()

@@ -24,6 +24,8 @@ struct MoveModel {
     var hearsOldDeath = false
     var sent = 0
     var got = 0
+    /// What the driver keeps of the new path.
+    var kept: [Item] = []
     var isOver = false
     var hasClosedOutput = false
     var heardEnd = false
@@ -76,7 +78,10 @@ struct MoveModel {
     guard !sides[me].isOver, !sides[me].hasClosedOutput, sides[me].sent < 30 else { return }
     let token = Item.token(sides[me].sent)
     sides[me].sent += 1
-    if sides[me].move.output == .new { sides[me].move.hasSentOnNew = true }
+    if sides[me].move.output == .new {
+      sides[me].move.hasSentOnNew = true
+      if !sides[me].move.isAcknowledged { sides[me].kept.append(token) }
+    }
     put(token, sides[me].move.output, me)
   }
 
@@ -177,11 +182,16 @@ struct MoveModel {
   }
 
   private mutating func perform(_ actions: [PathMove.Action], _ me: Int) {
+    defer { if sides[me].move.isAcknowledged { sides[me].kept = [] } }
     for action in actions where !sides[me].isOver {
       switch action {
       case .say(let record, let leg):
         if record.kind == .back { seen.insert("back") }
         put(.record(record), leg, me)
+      case .sendAgain:
+        seen.insert("again")
+        for item in sides[me].kept { put(item, .old, me) }
+        sides[me].kept = []
       case .endOutputOnNew: put(.end, .new, me)
       case .tellInputEnd:
         let peer = sides[1 - me]

@@ -146,6 +146,32 @@ import Testing
     #expect(stayed > 20 && failed > 20)
   }
 
+  @Test("the new path swallows everything from any moment on: nothing is lost, or the stream ends within 20 s")
+  func newPathSwallows() async throws {
+    var (stayed, failed, moved) = (0, 0, 0)
+    for delay in stride(from: 0, through: 400, by: 4) {
+      for talks in [false, true] {
+        let outcome = Outcome()
+        try await MoveWorld.run(seed: UInt64(delay)) { world in
+          try await Self.accident(world, after: delay, talks: talks) { world.swallowNew() }
+          #expect(world.wrong == nil)
+          // A path that is lost after the move is for keep-alive.
+          outcome.moved = world.ends.contains { $0.moves == 1 }
+          if world.ends.allSatisfy({ $0.end == nil && $0.inputEnd == nil && $0.moves == 0 }) {
+            #expect((world.near.got, world.far.got) == (world.far.sent, world.near.sent), "after \(delay) ms")
+            #expect(world.ends.allSatisfy { $0.transport.canMove }, "still under way, \(delay) ms")
+            outcome.stayed = true
+          } else if !outcome.moved {
+            #expect(world.ends.allSatisfy { $0.end != nil || $0.inputEnd != nil }, "one end lives on after \(delay) ms")
+          }
+        }
+        if outcome.stayed { stayed += 1 } else if outcome.moved { moved += 1 } else { failed += 1 }
+      }
+    }
+    #expect(stayed > 40 && moved > 40, "\(stayed) \(moved) \(failed)")
+    #expect(failed < stayed, "\(stayed) \(moved) \(failed)")
+  }
+
   @Test("the old path fails at any moment: the stream ends, or it has moved and nothing is missing")
   func oldPathFails() async throws {
     var (moved, failed) = (0, 0)
@@ -172,6 +198,7 @@ import Testing
 
   private final class Outcome: @unchecked Sendable {
     var stayed = false
+    var moved = false
   }
 
   /// A move with an accident in it. Who hears of the end closes, as a pipe does.

@@ -46,14 +46,30 @@ import Testing
     #expect(side.input == .old && side.canOffer)
   }
 
-  @Test("a new path that fails with bytes of ours on it fails the stream")
+  @Test("bytes of ours on a new path that fails go out again on the old one, until the peer has said it is there")
   func lostLate() {
     var side = PathMove()
     _ = side.offer()
     _ = side.heardOnNew(MoveRecord(.ready, 1))
     side.hasSentOnNew = true
     #expect(side.heardOnOld(MoveRecord(.lost, 9)) == [])
-    #expect(side.heardOnOld(MoveRecord(.lost, 1)) == [.fail(.newLost)])
+    #expect(side.heardOnOld(MoveRecord(.lost, 1)) == [.dropNew, .say(MoveRecord(.back), .old), .sendAgain])
+    #expect(side.output == .old && side.canOffer)
+    _ = side.offer()
+    _ = side.heardOnNew(MoveRecord(.ready, 2))
+    side.hasSentOnNew = true
+    #expect(side.heardOnOld(MoveRecord(.got, 2)) == [])
+    #expect(side.newLost() == [.fail(.newLost)])
+  }
+
+  @Test("a peer that takes back what was handed on fails the stream")
+  func tooLate() {
+    var side = PathMove()
+    _ = side.offer()
+    _ = side.heardOnNew(MoveRecord(.ready, 1))
+    _ = side.heardOnOld(MoveRecord(.end, 1))
+    side.hasHeardOnNew = true
+    #expect(side.heardOnOld(MoveRecord(.back)) == [.fail(.newLost)])
   }
 
   @Test("our end of output is said on the path of now, and again on the one it moves to")
@@ -129,6 +145,6 @@ import Testing
       }
       seen.formUnion(model.seen)
     }
-    #expect(seen == ["moved", "back", "failed", "second"], "the walks did not go everywhere")
+    #expect(seen == ["moved", "back", "again", "failed", "second"], "the walks did not go everywhere")
   }
 }

@@ -9,7 +9,7 @@ import Testing
 struct RelayCoturnTests {
   /// One relayed path and one dial to it, with a word each way.
   private static func speak(
-    _ servers: [ServerURL], tls: TLSSetup? = nil, permitLate: TimeAmount? = nil, times: Int = 1, on loop: any EventLoop
+    _ servers: [ServerURL], tls: ServerTLS? = nil, permitLate: TimeAmount? = nil, times: Int = 1, on loop: any EventLoop
   ) async throws -> (heard: [String], failures: [NetError], tries: Int, left: Int) {
     let path = RelayPath(servers: servers, tls: tls, on: loop)
     let relayed = try await path.open().get()
@@ -71,9 +71,9 @@ struct RelayCoturnTests {
   @Test("over TLS, with the certificate checked")
   func tls() async throws {
     let server = try await Coturn.start()
-    let setup = try TLSSetup.client(caFile: fixture("ca.pem"))
     let heard = try await Self.run { loop in
-      try await Self.speak([server.url(tls: true)], tls: setup, times: 2, on: loop).heard
+      let tls = ServerTLS(caFile: fixture("ca.pem"), on: loop)
+      return try await Self.speak([server.url(tls: true)], tls: tls, times: 2, on: loop).heard
     }
     #expect(heard == ["near 1", "far 1", "near 2", "far 2"])
     // Roots that do not know it.

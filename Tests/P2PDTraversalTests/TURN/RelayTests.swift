@@ -36,6 +36,61 @@ struct RelayTests {
     return (a, b, after)
   }
 
+  @Test("a far side that is to speak first is told that it has come through, and hears nothing else of that")
+  func greeting() async throws {
+    let world = try RelayWorld()
+    try await world.run { world in
+      let path = world.path()
+      path.greets = true
+      var isClosed = false
+      path.closed = { isClosed = true }
+      let loop = world.near.loop
+      let (near, far) = (loop.makePromise(of: Pipe.self), loop.makePromise(of: Pipe.self))
+      path.connected = { stream, _ in near.succeed(Pipe.adopt(stream, conf: PipeConf(), sink: nil, on: loop)) }
+      let relayed = try await path.open().get()
+      let dial = RelayDial(to: relayed, until: loop.now + .seconds(10), isGreeted: true, on: world.far.loop) { result in
+        far.completeWith(
+          result.map { Pipe.adopt($0, conf: PipeConf(), sink: nil, on: world.far.loop) }.mapError { $0 as any Error })
+      }
+      // Not let through yet.
+      try await world.sleep(.milliseconds(500))
+      path.permit([world.far.addresses[0]])
+      let (a, b) = (try await near.futureResult.get(), try await far.futureResult.get())
+      #expect(dial.tries > 1)
+      Self.text("first", on: b)
+      #expect(try await a.next() == "first")
+      Self.text("second", on: a)
+      #expect(try await b.next() == "second")
+      path.retire()
+      #expect(!isClosed)
+      _ = a.close(flush: .zero)
+      _ = b.close(flush: .zero)
+      try await world.sleep(.seconds(3))
+      #expect(isClosed && !world.relay.hasAllocation && world.relay.lines.isEmpty)
+    }
+  }
+
+  @Test("who greets wrongly is no p2pd node")
+  func wrongGreeting() async throws {
+    let world = try RelayWorld()
+    try await world.run { world in
+      let path = world.path()
+      path.connected = { stream, _ in
+        Self.text("x", on: Pipe.adopt(stream, conf: PipeConf(), sink: nil, on: world.near.loop))
+      }
+      let relayed = try await path.open().get()
+      path.permit([world.far.addresses[0]])
+      let met = world.far.loop.makePromise(of: NetError?.self)
+      let dial = RelayDial(to: relayed, until: world.time.now + .seconds(2), isGreeted: true, on: world.far.loop) {
+        if case .failure(let error) = $0 { met.succeed(error) } else { met.succeed(nil) }
+      }
+      let error = try await met.futureResult.get()
+      #expect(error?.code == .timeout && error?.attempts.first?.code == .notP2PD, "\(String(describing: error))")
+      #expect(dial.tries > 1)
+      try await path.close().get()
+    }
+  }
+
   @Test("open in three round trips; a peer is handed out one round trip after it came; nothing is left at the end")
   func times() async throws {
     let world = try RelayWorld()

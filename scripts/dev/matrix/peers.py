@@ -39,7 +39,9 @@ class Peer:
         door = socket.socket(socket.AF_UNIX)
         door.bind(str(path))
         door.listen(1)
-        door.settimeout(20)
+        # Python P2PD takes its time, and a matrix starts dozens at once.
+        patience = 90 if python else 20
+        door.settimeout(patience)
         names = {"XDG_STATE_HOME": "state", "XDG_CONFIG_HOME": "config", "XDG_RUNTIME_DIR": "run", "HOME": "home"}
         private = {variable: str(self.folder / name) for variable, name in names.items()}
         for place in private.values():
@@ -64,7 +66,11 @@ class Peer:
             door.close()
         self._first = queue.Queue()
         threading.Thread(target=self._hear, daemon=True).start()
-        self.address = self._first.get(timeout=20)["address"]
+        try:
+            self.address = self._first.get(timeout=patience)["address"]
+        except queue.Empty:
+            self.end()
+            raise SystemExit(f"{home}: the node told no address within {patience} s; {self.tail()}") from None
 
     def tail(self):
         return "its last words: " + " / ".join(self.log.read_text(errors="replace").splitlines()[-5:])

@@ -18,7 +18,7 @@ struct MoveRecord: Equatable, Sendable {
     case ready
     /// The last bytes on the old path were those before; what follows is on the new one.
     case end
-    /// The `end` is taken back: nothing was sent on the new path, and the stream goes on here.
+    /// The `end` is taken back: the stream goes on here, with what was sent on the new path if anything was.
     case back
     /// The path that the receiver went on with, by the receiver's number, is dead or unknown here.
     case lost

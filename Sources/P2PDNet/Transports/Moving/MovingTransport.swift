@@ -6,7 +6,8 @@ import NIOCore
 ///
 /// On the first stream bytes travel in records (``MoveRecord``), so that they can end before the stream does; on the
 /// second they are handed on as they are. What is decided when: ``PathMove``. The second stream is not read before the
-/// first one's bytes are all here; until then the network holds its bytes, and with them the peer.
+/// first one's bytes are all here; until then the network holds its bytes, and with them the peer. What is sent on it is
+/// kept until the peer has come to it, and counts as unsent: so a path that swallows it costs nothing but time.
 public final class MovingTransport: Transport, @unchecked Sendable {
   /// Both directions stand on the new path, and the endpoints of this transport are that path's.
   public var moved: (() -> Void)?
@@ -20,6 +21,9 @@ public final class MovingTransport: Transport, @unchecked Sendable {
   /// The second stream when the move is complete.
   private var last: Transport?
   private var isOver = false
+  /// What went out on the second stream and may have to go out again, on the first.
+  private var kept = ByteBuffer()
+  private var watch: Scheduled<Void>?
   /// Streams whose resources are not given back yet.
   private var living = 0
 
@@ -46,8 +50,9 @@ public final class MovingTransport: Transport, @unchecked Sendable {
   public var canMove: Bool { !isOver && steps.canOffer }
 
   /// Begins to move to a connected stream that nobody reads yet, whose other end the peer's transport is given too.
-  /// Answers with ``moved`` or ``moveFailed``, which may come before this returns. There is no time limit: the first
-  /// stream serves meanwhile.
+  /// Answers with ``moved`` or ``moveFailed``, which may come before this returns. The first stream serves meanwhile, and
+  /// goes on to where the second is dead: where no word came on it in 10 s, or nothing came back for some 6 s. Only where
+  /// it dies between the peer's last word on the first stream and ours, it takes the pipe with it.
   public func move(to stream: Transport) {
     loop.assertInEventLoop()
     guard canMove else {
@@ -57,7 +62,22 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     }
     greeting = MoveRecordReader()
     new = adopt(stream)
+    let began = loop.now
     perform(steps.offer())
+    watchNew(since: began)
+  }
+
+  /// A path can swallow everything without a word from the network: then TCP would try for a quarter of an hour.
+  private func watchNew(since began: NIODeadline) {
+    watch?.cancel()
+    watch = nil
+    guard !isOver, let new, last == nil else { return }
+    watch = loop.assumeIsolated().scheduleTask(in: Self.pause) { [weak self, weak new] in
+      guard let self, let new, self.new === new else { return }
+      if !steps.isReady, loop.now - began >= Self.patience { return lost("the peer said nothing on it") }
+      if new.stream.isUnanswered { return lost("nothing comes back on it") }
+      watchNew(since: began)
+    }
   }
 
   private func adopt(_ stream: Transport) -> MovingLeg {
@@ -77,7 +97,9 @@ public final class MovingTransport: Transport, @unchecked Sendable {
 
   // MARK: Out
 
-  override var unsent: Int { last?.unsent ?? (old?.stream.unsent ?? 0) &+ (new?.stream.unsent ?? 0) }
+  override var unsent: Int {
+    last?.unsent ?? (old?.stream.unsent ?? 0) &+ max(new?.stream.unsent ?? 0, kept.readableBytes)
+  }
 
   override func send(_ header: FrameHeader, _ body: UnsafeRawBufferPointer, to peer: Peer?, corked: Bool) -> NetError? {
     if let last { return last.send(header, body, to: nil, corked: corked) }
@@ -88,9 +110,24 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     case .new:
       guard let new else { break }
       steps.hasSentOnNew = true
+      if !steps.isAcknowledged { keep(header, body) }
       return new.stream.send(header, body, to: nil, corked: corked)
     }
     return NetError(.closed, "send", cause: "the pipe is closed")
+  }
+
+  private func keep(_ header: FrameHeader, _ body: UnsafeRawBufferPointer) {
+    if header.count > 0 { withUnsafeBytes(of: header.word) { _ = kept.writeBytes($0.prefix(header.count)) } }
+    kept.writeBytes(body)
+    if header.newline { kept.writeInteger(UInt8(0x0a)) }
+  }
+
+  private func sendAgain() {
+    let bytes = kept
+    kept = ByteBuffer()
+    guard let old else { return }
+    // A failure comes again as the stream's end.
+    bytes.withUnsafeReadableBytes { _ = sendRecords(.none, $0, on: old.stream, corked: false) }
   }
 
   private func sendRecords(
@@ -158,8 +195,8 @@ public final class MovingTransport: Transport, @unchecked Sendable {
       guard !isOver, steps.isReady, position < bytes.count else { return }
       rest = UnsafeRawBufferPointer(rebasing: bytes[position...])
     }
-    steps.hasHeardOnNew = true
     if steps.input == .new, wantsReading, held.readableBytes == 0 {
+      steps.hasHeardOnNew = true
       owner?.received(stream: rest)
     } else {
       held.writeBytes(rest)
@@ -198,6 +235,7 @@ public final class MovingTransport: Transport, @unchecked Sendable {
       if held.readableBytes > 0, wantsReading {
         let bytes = held
         held = ByteBuffer()
+        steps.hasHeardOnNew = true
         bytes.withUnsafeReadableBytes { owner?.received(stream: $0) }
         guard !isOver else { return }
       }
@@ -223,6 +261,7 @@ public final class MovingTransport: Transport, @unchecked Sendable {
         _ = (leg == .old ? old : new)?.stream.send(FrameHeader(record), Self.nothing, to: nil, corked: false)
       case .endOutputOnNew: new?.stream.closeOutput()
       case .tellInputEnd: owner?.inputEnded(.closed)
+      case .sendAgain: sendAgain()
       case .dropNew:
         refusal = lossCause ?? NetError(.closed, Self.what, cause: "the peer has lost the path")
         dropNew()
@@ -234,6 +273,10 @@ public final class MovingTransport: Transport, @unchecked Sendable {
         isComplete = true
       case .fail(let failure): return end(reason(of: failure))
       }
+    }
+    if steps.isAcknowledged, kept.readableBytes > 0 {
+      kept = ByteBuffer()
+      owner?.drained()
     }
     settle()
     if isComplete, !isOver { moved?() }
@@ -300,7 +343,9 @@ public final class MovingTransport: Transport, @unchecked Sendable {
     isOver = true
     owner = nil
     (moved, moveFailed) = (nil, nil)
-    held = ByteBuffer()
+    watch?.cancel()
+    watch = nil
+    (held, kept) = (ByteBuffer(), ByteBuffer())
     let legs = [old, new]
     (old, new) = (nil, nil)
     for leg in legs.compactMap({ $0 }) { how(leg.stream) }
@@ -312,6 +357,9 @@ public final class MovingTransport: Transport, @unchecked Sendable {
   }
 
   private static let what = "move the pipe"
+  /// Both sides have agreed on the path: their words come as far apart as they learn of that.
+  private static let patience = TimeAmount.seconds(10)
+  private static let pause = TimeAmount.seconds(1)
   private static let longestRecord = Int(MoveRecord.longest)
   private static var nothing: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
 }

@@ -8,8 +8,10 @@
 ///     end heard       from here on the peer's bytes are those of the new path, which was not read before
 ///     got heard       the peer has all that was sent on the old path, which is left when its end has come too
 ///
-/// While nothing was sent on the new path it can be given up: "back" on the old one undoes the "end", and the stream is
-/// as it was. Once something was, and the path is lost, bytes may be: then the stream fails.
+/// Until the "got" is heard the new path can be given up: "back" on the old one undoes the "end", and what was sent on the
+/// new path meanwhile, which was kept for that, follows there. A "got" also says that the new path has carried a word
+/// each way. Once it was heard, or what came on the new path was handed on, and the path is lost, bytes may be: then the
+/// stream fails.
 struct PathMove {
   enum Leg: Equatable { case old, new }
 
@@ -29,6 +31,8 @@ struct PathMove {
     case tellInputEnd
     /// The new path is of no use; the stream stays where it was.
     case dropNew
+    /// What was sent on the new path is to be sent on the old one.
+    case sendAgain
     /// The move is complete: nobody needs the old path.
     case leaveOld
     case fail(Failure)
@@ -47,13 +51,15 @@ struct PathMove {
   private(set) var isDone = false
   /// The peer's side of the stream is over, and that was told.
   private(set) var inputIsOver = false
-  /// Set by the driver with the first byte of the stream that goes out, or comes in, on the new path.
+  /// Set by the driver with the first byte of the stream that goes out on the new path.
   var hasSentOnNew = false
+  /// Set with what was handed on.
   var hasHeardOnNew = false
 
   private var offered: Offer?
   private var lastNumber: UInt32 = 0
-  private var isAcknowledged = false
+  /// The peer has heard our `end` and reads on the new path, or did.
+  private(set) var isAcknowledged = false
   private var oldHasEnded = false
   private var outputIsOver = false
   private var saidFinish = false
@@ -106,7 +112,9 @@ struct PathMove {
       isAcknowledged = true
       return doneIfDone()
     case .finish:
-      guard input == .old, !inputIsOver else { return [.fail(.brokenRules)] }
+      // The end on a path that was given up is said again here.
+      guard input == .old, !inputIsOver || takenBack > 0 else { return [.fail(.brokenRules)] }
+      guard !inputIsOver else { return [] }
       inputIsOver = true
       return [.tellInputEnd]
     case .data, .ready: return [.fail(.brokenRules)]
@@ -127,8 +135,8 @@ struct PathMove {
     switch input {
     case .old: return [.fail(.brokenRules)]
     case .left(let theirs): number = theirs
-    // It says that nothing was sent there.
-    case .new where hasHeardOnNew: return [.fail(.brokenRules)]
+    // What was sent there comes again, and some of it was handed on already.
+    case .new where hasHeardOnNew: return [.fail(.newLost)]
     case .new: number = offered?.theirs
     }
     takenBack += 1
@@ -144,9 +152,10 @@ struct PathMove {
     offered = nil
     var actions: [Action] = [.dropNew]
     if output == .new {
-      guard !hasSentOnNew else { return [.fail(.newLost)] }
+      guard !hasSentOnNew || !isAcknowledged else { return [.fail(.newLost)] }
       output = .old
       actions.append(.say(MoveRecord(.back), .old))
+      if hasSentOnNew { actions.append(.sendAgain) }
       if outputIsOver, !saidFinish {
         saidFinish = true
         actions.append(.say(MoveRecord(.finish), .old))

@@ -1,0 +1,1 @@
+../P2PDTraversalTests/TURN/FakeRelay.swift
