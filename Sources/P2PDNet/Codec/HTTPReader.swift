@@ -1,6 +1,9 @@
 /// The first lines of an HTTP answer (RFC 9112 §4, §5), which over UDP are all of SSDP's.
 package struct HTTPHead: Hashable, Sendable {
   package var status: Int
+  /// Whether the sender keeps the connection for another request (RFC 9112 §9.3; of HTTP 1.0 nothing is hoped).
+  package var isPersistent: Bool { isVersion11 && self["connection"]?.lowercased().contains("close") != true }
+  private let isVersion11: Bool
   private var fields: [(name: String, value: String)] = []
 
   /// The field's value; of several the first. Names are compared without regard to case.
@@ -21,6 +24,7 @@ package struct HTTPHead: Hashable, Sendable {
       (100...599).contains(status)
     else { return nil }
     self.status = status
+    isVersion11 = words[0] != "HTTP/1.0"
     for line in lines.dropFirst().prefix(Self.mostFields) {
       if line.isEmpty { break }
       guard let colon = line.firstIndex(of: ":"), line.first?.isWhitespace == false else { continue }
@@ -84,6 +88,13 @@ package struct HTTPReader: Sendable {
   private var head: HTTPHead?
   private var body: [UInt8] = []
   private var overhead = 0
+  private var hasMore = false
+  private var isDelimited = true
+
+  /// Nothing came so far.
+  package var isUntouched: Bool { head == nil && overhead == 0 }
+  /// The answer is whole, its end was marked, nothing came behind it, and the sender waits for the next request.
+  package var leavesOpen: Bool { isDelimited && !hasMore && answer?.head.isPersistent == true }
 
   /// - Parameter limit: bytes the body may have.
   package init(limit: Int) { self.limit = limit }
@@ -93,7 +104,9 @@ package struct HTTPReader: Sendable {
     var rest = bytes[...]
     while let byte = rest.first {
       switch state {
-      case .done: return answer
+      case .done:
+        hasMore = true
+        return answer
       case .length(let left):
         let piece = rest.prefix(left)
         body.append(contentsOf: piece)
@@ -160,7 +173,10 @@ package struct HTTPReader: Sendable {
     self.head = head
     if head.status == 204 || head.status == 304 { return next(.done) }
     if head["transfer-encoding"]?.lowercased().hasSuffix("chunked") == true { return next(.chunkSize) }
-    guard let text = head["content-length"] else { return next(.untilEnd) }
+    guard let text = head["content-length"] else {
+      isDelimited = false
+      return next(.untilEnd)
+    }
     guard !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { throw .notHTTP }
     guard let length = Int(text), length <= limit else { throw .tooLong }
     next(length == 0 ? .done : .length(length))

@@ -151,7 +151,7 @@ public struct ServerURL: Hashable, Sendable {
     return String(validating: bytes, as: UTF8.self)
   }
 
-  private static func escape(_ text: String) -> String {
+  package static func escape(_ text: String) -> String {
     var out = ""
     for byte in text.utf8 {
       let isPlain =
