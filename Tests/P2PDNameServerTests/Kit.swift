@@ -46,9 +46,9 @@ final class ScriptedService: RequestService {
     if answersAtOnce { done(.text("answer \(asked.count)", type: "text/plain")) } else { waiting.append(done) }
   }
 
-  func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
+  func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
 
-    func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
+  func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
     answered.append(status.code)
   }
 }
