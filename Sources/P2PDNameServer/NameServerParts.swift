@@ -62,7 +62,7 @@ private final class Refusal: ChannelInboundHandler {
 
   func channelActive(context: ChannelHandlerContext) {
     guard isPlain else { return context.close(promise: nil) }
-    let answer = HTTPAnswer.crowded
+    let answer = APIAnswer.crowded
     let head =
       "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
       + "retry-after: \(answer.retryAfter ?? 1)\r\ncontent-length: \(answer.body.count)\r\n\r\n"

@@ -35,20 +35,20 @@ final class Folder {
 /// Answers requests from a script, at once or when told.
 final class ScriptedService: RequestService {
   var asked: [NameRequest] = []
-  var waiting: [(HTTPAnswer) -> Void] = []
+  var waiting: [(APIAnswer) -> Void] = []
   var answersAtOnce = true
   var answered: [UInt] = []
 
   func answer(
-    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (HTTPAnswer) -> Void
+    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (APIAnswer) -> Void
   ) {
     asked.append(request)
     if answersAtOnce { done(.text("answer \(asked.count)", type: "text/plain")) } else { waiting.append(done) }
   }
 
-  func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
+  func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
 
-    func date() -> String { "Sun, 06 Nov 1994 08:49:37 GMT" }
+  func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount) {
     answered.append(status.code)
   }
 }

@@ -1,6 +1,6 @@
 import NIOCore
 import P2PDNet
-import P2PDSignaling
+@testable import P2PDSignaling
 import P2PDTraversal
 import Testing
 

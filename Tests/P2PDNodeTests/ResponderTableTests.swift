@@ -53,20 +53,20 @@ import Testing
   func lent() {
     var table = ResponderTable(at: Self.start)
     let greedy = Identity.ephemeral().key
-    for _ in 0..<ResponderTable.mostLentToKey { #expect(table.lend(to: greedy, at: Self.start)) }
-    #expect(!table.lend(to: greedy, at: Self.start))
+    for _ in 0..<ResponderTable.mostLentToKey { #expect(table.lend(to: greedy, at: Self.start) == true) }
+    #expect(table.lend(to: greedy, at: Self.start) == false)
     table.gotBack(from: greedy)
-    #expect(table.lend(to: greedy, at: Self.start))
+    #expect(table.lend(to: greedy, at: Self.start) == true)
     var others: [NodeKey] = []
     while table.lent < ResponderTable.mostLent {
       others.append(Identity.ephemeral().key)
-      #expect(table.lend(to: others[others.count - 1], at: Self.start))
+      #expect(table.lend(to: others[others.count - 1], at: Self.start) == true)
     }
     let late = Identity.ephemeral().key
-    #expect(!table.lend(to: late, at: Self.start))
+    #expect(table.lend(to: late, at: Self.start) == false)
     // Who has none gives none back.
     table.gotBack(from: late)
-    #expect(!table.lend(to: late, at: Self.start))
+    #expect(table.lend(to: late, at: Self.start) == false)
     for key in others { table.gotBack(from: key) }
     for _ in 0..<ResponderTable.mostLentToKey { table.gotBack(from: greedy) }
     #expect(table.lent == 0)
@@ -75,7 +75,8 @@ import Testing
       guard table.lend(to: late, at: Self.start) else { break }
       table.gotBack(from: late)
     }
-    #expect(table.dials(1, for: late, at: Self.start) == 0 && !table.lend(to: late, at: Self.start))
+    #expect(table.dials(1, for: late, at: Self.start) == 0)
+    #expect(table.lend(to: late, at: Self.start) == false)
     #expect(table.lent == 0)
   }
 
@@ -84,11 +85,12 @@ import Testing
     var table = ResponderTable(at: Self.start)
     let one = session()
     let relay = try #require(Endpoint("192.0.2.1:5"))
-    #expect(!table.keep([relay], for: one), "nobody knows it")
+    #expect(table.keep([relay], for: one) == false, "nobody knows it")
     _ = table.admit(one)
-    #expect(table.keep([relay], for: one))
-    #expect(table.takeKept(one) == [relay] && table.takeKept(one) == nil)
-    #expect(table.keep([relay], for: one))
+    #expect(table.keep([relay], for: one) == true)
+    #expect(table.takeKept(one) == [relay])
+    #expect(table.takeKept(one) == nil)
+    #expect(table.keep([relay], for: one) == true)
     table.end(one)
     #expect(table.takeKept(one) == nil)
   }

@@ -6,7 +6,7 @@ import P2PDNet
 protocol RequestService: AnyObject {
   /// Calls `done` once, on the loop, perhaps at once.
   func answer(
-    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (HTTPAnswer) -> Void)
+    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (APIAnswer) -> Void)
   func answered(_ method: HTTPMethod, _ status: HTTPResponseStatus, after time: TimeAmount)
   /// Now, as the `Date` header has it.
   func date() -> String
@@ -139,7 +139,7 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
     }
   }
 
-  private func refuse(_ answer: HTTPAnswer) {
+  private func refuse(_ answer: APIAnswer) {
     write(answer, .init(closes: true, isHead: false, forwarded: [], method: .GET))
   }
 
@@ -193,7 +193,7 @@ final class HTTPConnection: ChannelInboundHandler, ChannelOutboundHandler {
 
   // MARK: Answering
 
-  private func write(_ answer: HTTPAnswer, _ manner: RequestReader.Manner) {
+  private func write(_ answer: APIAnswer, _ manner: RequestReader.Manner) {
     guard let context, context.channel.isActive else { return }
     if case .ending = state { return }
     let closes = manner.closes || isStopping

@@ -8,13 +8,13 @@ extension HTTPConnection {
   ) throws -> HTTPConnection {
     let connection = HTTPConnection(service, source: source, times: times)
     var limits = NIOHTTPDecoderLimitConfiguration()
-    limits.maxHeaderFieldSize = HTTPAnswer.longestHead
-    limits.maxHeaderListSize = HTTPAnswer.longestHead
+    limits.maxHeaderFieldSize = APIAnswer.longestHead
+    limits.maxHeaderListSize = APIAnswer.longestHead
     limits.maxHeaderFieldCount = mostHeaders
     let decoder = HTTPRequestDecoder(leftOverBytesStrategy: .dropBytes, limitConfiguration: limits)
     let pipeline = channel.pipeline.syncOperations
     try pipeline.addHandler(HTTPResponseEncoder())
-    try pipeline.addHandler(ByteToMessageHandler(decoder, maximumBufferSize: 2 * HTTPAnswer.longestHead))
+    try pipeline.addHandler(ByteToMessageHandler(decoder, maximumBufferSize: 2 * APIAnswer.longestHead))
     try pipeline.addHandler(connection)
     return connection
   }

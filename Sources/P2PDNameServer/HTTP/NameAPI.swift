@@ -23,7 +23,7 @@ final class NameAPI: RequestService {
   }
 
   func answer(
-    _ request: NameRequest, _ manner: RequestReader.Manner, _ peer: Source, _ done: @escaping (HTTPAnswer) -> Void
+    _ request: NameRequest, _ manner: RequestReader.Manner, _ peer: Source, _ done: @escaping (APIAnswer) -> Void
   ) {
     let isProxied = trustsProxy && peer.isLoopback
     let source = isProxied ? Source.forwarded(manner.forwarded) ?? peer : peer
@@ -37,7 +37,7 @@ final class NameAPI: RequestService {
     case .lookup(let name):
       registry.lookup(name) { result in
         switch result {
-        case .success(let found): done(found.map(HTTPAnswer.found) ?? .notFound)
+        case .success(let found): done(found.map(APIAnswer.found) ?? .notFound)
         case .failure(let error): done(error.code == .limit ? .busy : .broken(error))
         }
       }
@@ -55,7 +55,7 @@ final class NameAPI: RequestService {
 
   func refusedConnection() { metrics.refusedConnections += 1 }
 
-  private func push(_ candidate: NameRegistry.Candidate, _ source: Source, _ done: @escaping (HTTPAnswer) -> Void) {
+  private func push(_ candidate: NameRegistry.Candidate, _ source: Source, _ done: @escaping (APIAnswer) -> Void) {
     registry.push(candidate, from: source) { pushed in
       switch pushed {
       case .busy: done(.busy)
@@ -65,7 +65,7 @@ final class NameAPI: RequestService {
     }
   }
 
-  private func tooFast(_ wait: TimeAmount) -> HTTPAnswer { .tooFast(UInt64(wait.nanoseconds / 1_000_000_000) + 1) }
+  private func tooFast(_ wait: TimeAmount) -> APIAnswer { .tooFast(UInt64(wait.nanoseconds / 1_000_000_000) + 1) }
 
   private var uptime: Int { Int((NIODeadline.now() - started).nanoseconds / 1_000_000_000) }
 

@@ -18,7 +18,7 @@ enum NameRequest: Equatable {
   }
 
   /// - Throws: the answer that says what is wrong.
-  static func route(_ method: HTTPMethod, _ uri: String) throws(HTTPAnswer) -> Route {
+  static func route(_ method: HTTPMethod, _ uri: String) throws(APIAnswer) -> Route {
     let path = uri.prefix { $0 != "?" && $0 != "#" }
     let isReading = method == .GET || method == .HEAD
     if path == "/v1/status" || path == "/metrics" {

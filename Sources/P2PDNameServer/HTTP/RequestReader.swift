@@ -8,7 +8,7 @@ struct RequestReader {
     case goOn
     case request(NameRequest, Manner)
     /// To be answered now. Where `Manner.closes`, the rest of the request is not looked at.
-    case refuse(HTTPAnswer, Manner)
+    case refuse(APIAnswer, Manner)
   }
 
   /// How the answer goes out.
@@ -26,7 +26,7 @@ struct RequestReader {
     case waiting
     case body(NameRequest.Route, Manner, [UInt8])
     /// Refused; it has no body, so the answer goes when it is over.
-    case refused(HTTPAnswer, Manner)
+    case refused(APIAnswer, Manner)
   }
 
   private var state = State.waiting
@@ -51,16 +51,16 @@ struct RequestReader {
     var manner = Manner(
       closes: !head.isKeepAlive || isUpgrade, isHead: head.method == .HEAD, forwarded: headers["x-forwarded-for"],
       method: head.method)
-    func refuse(_ answer: HTTPAnswer) -> Step? {
+    func refuse(_ answer: APIAnswer) -> Step? {
       if hasBody || isUpgrade { manner.closes = true }
       guard !manner.closes else { return .refuse(answer, manner) }
       state = .refused(answer, manner)
       return nil
     }
     guard head.version.minor == 0 || headers["host"].count == 1 else { return refuse(.noHost) }
-    if let length, length > HTTPAnswer.longestBody { return refuse(.tooLarge) }
+    if let length, length > APIAnswer.longestBody { return refuse(.tooLarge) }
     let route: NameRequest.Route
-    do throws(HTTPAnswer) { route = try NameRequest.route(head.method, head.uri) } catch { return refuse(error) }
+    do throws(APIAnswer) { route = try NameRequest.route(head.method, head.uri) } catch { return refuse(error) }
     state = .body(route, manner, [])
     guard hasBody, headers.first(name: "expect")?.lowercased() == "100-continue" else { return nil }
     return .goOn
@@ -68,7 +68,7 @@ struct RequestReader {
 
   private mutating func add(_ bytes: ByteBuffer) -> Step? {
     guard case .body(let route, var manner, var body) = state else { return nil }
-    guard bytes.readableBytes <= HTTPAnswer.longestBody - body.count else {
+    guard bytes.readableBytes <= APIAnswer.longestBody - body.count else {
       state = .waiting
       manner.closes = true
       return .refuse(.tooLarge, manner)

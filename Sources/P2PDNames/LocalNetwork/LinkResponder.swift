@@ -182,14 +182,16 @@ struct LinkResponder: Sendable {
     }
     guard let other = said.compactMap({ claimant($0) }).first else { return [] }
     switch phase {
+    // Nobody was asked yet: it is no answer to us, but may be the other family's copy of what brought us here.
+    case .probing(0): break
     case .probing:
       phase = .taken
       step = now + Self.retryTime
       return [.taken(by: other.key)]
     case .announcing, .owned:
-      // RFC 6762 §9: both ask again, and who was asked first answers.
+      // RFC 6762 §9: both ask again, not at the same moment, and who was asked first answers.
       records.forgetDue()
-      ask(again: now)
+      ask(again: now + Self.part(of: Self.probeSpread, luck()))
     case .taken, .over: break
     }
     return []

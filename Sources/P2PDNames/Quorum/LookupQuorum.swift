@@ -60,7 +60,7 @@ struct LookupQuorum {
     var votes: [[UInt8]: (count: Int, newest: NameRecord)] = [:]
     var nothing = 0
     var pending = 0
-    var best: NameRecord?
+    var last: NameRecord?
     for answer in answers {
       switch answer {
       case nil: pending += 1
@@ -73,16 +73,17 @@ struct LookupQuorum {
         if record.isDeleted || record.isExpired(now: now) {
           // It says what an empty hand says, of whoever it is.
           nothing += 1
-          if best.map({ record.expires > $0.expires }) ?? true { best = record }
+          if last.map({ record.expires > $0.expires }) ?? true { last = record }
         }
       }
     }
     let first = votes.values.max { $0.count < $1.count }
     if let first, first.count >= majority { return .owner(first.newest) }
-    if nothing >= majority { return .nobody(best) }
-    // With what is still out nobody could get there: no need to wait for it.
-    let reachable = max(first?.count ?? 0, nothing) + pending
-    return reachable < majority || pending == 0 ? .undecided : nil
+    if nothing >= majority { return .nobody(last) }
+    // With what is still out nobody could get there: no need to wait for it. Where all failed so far, the last one's word
+    // tells a network that is down from servers that are.
+    let best = max(first?.count ?? 0, nothing)
+    return pending == 0 || best > 0 && best + pending < majority ? .undecided : nil
   }
 
   private func result(_ outcome: Outcome, _ now: UInt64) -> Result<NameRecord, NetError> {

@@ -86,10 +86,12 @@ struct PushQuorum {
     var accepted = 0
     var absent = 0
     var pending = 0
+    var others = 0
     for answer in answers {
       switch answer {
       case .accepted?: accepted += 1
       case .absent?: absent += 1
+      case .wrongKey?: others += 1
       case nil: pending += 1
       default: break
       }
@@ -103,7 +105,8 @@ struct PushQuorum {
       isDone = true
       return [.finish(round: round)]
     }
-    guard agreed + pending < majority else { return [] }
+    // Another owner is reason enough; else every server's failure is worth telling.
+    guard agreed + pending < majority, pending == 0 || others > 0 else { return [] }
     isDone = true
     return [.fail(failure(agreed))] + withdrawal()
   }

@@ -14,6 +14,8 @@ public func fuzzMDNS(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
     guard let wait = reader.byte(), let kind = reader.byte(), let length = reader.uint16() else { break }
     side.run(.milliseconds(Int64(wait) * 8))
     let source = Endpoint(ip: .loopback(.v4), port: kind & 1 == 0 ? 5353 : 40_000)
+    // What goes and comes back within a moment is new; only this host can do that, not a neighbour.
+    if kind & 0xe0 != 0 { side.forgetSent() }
     if kind & 0xe0 == 0x20 {
       side.tell(.addresses(kind & 2 == 0 ? [] : [.loopback(.v6), IPAddress(family: .v4, high: 1 << 60, low: 0)]))
     }
@@ -74,6 +76,8 @@ private struct Side {
       }
     }
   }
+
+  mutating func forgetSent() { sent = [:] }
 
   private mutating func multicast(_ message: DNSMessage) {
     precondition(message.bytes.count <= 1500, "a message longer than a packet")

@@ -21,21 +21,21 @@ public func fuzzNamesHTTP(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
 
 private final class Service: RequestService {
   var asked: [NameRequest] = []
-  var waiting: [(HTTPAnswer) -> Void] = []
+  var waiting: [(APIAnswer) -> Void] = []
   var answers = 0
   let isLate: Bool
 
   init(isLate: Bool) { self.isLate = isLate }
 
   func answer(
-    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (HTTPAnswer) -> Void
+    _ request: NameRequest, _ manner: RequestReader.Manner, _ source: Source, _ done: @escaping (APIAnswer) -> Void
   ) {
     asked.append(request)
     _ = Source.forwarded(manner.forwarded)
-    let answer: HTTPAnswer
+    let answer: APIAnswer
     switch request {
     case .push(let name, let body, _):
-      precondition(body.count <= HTTPAnswer.longestBody, "more than a body may have")
+      precondition(body.count <= APIAnswer.longestBody, "more than a body may have")
       do throws(NetError) {
         let record = try NameRecord(json: body)
         precondition((try? NameRecord(json: record.json)) == record, "a record changes on its way")

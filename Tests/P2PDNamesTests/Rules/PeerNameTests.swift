@@ -15,7 +15,8 @@ import Testing
       // Full width, and the full stop of East Asian keyboards.
       ("ｅｘａｍｐｌｅ。peer", "example.peer"), ("ＥＸＡＭＰＬＥ．peer", "example.peer"),
       // Case folding goes further than lower case.
-      ("straße.peer", "strasse.peer"), ("ﬁsh.peer", "fish.peer"), ("ΜΑΪΟΣ.peer", "μαϊοσ.peer"), ("μαϊος.peer", "μαϊοσ.peer"),
+      ("straße.peer", "strasse.peer"), ("ﬁsh.peer", "fish.peer"), ("ΜΑΪΟΣ.peer", "μαϊοσ.peer"),
+      ("μαϊος.peer", "μαϊοσ.peer"),
       ("ſee.peer", "see.peer"),
       ("привет.peer", "привет.peer"), ("ПРИВЕТ.peer", "привет.peer"), ("и\u{306}од.peer", "йод.peer"),
       ("հայաստան.peer", "հայաստան.peer"), ("თბილისი.peer", "თბილისი.peer"), ("שלום.peer", "שלום.peer"),

@@ -3,7 +3,7 @@ import P2PDNames
 import P2PDNet
 
 /// What a request is answered with, not yet as bytes. Those that are a refusal say `{"error":{"code":"...","message":"..."}}`.
-struct HTTPAnswer: Error, Equatable {
+struct APIAnswer: Error, Equatable {
   let status: HTTPResponseStatus
   let body: [UInt8]
   var contentType = "application/json"
@@ -12,9 +12,9 @@ struct HTTPAnswer: Error, Equatable {
   /// The methods that a path knows.
   var allow: String?
 
-  static func found(_ name: FoundName) -> HTTPAnswer { HTTPAnswer(status: .ok, body: name.json) }
-  static func text(_ text: String, type: String) -> HTTPAnswer {
-    HTTPAnswer(status: .ok, body: Array(text.utf8), contentType: type)
+  static func found(_ name: FoundName) -> APIAnswer { APIAnswer(status: .ok, body: name.json) }
+  static func text(_ text: String, type: String) -> APIAnswer {
+    APIAnswer(status: .ok, body: Array(text.utf8), contentType: type)
   }
 
   static let notFound = refusal(.notFound, "not_found", "nobody holds this name")
@@ -30,20 +30,20 @@ struct HTTPAnswer: Error, Equatable {
   static let busy = refusal(.serviceUnavailable, "busy", "this server has too much to do", retry: 1)
   static let crowded = refusal(.serviceUnavailable, "busy", "there are too many connections", retry: 5)
 
-  static func badName(_ why: String) -> HTTPAnswer { refusal(.badRequest, "bad_name", why) }
+  static func badName(_ why: String) -> APIAnswer { refusal(.badRequest, "bad_name", why) }
 
-  static func methodNotAllowed(_ allow: String) -> HTTPAnswer {
+  static func methodNotAllowed(_ allow: String) -> APIAnswer {
     var answer = refusal(.methodNotAllowed, "method_not_allowed", "this path knows \(allow)")
     answer.allow = allow
     return answer
   }
 
-  static func tooFast(_ seconds: UInt64) -> HTTPAnswer {
+  static func tooFast(_ seconds: UInt64) -> APIAnswer {
     refusal(.tooManyRequests, "limit", "too many requests from this address", retry: seconds)
   }
 
   /// A record that is none, or cannot be taken now.
-  static func refused(_ error: NetError) -> HTTPAnswer {
+  static func refused(_ error: NetError) -> APIAnswer {
     switch error.code {
     case .tooLarge: refusal(.payloadTooLarge, error.code.rawValue, error.oneLine)
     default: refusal(.badRequest, error.code.rawValue, error.oneLine)
@@ -51,14 +51,14 @@ struct HTTPAnswer: Error, Equatable {
   }
 
   /// The disk did not do what it should.
-  static func broken(_ error: NetError) -> HTTPAnswer {
+  static func broken(_ error: NetError) -> APIAnswer {
     refusal(.serviceUnavailable, "storage", error.cause.isEmpty ? error.what : error.cause, retry: 30)
   }
 
-  static func pushed(_ record: NameRecord, _ outcome: NameOutcome) -> HTTPAnswer {
+  static func pushed(_ record: NameRecord, _ outcome: NameOutcome) -> APIAnswer {
     switch outcome {
-    case .registered where !record.isDeleted: HTTPAnswer(status: .created, body: record.json)
-    case .registered, .replaced, .same: HTTPAnswer(status: .ok, body: record.json)
+    case .registered where !record.isDeleted: APIAnswer(status: .created, body: record.json)
+    case .registered, .replaced, .same: APIAnswer(status: .ok, body: record.json)
     // Whose the name is, is not said here: who wants to know looks it up.
     case .wrongKey: refusal(.forbidden, "wrong_key", "another key holds this name")
     case .stale(let newest):
@@ -72,10 +72,10 @@ struct HTTPAnswer: Error, Equatable {
 
   private static func refusal(
     _ status: HTTPResponseStatus, _ code: String, _ message: String, retry: UInt64? = nil, record: NameRecord? = nil
-  ) -> HTTPAnswer {
+  ) -> APIAnswer {
     let error = ("error", JSONText.object([("code", .string(code)), ("message", .string(message))]))
     let object = JSONText.object([error] + (record.map { [("record", $0.jsonText)] } ?? []))
-    return HTTPAnswer(status: status, body: Array(object.text.utf8), retryAfter: retry)
+    return APIAnswer(status: status, body: Array(object.text.utf8), retryAfter: retry)
   }
 
   /// Bytes of a body: the longest JSON that can be a record.
