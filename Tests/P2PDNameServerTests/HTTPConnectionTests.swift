@@ -240,7 +240,9 @@ import Testing
     }
   }
 
-  @Test(arguments: [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.0.2.1", false), ("2001:db8::1", false)])
+  @Test(arguments: [
+    ("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.0.2.1", false), ("2001:db8::1", false),
+  ])
   func loopbackIsThisHost(_ text: String, _ isLoopback: Bool) throws {
     #expect(Source(try #require(IPAddress(text))).isLoopback == isLoopback)
   }

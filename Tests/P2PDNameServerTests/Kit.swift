@@ -18,8 +18,8 @@ func record(
     name: PeerName(label: label, tld: "peer"), value: value, sequence: sequence, expires: expires, as: owner)
 }
 
-let home = Source(IPAddress("192.0.2.1")!)
-let away = Source(IPAddress("2001:db8:1:2:3::4")!)
+let home = Source(IPAddress("192.0.2.1") ?? .loopback(.v4))
+let away = Source(IPAddress("2001:db8:1:2:3::4") ?? .loopback(.v6))
 
 /// A folder that is gone with the test.
 final class Folder {

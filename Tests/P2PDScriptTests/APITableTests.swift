@@ -45,7 +45,7 @@ import Testing
         """
         local names = {}
         for name, value in pairs(p2pd) do
-          if name == "log" or name == "json" then
+          if name == "log" or name == "json" or name == "names" then
             for inner in pairs(value) do names[#names + 1] = name .. "." .. inner end
           else
             names[#names + 1] = name

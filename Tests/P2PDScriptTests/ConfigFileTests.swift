@@ -71,7 +71,7 @@ import Testing
         "return { servers = { stum = {} } }",
         "unknown group 'stum' in 'servers' of 'p2pd.conf.lua' (did you mean 'stun'?)"
       ),
-      ("return { servers = { 'http://x' } }", "http"), ("return { servers = { 5 } }", "URLs in quotes expected"),
+      ("return { servers = { 'ftp://x' } }", "ftp"), ("return { servers = { 5 } }", "URLs in quotes expected"),
       ("return { servers = { stun = 'x' } }", "a list expected"),
       ("return { servers = { stun = { 'mqtt://x' } } }", "it is no server for STUN"),
       ("return { port = 70000 }", "a number from 0 to 65535 expected"), ("return { port = 'x' }", "integer expected"),
@@ -214,13 +214,13 @@ import Testing
         local node = assert(p2pd.node { offline = true, servers = { brokers = { "mqtt://127.0.0.1:9" }, stun = {} } })
         print(node:address(5) == node:address())
         print(select(2, pcall(p2pd.node, { servers = { broker = {} } })))
-        print(select(2, pcall(p2pd.node, { servers = { "http://x" } })))
+        print(select(2, pcall(p2pd.node, { servers = { "ftp://x" } })))
         print(select(2, pcall(p2pd.node, { accept_cb = 5 })))
         """)
       let lines = out.split(separator: "\n").map(String.init)
       #expect(lines[0] == "true")
       #expect(lines[1].contains("unknown group 'broker' in 'servers' of 'node' (did you mean 'brokers'?)"))
-      #expect(lines[2].contains("bad option 'servers' of 'node'") && lines[2].contains("http"))
+      #expect(lines[2].contains("bad option 'servers' of 'node'") && lines[2].contains("ftp"))
       #expect(lines[3].contains("bad option 'accept_cb' of 'node' (function expected"))
     }
   }

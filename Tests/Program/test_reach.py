@@ -292,7 +292,7 @@ class Servers(Reach):
             self.assertEqual(check.status, 1, check)
             self.assertIn(words, check.out)
         os.remove(os.path.join(self.folder, "p2pd.conf.lua"))
-        self.write("servers", "stun:127.0.0.1\nhttp://x\n")
+        self.write("servers", "stun:127.0.0.1\nftp://x\n")
         for options, status, words in [
             (["--servers", "servers"], 1, "servers:2"), (["--servers", "missing"], 1, "missing"), (["--config", "missing"], 1, "missing"),
             (["--broker", "http://x"], 2, "http"), (["--stun", "mqtt://x"], 2, "no server for STUN"),

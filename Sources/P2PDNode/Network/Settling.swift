@@ -1,4 +1,5 @@
 import NIOCore
+import P2PDNet
 
 /// Tells when a node that has just started, knows what there is to know: its paths are measured, and enough of its
 /// brokers are there. Confined to the node's loop.
@@ -21,6 +22,11 @@ final class Settling: @unchecked Sendable {
       self?.look()
     }
     look()
+  }
+
+  /// A node that was let go without its end.
+  deinit {
+    if !isDone { promise.fail(NetError(.closed, "start a node", cause: "it is gone")) }
   }
 
   /// Looks whether it is so.

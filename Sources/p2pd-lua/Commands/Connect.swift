@@ -225,12 +225,17 @@ struct Connect: AsyncParsableCommand {
     let (name, timeout) = (self.protocol ?? "", TimeAmount.nanoseconds(Int64(connectTimeout * 1e9)))
     let strategies = strategy.isEmpty ? ConnectStrategy.allCases : strategy
     let pipe: Pipe
-    if let address {
-      pipe = try await node.connect(
-        address, protocol: name, sink: sink, timeout: timeout, strategies: strategies, watch: watch)
-    } else {
-      pipe = try await node.connect(
-        name: text, protocol: name, sink: sink, timeout: timeout, strategies: strategies, watch: watch)
+    do {
+      if let address {
+        pipe = try await node.connect(
+          address, protocol: name, sink: sink, timeout: timeout, strategies: strategies, watch: watch)
+      } else {
+        pipe = try await node.connect(
+          name: text, protocol: name, sink: sink, timeout: timeout, strategies: strategies, watch: watch)
+      }
+    } catch {
+      await node.close(flush: .zero)
+      throw error
     }
     let how = try await Engine.loop.submit { "\(pipe.strategy), \(pipe.path)" }.get()
     return Dialled(pipe: pipe, node: node, how: "to the node (\(how))")
