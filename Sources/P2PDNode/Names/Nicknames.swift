@@ -184,6 +184,10 @@ final class Nicknames: @unchecked Sendable {
 
   @discardableResult
   private func announce(_ name: PeerName) -> EventLoopFuture<Void> {
+    if node.configuration.isForThisMachine {
+      let cause = "the node listens on this machine alone"
+      return node.loop.makeFailedFuture(NetError(.unreachable, "announce \(name) on the local network", cause: cause))
+    }
     guard let lan = service.localNetwork() else { return node.loop.makeSucceededVoidFuture() }
     let announced = lan.announce(
       name.label, key: node.identity.key.bytes, value: node.address.description, port: node.port)
