@@ -25,14 +25,16 @@ final class Signaller: @unchecked Sendable {
 
   var key: SignalKey { service.key }
 
-  init(_ brokers: [Broker], conf: SignalingConf = SignalingConf(), seed: [UInt8]? = nil) async throws {
+  init(
+    _ brokers: [Broker], conf: SignalingConf = SignalingConf(), tls: ServerTLS? = nil, seed: [UInt8]? = nil
+  ) async throws {
     let loop = sharedLoop
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     let identity = try #require(
       SignalIdentity(seed: seed ?? Array(Curve25519.Signing.PrivateKey().rawRepresentation)))
     self.loop = loop
-    service = SignalingService(identity, brokers: brokers, conf: conf, logger: logger, on: loop)
+    service = SignalingService(identity, brokers: brokers, conf: conf, tls: tls, logger: logger, on: loop)
     try await on {
       self.service.onMessage = { [unowned self] in self.took($0) }
       self.service.start()
@@ -101,15 +103,21 @@ final class Signaller: @unchecked Sendable {
 final class SignalWorld: @unchecked Sendable {
   private var ends: [() async throws -> Void] = []
 
-  func signaller(_ brokers: [Broker], conf: SignalingConf = SignalingConf()) async throws -> Signaller {
-    let made = try await Signaller(brokers, conf: conf)
+  func signaller(
+    _ brokers: [Broker], conf: SignalingConf = SignalingConf(), tls: ServerTLS? = nil
+  ) async throws -> Signaller {
+    let made = try await Signaller(brokers, conf: conf, tls: tls)
     ends.append { try await made.stop() }
     return made
   }
 
   /// Two that use the same brokers, and are connected to all of them.
-  func pair(_ brokers: [Broker], conf: SignalingConf = SignalingConf()) async throws -> (Signaller, Signaller) {
-    let (alice, bob) = (try await signaller(brokers, conf: conf), try await signaller(brokers, conf: conf))
+  func pair(
+    _ brokers: [Broker], conf: SignalingConf = SignalingConf(), tls: ServerTLS? = nil
+  ) async throws -> (Signaller, Signaller) {
+    let (alice, bob) = (
+      try await signaller(brokers, conf: conf, tls: tls), try await signaller(brokers, conf: conf, tls: tls)
+    )
     for one in [alice, bob] { try await one.untilUp(brokers.count) }
     return (alice, bob)
   }

@@ -12,9 +12,8 @@ import Testing
     try await withSignalling { world in
       let mosquitto = try await world.mosquitto(tls: true)
       let broker = tls ? mosquitto.encrypted : mosquitto.plain
-      var conf = SignalingConf()
-      conf.tls = ServerTLS(caFile: Mosquitto.fixtures + "/ca.pem", on: sharedLoop)
-      let (alice, bob) = try await world.pair([broker], conf: conf)
+      let roots = ServerTLS(caFile: Mosquitto.fixtures + "/ca.pem", on: sharedLoop)
+      let (alice, bob) = try await world.pair([broker], tls: roots)
       #expect(try await bob.on { bob.service.brokers } == [broker])
       #expect(try await alice.send("hello", to: bob, [broker]) == broker)
       let got = try await bob.messages(1)

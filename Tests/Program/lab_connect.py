@@ -398,16 +398,16 @@ SCENES = {f.__name__: f for f in (
     both_at_once, why_not, their_relay, ipv6_relay, explained)}
 
 
-def main(name, binary, wanted):
-    scene = Scene(name, binary)
+def play(scene, wanted):
+    """Plays a scene; where it fails, what its programs wrote follows."""
     with scene.stack:
         try:
-            SCENES[wanted](scene)
+            wanted(scene)
         except BaseException:
-            for log in sorted(scene.folder.glob("*/*/log")):
-                print(f"--- {log.parent.name}:", log.read_text(errors="replace"), sep="\n", file=sys.stderr)
+            for log in sorted([*scene.folder.glob("*/*/log"), *scene.folder.glob("*/err")]):
+                print(f"--- {log.parent.name}:", log.read_text(errors="replace")[-20000:], sep="\n", file=sys.stderr)
             raise
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    play(Scene(*sys.argv[1:3]), SCENES[sys.argv[3]])

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from lab_connect import HELLO, PATIENCE, PING, Scene, line, stop
+from lab_connect import HELLO, PATIENCE, PING, Scene, line, play, stop
 from natlab.model import SRV
 
 
@@ -164,16 +164,5 @@ def lan_without_internet(scene):
 SCENES = {f.__name__: f for f in (by_every_way, moves, stale, fight, lan_without_internet)}
 
 
-def main(name, binary, wanted):
-    scene = Names(name, binary)
-    with scene.stack:
-        try:
-            SCENES[wanted](scene)
-        except BaseException:
-            for log in sorted(scene.folder.glob("*/err")):
-                print(f"--- {log.parent.name}:", log.read_text(errors="replace")[-3000:], sep="\n", file=sys.stderr)
-            raise
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    play(Names(*sys.argv[1:3]), SCENES[sys.argv[3]])

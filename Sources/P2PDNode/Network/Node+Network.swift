@@ -166,10 +166,8 @@ extension Node {
     on loop: any EventLoop
   ) -> SignalingService? {
     guard !configuration.offline, let identity = SignalIdentity(seed: identity.seed) else { return nil }
-    var conf = SignalingConf()
-    conf.tls = tls
     return SignalingService(
-      identity, brokers: configuration.servers.brokers.compactMap(Broker.init), conf: conf, logger: logger, on: loop)
+      identity, brokers: configuration.servers.brokers.compactMap(Broker.init), tls: tls, logger: logger, on: loop)
   }
 }
 

@@ -25,7 +25,7 @@ final class BrokerPool: @unchecked Sendable {
   var statusChanged: (() -> Void)?
 
   init(
-    _ brokers: [Broker], key: SignalKey, conf: SignalingConf, logger: Logger, on loop: any EventLoop
+    _ brokers: [Broker], key: SignalKey, conf: SignalingConf, tls: ServerTLS, logger: Logger, on loop: any EventLoop
   ) {
     self.key = key
     self.conf = conf
@@ -37,7 +37,7 @@ final class BrokerPool: @unchecked Sendable {
     plain.interface = conf.interface
     plain.sendHighWater = 256 << 10
     self.plain = plain
-    tls = conf.tls ?? ServerTLS(on: loop)
+    self.tls = tls
   }
 
   func start() { perform(choice.handle(.start, now: loop.now)) }

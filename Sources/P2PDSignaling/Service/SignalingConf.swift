@@ -34,8 +34,6 @@ public struct SignalingConf: Sendable {
   public var bytesPerSecond = 12 << 20
   /// Requests waiting for their answers.
   public var requests = 1024
-  /// With brokers over TLS; nil checks their certificates against the machine's roots.
-  public var tls: ServerTLS?
   /// The interface brokers are reached through; nil lets the kernel route.
   public var interface: String?
   /// Seconds since 1970. A message's age is told by the calendar, since it crosses machines.

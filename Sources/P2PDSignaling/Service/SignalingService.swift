@@ -27,9 +27,10 @@ public final class SignalingService: @unchecked Sendable {
 
   /// - Parameters:
   ///   - brokers: the node's own, in any order; may be empty, and then it can send but not be reached.
+  ///   - tls: with brokers over TLS; nil checks their certificates against the machine's roots.
   public init(
-    _ identity: SignalIdentity, brokers: [Broker], conf: SignalingConf = SignalingConf(), logger: Logger,
-    on loop: any EventLoop
+    _ identity: SignalIdentity, brokers: [Broker], conf: SignalingConf = SignalingConf(), tls: ServerTLS? = nil,
+    logger: Logger, on loop: any EventLoop
   ) {
     key = identity.key
     self.identity = identity
@@ -37,7 +38,8 @@ public final class SignalingService: @unchecked Sendable {
     self.logger = logger
     self.loop = loop
     inbox = Inbox(identity, conf, at: loop.now)
-    pool = BrokerPool(brokers, key: identity.key, conf: conf, logger: logger, on: loop)
+    pool = BrokerPool(
+      brokers, key: identity.key, conf: conf, tls: tls ?? ServerTLS(on: loop), logger: logger, on: loop)
   }
 
   /// Begins to listen. Does not wait for a broker.
