@@ -30,7 +30,7 @@ class Help(ProgramTest):
     def test_usage_errors_have_status_2_and_go_to_standard_error(self):
         wrong = [
             ["bogus"], ["run"], ["run", "--bogus", "x.lua"], ["run", "--port", "70000", "x.lua"], ["connect"],
-            ["connect", "nowhere"], ["connect", "--timeout", "-1", "a:1"], ["connect", "--udp", "--tls", "a:1"],
+            ["connect", "no where"], ["connect", "--timeout", "-1", "a:1"], ["connect", "--udp", "--tls", "a:1"],
             ["connect", "--udp", "p2pd1abc"], ["connect", "--protocol", "x", "a:1"], ["exec"], ["exec", "--bogus", "x.lua"],
             ["run", "--memory", "0", "x.lua"], ["run", "--time-limit", "0", "x.lua"], ["run", "--listen", "nowhere", "x.lua"],
             ["run", "--max-pipes", "0", "x.lua"], ["run", "--log-level", "loud", "x.lua"], ["new", "2bad"], ["new", ""],
