@@ -140,6 +140,14 @@ class Laboratory(ProgramTest):
         print(done.stdout)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_two_routers_that_count_their_ports_up_meet_on_a_long_line_too(self):
+        """100 ms there and back: how far the ports have come is asked before dialling, and that takes as long."""
+        done = subprocess.run(
+            [sys.executable, os.path.join(ROOT, "scripts/dev/natmatrix"), "--pairs", "symseq:symseq", "--relay", "without",
+             "--delay", "25", "--no-bounds", "--times", "2", "--binary", BINARY], capture_output=True, text=True, timeout=100)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def test_every_pair_punches_that_can_however_late_one_is_and_the_others_say_why_not(self):
         node = os.path.join(os.path.dirname(BINARY), "p2pd-punch-node")
         if not os.access(node, os.X_OK):

@@ -80,7 +80,7 @@ public final class TCPPunch {
     // Two rows of ports meet only in step, and other connections of this host may have moved ours on.
     let time = max(loop.now, at - counter.time)
     timer = loop.assumeIsolated().scheduleTask(deadline: time) {
-      let latest = max(self.loop.now, self.at) + Self.counterPatience
+      let latest = self.loop.now + counter.time + Self.counterPatience
       self.timer = self.loop.assumeIsolated().scheduleTask(deadline: latest) { self.counted(1) }
       // Where it is not answered, it has taken a port nevertheless.
       counter.count { self.counted($0 ?? 1) }
@@ -205,8 +205,9 @@ public final class TCPPunch {
     if let ended, let report { ended(report) }
   }
 
-  /// After the agreed start; a server that takes longer than at first is not waited for.
-  private static let counterPatience: TimeAmount = .milliseconds(100)
+  /// Beyond what it took at first: a SYN that was lost is sent again after 1 s. Dialling late does no harm, dialling out of
+  /// step is in vain.
+  private static let counterPatience: TimeAmount = .milliseconds(1200)
 }
 
 /// Takes what comes to a port of ours from the peer's addresses, and no more than a few.
