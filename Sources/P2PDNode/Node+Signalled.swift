@@ -90,6 +90,11 @@ extension Node {
     guard wanted.contains(.punch), offer.side.punch != nil else {
       return begin(offer, wanted, plan, nil, session, oneWay, messenger, answer)
     }
+    guard responders.punch(for: session.key, at: loop.now) else {
+      let tooOften = PathAttempt(.punch, .limit, "not tried: this node punches for others already too often")
+      return begin(
+        offer, wanted.subtracting([.punch]), plan, nil, session, oneWay, messenger, answer, skipping: tooOften)
+    }
     punchPorts.take { hand in
       self.begin(offer, wanted, plan, hand, session, oneWay, messenger, answer)
     }
@@ -98,7 +103,7 @@ extension Node {
   private func begin(
     _ offer: Rendezvous.Offer, _ wanted: Set<ConnectStrategy>, _ plan: DirectPlan, _ hand: PunchHand?,
     _ session: Responder.Session, _ oneWay: TimeAmount?, _ messenger: any Messenger,
-    _ answer: @escaping ([UInt8]) -> Void
+    _ answer: @escaping ([UInt8]) -> Void, skipping: PathAttempt? = nil
   ) {
     var told = Rendezvous.Answer()
     told.side = side(punch: hand?.side)
@@ -117,6 +122,7 @@ extension Node {
       if let hand { punchPorts.giveBack(hand) }
       return responders.end(session)
     }
+    if let skipping { responder.skip(skipping) }
     responders.set(responder)
     answer(Rendezvous(session.id, .answer(told)).bytes)
     // Both legs make the way, before anything was measured between the two.
