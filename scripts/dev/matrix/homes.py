@@ -13,12 +13,14 @@ CARRIER = "isp=cgn:portrestricted+hairpin"
 # Kinds that a whole matrix leaves out, for --pairs: IPv6 as well, and IPv6 with nothing that refuses.
 EXTRA = {"v6": "linux+v6", "v6open": "portrestricted+v6open", "upnp": "portrestricted+upnp"}
 ALL = KINDS | EXTRA
+# Kinds whose next port has to be asked for when it is wanted: nothing that is kept warm tells it.
+COUNTED = ("symseq",)
 # Pairs of their own: both nodes behind one router, and both on one machine.
 NEAR = ("same LAN", "same host")
 
 # What a test run looks at: each way to a path, each kind of router once, and the pairs that only a relay joins.
 QUICK = [
-    ("public", "linux"), ("linux", "public"), ("firewall", "portrestricted"), ("fullcone", "symrandom"),
+    ("public", "linux"), ("public", "symseq"), ("linux", "public"), ("firewall", "portrestricted"), ("fullcone", "symrandom"),
     ("addrrestricted", "linux+open"), ("linux", "linux"), ("linux+rst", "linux+rst"), ("prrandom", "offset"),
     ("symopen", "symaddr"), ("symseq", "portrestricted"), ("symrandom", "symrandom"), ("udpblock", "prrandom"),
     ("carrier", "carrier"), ("samelan", "samelan"), ("same LAN", "same LAN"), ("same host", "same host"),
@@ -38,6 +40,12 @@ class Pair:
 
     def __str__(self):
         return f"{self.a} > {self.b}" if self.a != self.b or self.a not in NEAR else self.a
+
+    @property
+    def counts(self):
+        """How often a punch asks for the next port of a router: each side once, and where both do, again before they dial."""
+        sides = sum(kind in COUNTED for kind in (self.a, self.b))
+        return sides + (sides == 2)
 
     def way(self, lab):
         """The strategy that must lead there without a relay; None where only a relay does."""
@@ -67,13 +75,13 @@ def spec(pairs):
     return first + [f"{name}={kind}" for name, kind in homes.items()]
 
 
-def bound(strategy, delay, jitter=0):
+def bound(strategy, delay, jitter=0, counts=0):
     """Seconds a warm connect may take at most, from the access delays of both sides (one way, in ms)."""
     r = 4 * (delay + jitter) / 1000
     tls, signal = r, r
     return {
         "direct": r + tls + 0.020,
         "reverse": signal / 2 + 1.5 * r + tls + 0.030,
-        "punch": signal + r + tls + 0.060,
+        "punch": signal + r + tls + 0.060 + counts * r,
         "relay": 2 * signal + 0.200,
     }[strategy]
