@@ -146,6 +146,7 @@ class Matrix:
 
     def run(self, relay):
         """Every pair, some at once, no node in two pairs at a time."""
+        self.done = 0
         with concurrent.futures.ThreadPoolExecutor(self.asked.jobs if relay else max(self.asked.jobs, 6)) as pool:
             try:
                 return list(pool.map(lambda pair: self._pair(pair, relay), self.pairs))
@@ -167,7 +168,18 @@ class Matrix:
         finally:
             with self.free:
                 self.busy -= names
+                self.done += 1
+                self._progress(relay)
                 self.free.notify_all()
+
+    def _progress(self, relay):
+        """On a terminal a line that counts, elsewhere a line now and then: a whole matrix takes minutes."""
+        over = self.done == len(self.pairs)
+        words = f"{self.done} of {len(self.pairs)} pairs {'with' if relay else 'without'} a relay"
+        if sys.stderr.isatty():
+            print(f"\r{words}", end="\n" if over else "", file=sys.stderr, flush=True)
+        elif self.done % 50 == 0:
+            print(words, file=sys.stderr, flush=True)
 
     def _connects(self, pair, relay):
         a, b = self.peers["a", pair.home_a], self.peers["b", pair.home_b]
