@@ -243,7 +243,9 @@ final class Responder: @unchecked Sendable {
 
   private func startPunch(_ hand: PunchHand, _ side: PunchSide, at time: NIODeadline) {
     self.hand = nil
-    let punch = TCPPunch(hand, peer: side, at: time, on: loop) { stream, attempt in
+    let ourselves = Set(LocalAddress.all(of: node.interfaces).map(\.ip))
+    let mayDial = { self.node.responders.punches(for: self.session.key, at: self.loop.now) }
+    let punch = TCPPunch(hand, peer: side, at: time, except: ourselves, mayDial: mayDial, on: loop) { stream, attempt in
       let id = self.nextLeg(PathRace.Way(.punch, self.node.path(of: attempt.to.ip), attempt.to))
       self.receive(id, stream, isServer: true)
     } ended: { report in
