@@ -57,8 +57,10 @@ extension Node {
     case .begin: break
     }
     let wanted = offer.strategies.subtracting([.direct])
+    // Who does not want to be dialled need not hear what could not be.
     let plan = DirectPlan(
-      to: offer.side.paths, from: LocalAddress.all(of: interfaces), outside: side(punch: nil).paths.translated,
+      to: wanted.contains(.reverse) ? offer.side.paths : [], from: LocalAddress.all(of: interfaces),
+      outside: side(punch: nil).paths.translated,
       trust: .stranger,
       for: .reverse)
     allowed(offer, wanted, plan, session.key).whenComplete { result in
