@@ -50,6 +50,9 @@ struct ConnectFailure {
       if !hasRelay {
         return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
       }
+      if all.contains(where: { $0.isPeers && $0.seen == RelayDial.noWayRound }) {
+        return "Name a TURN server in the other node's p2pd.conf.lua too, at a port that its firewall lets out (443)."
+      }
       return all.contains { $0.strategy == .relay }
         ? "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
         : "The other node lives: allow the strategy relay, with a TURN server in p2pd.conf.lua (servers.turn)."

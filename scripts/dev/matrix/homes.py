@@ -10,8 +10,10 @@ KINDS = {
     "samelan": "portrestricted+samelan",
 }
 CARRIER = "isp=cgn:portrestricted+hairpin"
-# Kinds that a whole matrix leaves out, for --pairs: IPv6 as well, and IPv6 with nothing that refuses.
-EXTRA = {"v6": "linux+v6", "v6open": "portrestricted+v6open", "upnp": "portrestricted+upnp"}
+# Kinds that a whole matrix leaves out, for --pairs and --kinds: IPv6 as well, IPv6 with nothing that refuses, a router that opens
+# ports when asked, and a firewall that lets out the servers' ports and nothing else.
+EXTRA = {"v6": "linux+v6", "v6open": "portrestricted+v6open", "upnp": "portrestricted+upnp",
+         "onlyports": "portrestricted+only=1883,3478"}
 ALL = KINDS | EXTRA
 # Pairs of their own: both nodes behind one router, and both on one machine.
 NEAR = ("same LAN", "same host")
@@ -41,6 +43,8 @@ class Pair:
 
     def way(self, lab):
         """The strategy that must lead there without a relay; None where only a relay does."""
+        if "onlyports" in (self.a, self.b):
+            return None
         if self.a in NEAR or self.b == "public":
             return "direct"
         if self.a == "public":
