@@ -1,10 +1,11 @@
 """Nodes behind firewalls that let out a few TCP ports and nothing else: runs inside a laboratory as lab_connect.py does (`this NAME
 BINARY SCENE`). A relayed address has any port, so who sits behind such a firewall comes to it by a relay of its own."""
 
+import re
 import subprocess
 import time
 
-from lab_scene import PATIENCE, expect, main, stop
+from lab_scene import PATIENCE, ROOT, expect, main, stop
 from natlab.model import SRV, SRV6, TURN_PASS, TURN_USER
 
 # Of the laboratory's coturn, and of the scenes' own.
@@ -63,20 +64,25 @@ def one(scene):
 
 
 def over_tls(scene):
-    """Nothing but 443 and the broker gets out: TURN over TLS."""
+    """Nothing but 443 and the broker gets out: TURN over TLS, at a coturn with the guide's configuration."""
     key, pem = scene.folder / "turn.key", scene.folder / "turn.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
                     "/CN=turn.lab", "-addext", "subjectAltName=DNS:turn.lab", "-keyout", str(key), "-out", str(pem)],
                    check=True, capture_output=True)
+    # The guide's configuration, at this laboratory's places.
+    text = (ROOT / "docs/servers/turnserver.conf").read_text()
+    for was, now in ((r"^tls-listening-port=5349$", "tls-listening-port=443"), (r"^listening-port=3478$", "listening-port=5080"),
+                     (r"^realm=.*$", "realm=natlab"), (r"^static-auth-secret=.*$", "static-auth-secret=hush"),
+                     (r"^cert=.*$", f"cert={pem}"), (r"^pkey=.*$", f"pkey={key}"), (r"^min-port=.*$", "min-port=42000"),
+                     (r"^max-port=.*$", "max-port=42999")):
+        text, changed = re.subn(was, now, text, flags=re.M)
+        assert changed == 1, was
     conf = scene.folder / "turn.conf"
-    conf.write_text(
-        f"listening-ip={SRV[1]}\nrelay-ip={SRV[1]}\nlistening-port=5080\ntls-listening-port=443\ncert={pem}\npkey={key}\nno-udp\nno-dtls\n"
-        f"no-cli\nlt-cred-mech\nuser={TURN_USER}:{TURN_PASS}\nrealm=natlab\nmin-port=42000\nmax-port=42999\nrelay-threads=1\nsimple-log\n"
-        f"log-file=stdout\npidfile={scene.folder}/turn.pid\nuserdb={scene.folder}/turn.db\n")
+    conf.write_text(text + f"\nlistening-ip={SRV[1]}\nrelay-ip={SRV[1]}\npidfile={scene.folder}/turn.pid\nuserdb={scene.folder}/turn.db\n")
     server = subprocess.Popen(["ip", "netns", "exec", scene.lab.ns("srv"), "turnserver", "-c", str(conf)], stdin=subprocess.DEVNULL,
                               stdout=open(scene.folder / "turn.log", "wb"), stderr=subprocess.STDOUT)
     scene.stack.callback(stop, server)
-    names = {"P2PD_TURN": f"turns:{TURN_USER}:{TURN_PASS}@turn.lab:443", "P2PD_CA": str(pem)}
+    names = {"P2PD_TURN": "turns:turn.lab:443?secret=hush", "P2PD_CA": str(pem)}
     a, b = scene.peers("a", "b", environment=names)
     for _ in range(2):
         expect(a.ask(to=b.address), "relay")

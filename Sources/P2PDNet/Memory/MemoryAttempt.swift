@@ -43,7 +43,8 @@ final class MemoryAttempt: StreamAttempt {
   }
 
   private func call(_ host: MemoryHost) {
-    switch host === caller ? .passes : remoteEndpoint.flatMap { caller.outgoing?($0) } ?? .passes {
+    let gets = remoteEndpoint.flatMap { caller.outgoing?($0) } ?? .passes
+    switch host === caller ? .passes : gets {
     case .passes: break
     case .isLost: return callAgain(host)
     case .isRefused: return after(.zero) { self.finish(.failure(self.error(.refused, "a firewall refuses it"))) }

@@ -121,8 +121,11 @@ public final class RelayDetour: @unchecked Sendable {
     taken?.close()
     let told = closed
     closed = nil
-    guard let allocation else { return told?() ?? () }
-    allocation.close().assumeIsolated().whenComplete { _ in told?() }
+    if let allocation {
+      allocation.close().assumeIsolated().whenComplete { _ in told?() }
+    } else {
+      told?()
+    }
   }
 
   private func hold(_ transport: Transport) -> Transport {
