@@ -1,3 +1,4 @@
+import NIOConcurrencyHelpers
 import NIOCore
 import P2PDNet
 import P2PDTraversal
@@ -81,13 +82,14 @@ import Testing
         relay.refuse(request, line, 486)
         return true
       }
-      var steps: [String] = []
+      let steps = NIOLockedValueBox<[String]>([])
       let one = try await world.node(world.a) { $0.servers.turn = [relay.url] }
       let two = try await world.node(world.b) { $0.servers.turn = [other.url] }
-      let pipe = try await one.connect(two.address, strategies: [.relay], watch: { steps.append($0) })
+      let pipe = try await one.connect(two.address, strategies: [.relay], watch: { words in steps.withLockedValue { $0.append(words) } })
       try await RaceTests.speaks(pipe)
       #expect(refused == 1 && relay.hasAllocation && other.hasAllocation && two.responders.lent == 1)
-      #expect(steps.contains { $0.contains("a firewall may let out only some ports; gone round by another relay") }, "\(steps)")
+      let told = steps.withLockedValue { $0 }
+      #expect(told.contains { $0.contains("a firewall may let out only some ports; gone round by another relay") }, "\(told)")
       _ = pipe.close(flush: .zero)
       try await isGivenBack(world, [relay, other])
     }
@@ -117,7 +119,7 @@ import Testing
       try await inWorld(walls: ["a", "b"]) { world, relay, other in
         let one = try await world.node(world.a) { $0.servers.turn = [relay.url] }
         let two = try await world.node(world.b) { $0.servers.turn = [other.url] }
-        let connecting = Task { try await one.connect(two.address, strategies: [.relay], timeout: .milliseconds(moment)) }
+        let connecting = Task { try await one.connect(two.address, timeout: .milliseconds(moment), strategies: [.relay]) }
         if let pipe = try? await connecting.value { _ = pipe.close(flush: .zero) }
         try await world.wait(.seconds(12))
         try await isGivenBack(world, [relay, other])

@@ -42,8 +42,7 @@ def both(scene):
     steps = done.complaints.read_text()
     print("  " + (out + steps).replace("\n", "\n  ").rstrip())
     assert done.returncode == 0 and "Connected: relay" in out, out + steps
-    for word in ("cannot dial", "a firewall may let out only some ports", "gone round by another relay"):
-        assert word in steps, f"nothing of '{word}'"
+    assert "the other side cannot dial" in steps, steps
 
 
 def one(scene):
@@ -54,7 +53,7 @@ def one(scene):
     # a cannot.
     expect(b.ask(to=a.address), "relay")
     given_back(scene)
-    # A relay that only the other one knows, which a cannot dial and does not have to: b has to lend it, and a has no way round.
+    # A relay of the other one's, which a cannot dial, and no server of its own to go round by.
     c = scene.peer("a", {"P2PD_TURN": "none"})
     answer = c.ask(to=b.address, timeout=20)
     text = str(answer["error"])

@@ -113,7 +113,7 @@ final class Responder: @unchecked Sendable {
   }
 
   private func dial(_ endpoint: Endpoint, _ id: Int) {
-    let until = loop.now + Self.patience
+    let until = deadline - Self.patienceForReport
     // An allocation that is opened for others, like one that is lent.
     let (owner, key, loop) = (node, session.key, loop)
     let detour = RelayDetour.Plan(
@@ -305,6 +305,8 @@ final class Responder: @unchecked Sendable {
   private static let mostRelays = 2
   /// As long as the side that connects waits for it (``PathRace``).
   private static let patience = TimeAmount.seconds(5)
+  /// What became of a relay is told before the other side gives up, which began to wait when it had this one's answer.
+  private static let patienceForReport = TimeAmount.milliseconds(300)
   /// For the settling of the other side, and its word's way.
   private static let patienceForNomination = TimeAmount.seconds(5)
 }

@@ -182,7 +182,10 @@ final class FakeRelay: PipeSink, @unchecked Sendable {
       switch $0 {
       case .failure: self.refuse(request, line, 447)
       case .success(let pipe):
-        guard self.relayed != nil else { return pipe.close(flush: .zero) }
+        guard self.relayed != nil else {
+          pipe.close(flush: .zero)
+          return
+        }
         let far = Line(pipe, self, isPeer: true, nonce: "")
         pipe.sink = far
         self.lines[ObjectIdentifier(far)] = far

@@ -195,7 +195,7 @@ struct RelayDetourTests {
     for (method, code, met, least) in [
       (STUNMethod.allocate, 486, NetError.Code.limit, 0), (.connect, 403, .permission, 1), (.connect, 447, .refused, 5),
       (.connect, 446, .inUse, 5), (.connect, 437, .closed, 1), (.connect, 0, .timeout, 1),
-      (.connectionBind, 400, .reset, 5),
+      (.connectionBind, 400, .inUse, 5),
     ] {
       try await Self.behind(.isLost) { walled in
         let relayed = try await walled.path.open().get()

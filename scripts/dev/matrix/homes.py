@@ -53,6 +53,15 @@ class Pair:
             return "direct" if self.b != "v6" else "reverse" if self.a == "v6open" else "punch"
         return "punch" if can_punch(lab.nodes[self.home_a], lab.nodes[self.home_b], "tcp", True) else None
 
+    def extra(self, strategy, delay):
+        """Seconds over the bound, where the pair is none of those it was made for."""
+        if strategy != "relay" or "onlyports" not in (self.a, self.b):
+            return 0
+        # TCP gets through to the servers, so a punch is waited for; and whoever cannot dial the relay finds out by waiting, opens one of
+        # its own, tells of it, and has that one connect.
+        trip = 4 * delay / 1000
+        return 0.25 + (0.4 + 10 * trip if self.b == "onlyports" else 0)
+
 
 def home(side, kind):
     return f"{side}-" + kind.replace("+", "-")[:8].strip("-") if kind not in NEAR else "near"
