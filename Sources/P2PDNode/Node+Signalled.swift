@@ -28,13 +28,19 @@ extension Node {
       } else if !endpoints.isEmpty, responders.keep(endpoints, for: session) {
         answer?([])
       }
+    case .round(let endpoints):
+      if let responder = responders[session] { return responder.rounded(endpoints, answer) }
+      connector(session)?.rounded(endpoints, answer)
     case .abort: responders[session]?.cancel()
-    case .report(let attempts):
-      connectors.values.first { $0.key == key && $0.session == session.id }?.reported(attempts)
+    case .report(let attempts): connector(session)?.reported(attempts)
     case .whereabouts: if let answer { tellAddress(session, answer) }
     // Come as answers to requests only.
     case .answer, .here: break
     }
+  }
+
+  private func connector(_ session: Responder.Session) -> Connector? {
+    connectors.values.first { $0.key == session.key && $0.session == session.id }
   }
 
   // MARK: An offer

@@ -63,9 +63,14 @@ struct ConnectFailure {
     if met(.limit) { return "The other node is busy: try again in a minute." }
     if failure.wasAnswered {
       if let more = allowing(ConnectStrategy.allCases) { return "The other node lives. \(more)" }
-      return hasRelay
-        ? "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
-        : "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
+      if !hasRelay {
+        return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
+      }
+      if all.contains(where: { $0.isPeers && $0.seen == RelayDial.noWayRound }) {
+        return "Name a TURN server in the other node's p2pd.conf.lua too, at a port that its firewall lets out (443)."
+      }
+      return
+        "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
     }
     if let silent = asked(.unsupported), silent.wasNotTried, silent.strategy == .reverse || silent.strategy == .punch {
       return silent.seen.contains("offline")

@@ -225,7 +225,7 @@ class Cell:
             yield f"was relayed, and {self.way} leads there"
         exact = not (asked.loss or asked.jitter) or asked.bounds
         if exact and not asked.no_bounds and good:
-            limit = max(homes.bound(strategy, asked.delay, asked.jitter, self.pair.counts) for strategy in self.strategies)
+            limit = max(self.pair.bound(strategy, asked.delay, asked.jitter) for strategy in self.strategies)
             if self.median > limit:
                 yield f"took {self.median * 1e3:.0f} ms by {self.strategies}, {limit * 1e3:.0f} at most"
 
