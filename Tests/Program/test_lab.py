@@ -105,11 +105,30 @@ class Laboratory(ProgramTest):
     def test_a_relayed_pipe_moves_to_a_better_way(self):
         self.scene("relay_then_better", "a=public", "b=linux")
 
+    def test_a_better_way_that_dies_costs_a_relayed_pipe_nothing(self):
+        self.scene("better_way_dies", "a=public", "b=linux")
+
+    def test_a_hundred_connects_at_once_through_two_routers(self):
+        self.scene("a_hundred_at_once", "a=linux", "b=portrestricted")
+
     def test_a_relay_that_only_the_node_that_is_called_knows(self):
         self.scene("their_relay", "a=symrandom", "b=symrandom")
 
     def test_a_relay_over_ipv6(self):
         self.scene("ipv6_relay", "a=linux+v6", "b=linux+v6")
+
+    def test_firewalls_that_let_out_a_few_ports_on_both_sides(self):
+        self.scene("both", "a=portrestricted+only=1883,3478", "b=symrandom+only=1883,3478", file="lab_walls.py")
+
+    def test_a_firewall_that_lets_out_a_few_ports_on_one_side(self):
+        self.scene("one", "a=portrestricted+only=1883,3478", "b=linux", file="lab_walls.py")
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+    def test_firewalls_that_let_out_443_alone(self):
+        self.scene("over_tls", "a=portrestricted+only=1883,443", "b=linux+only=1883,443", file="lab_walls.py")
+
+    def test_firewalls_that_let_out_a_few_ports_of_ipv6(self):
+        self.scene("over_ipv6", "a=linux+v6+only=1883,3478", "b=linux+v6+only=1883,3478", file="lab_walls.py")
 
     def test_explain_tells_each_step(self):
         self.scene("explained", "a=linux", "b=linux")

@@ -260,9 +260,10 @@ local p2pd = {}
 ---@field is_open boolean Whether it can still be used.
 ---@field peer (p2pd.client_tup|nil) The other side's address; nil for a server.
 ---@field route (p2pd.route|nil) The route it was opened on, where one was given.
----@field strategy string How a pipe between nodes came to be: `direct`, ...; empty for other pipes.
+---@field strategy string How a pipe between nodes came to be: `direct`, `reverse`, `punch` or `relay`; empty for other pipes.
 ---@field held_by string How it is held to the `interface` asked for: `device` (SO_BINDTODEVICE) or `source` (bound to its address); nil where it is not.
----@field path string Which way it takes: `same machine`, `LAN`, `public`, ...; empty where not known.
+---@field path string Which way it takes: `same machine`, `lan`, `link-local`, `ipv6`, `ipv4` or `relay`; empty for other pipes.
+---@field why_relayed p2pd.error Of a pipe that this node opened over a relay, once nothing better was found, some seconds after `connect`: an error whose `attempts` say what each attempt of both nodes at another way has met, and whose `remedy` what would help. nil before that and for other pipes.
 ---@field protocol string The protocol chosen by the peer; empty for the default protocol and plain pipes.
 ---@field peer_id (string|nil) The verified node id of the other side; nil for plain pipes.
 ---@field data any Yours: anything you want to keep with the pipe.
