@@ -134,9 +134,7 @@ extension Node {
   ) {
     connector.handedOut(relayed)
     let session = connector.session
-    let improvement = Improvement(after: connector, on: loop) { [weak pipe] in
-      pipe.map { $0.isOpen && $0.strategy == ConnectStrategy.relay.rawValue } ?? false
-    } attempt: { [weak self] improvement in
+    let improvement = Improvement(of: pipe, after: connector) { [weak self] improvement in
       guard let self, closing == nil else { return nil }
       let messenger = messenger(to: to)
       let plan = RacePlan(
@@ -153,6 +151,12 @@ extension Node {
       improvement.end()
       self.improvements[session] = nil
     }
+  }
+
+  /// When the search for a way without a relay, which goes on beside a relayed pipe, is over for now: then
+  /// ``Pipe/whyNoBetter`` says what it met, or the pipe is about to move. At once for other pipes. On the loop.
+  public func searched(for pipe: Pipe) -> EventLoopFuture<Void> {
+    improvements.values.first { $0.isOf(pipe) }?.searched ?? loop.makeSucceededVoidFuture()
   }
 
   /// Of no way out is it known at which port a peer would see it.

@@ -108,6 +108,22 @@ import Testing
     #expect(dialled <= 1100)
     #expect(table.dials(1, for: Identity.ephemeral().key, at: Self.start + .seconds(1)) == 0)
   }
+
+  @Test("so many calls leave for punches with one key, and with all, whatever was dialled besides")
+  func punches() {
+    var table = ResponderTable(at: Self.start)
+    func calls(_ key: NodeKey, _ now: NIODeadline) -> Int {
+      (0..<20_000).first { _ in !table.punches(for: key, at: now) } ?? 20_000
+    }
+    let greedy = Identity.ephemeral().key
+    #expect(calls(greedy, Self.start) == 4000)
+    #expect(calls(greedy, Self.start + .seconds(2)) == 200)
+    #expect(calls(Identity.ephemeral().key, Self.start + .seconds(2)) == 4000)
+    let rest = calls(Identity.ephemeral().key, Self.start + .seconds(2))
+    #expect(rest >= 1800 && rest <= 4000, "the budget of all")
+    #expect(calls(Identity.ephemeral().key, Self.start + .seconds(2)) <= 200)
+    #expect(table.dials(8, for: greedy, at: Self.start) == 8)
+  }
 }
 
 /// Failures in words.
@@ -115,10 +131,12 @@ import Testing
   private static let key = Identity.ephemeral().key
 
   private func failure(
-    _ attempts: [PathAttempt], answered: Bool = false, hasRelay: Bool = false, stopped: NetError? = nil
+    _ attempts: [PathAttempt], answered: Bool = false, hasRelay: Bool = false, stopped: NetError? = nil,
+    by strategies: [ConnectStrategy] = ConnectStrategy.allCases
   ) -> NetError {
     ConnectFailure(
-      PathRace.Failure(stopped: stopped, attempts: attempts, wasAnswered: answered), to: Self.key, hasRelay: hasRelay
+      PathRace.Failure(stopped: stopped, attempts: attempts, wasAnswered: answered), to: Self.key, by: Set(strategies),
+      hasRelay: hasRelay
     ).error
   }
 
@@ -144,7 +162,32 @@ import Testing
     let refused = failure([PathAttempt(.reverse, .permission, "the other side refuses")], answered: true)
     #expect(refused.code == .permission && refused.remedy.contains("accept_cb"))
     #expect(failure([PathAttempt(.direct, .wrongKey, "another")]).remedy.contains("present address"))
-    #expect(failure([PathAttempt(.direct, .noProtocol, "none")]).remedy == "")
+    #expect(failure([PathAttempt(.direct, .noProtocol, "none")]).remedy.contains("protocol it hosts"))
+    let busy = failure([PathAttempt(.punch, .limit, "the other side refuses")], answered: true, by: [.punch])
+    #expect(busy.remedy.contains("busy"))
+    let limited = failure([Self.refused], answered: true, by: [.direct, .punch])
+    #expect(limited.remedy == "The other node lives. Allow the strategies reverse and relay, which were left out.")
+    let alone = failure([Self.refused], by: [.direct])
+    #expect(alone.remedy.contains("runs") && alone.remedy.contains("reverse, punch and relay"))
+    // None is without.
+    for attempts in [[], [Self.refused], skipped(.unsupported, "nothing is known of this network")] {
+      for answered in [false, true] { #expect(!failure(attempts, answered: answered).remedy.isEmpty) }
+    }
+  }
+
+  @Test("of a relayed pipe the attempts at better ways are told, and what would make it needless")
+  func relayed() {
+    let attempts = [
+      Self.refused, PathAttempt(.punch, .unreachable, "symmetric"), PathAttempt(.relay, .timeout, "slow"),
+    ]
+    let why = { (strategies: [ConnectStrategy]) in
+      ConnectFailure(
+        PathRace.Failure(attempts: attempts, wasAnswered: true), to: Self.key, by: Set(strategies), hasRelay: true
+      ).whyRelayed
+    }
+    #expect(why(ConnectStrategy.allCases).attempts.map(\.cause) == ["Connection refused", "symmetric"])
+    #expect(why(ConnectStrategy.allCases).remedy.contains("port opened"))
+    #expect(why([.direct, .relay]).remedy == "Allow the strategies reverse and punch, which were left out.")
   }
 
   @Test("the most telling failure names the whole")

@@ -105,6 +105,12 @@ class Laboratory(ProgramTest):
     def test_a_relayed_pipe_moves_to_a_better_way(self):
         self.scene("relay_then_better", "a=public", "b=linux")
 
+    def test_a_better_way_that_dies_costs_a_relayed_pipe_nothing(self):
+        self.scene("better_way_dies", "a=public", "b=linux")
+
+    def test_a_hundred_connects_at_once_through_two_routers(self):
+        self.scene("a_hundred_at_once", "a=linux", "b=portrestricted")
+
     def test_a_relay_that_only_the_node_that_is_called_knows(self):
         self.scene("their_relay", "a=symrandom", "b=symrandom")
 

@@ -146,7 +146,7 @@ local p2pd = {}
 
 --- What `p2pd.stun_client` takes.
 ---@class (exact) p2pd.stun_options
----@field servers? string[] `"host"` or `"host:port"`, port 3478 by default
+---@field servers? string[] `"host"` or `"host:port"`, port 3478 by default, asked over UDP and TCP; `"stuns:host"` over TLS
 ---@field interface? (string|p2pd.interface) where to ask from
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 
@@ -188,6 +188,7 @@ local p2pd = {}
 ---@field mapping? ("none"|"endpoint_independent"|"address_dependent"|"address_and_port_dependent"|"endpoint_dependent") which outside port a peer sees
 ---@field filtering? ("none"|"endpoint_independent"|"address_dependent"|"address_and_port_dependent") who may send in
 ---@field allocation? string how outside ports are chosen: `preserve`, `offset+7000`, `seq+1`, `random`
+---@field range? integer[] the lowest and the highest outside port seen, where they are sequential or random
 ---@field mapped string[] the outside addresses and ports seen
 
 --- What `p2pd.ntp` gives. Times are seconds, with fractions.
@@ -259,9 +260,10 @@ local p2pd = {}
 ---@field is_open boolean Whether it can still be used.
 ---@field peer (p2pd.client_tup|nil) The other side's address; nil for a server.
 ---@field route (p2pd.route|nil) The route it was opened on, where one was given.
----@field strategy string How a pipe between nodes came to be: `direct`, ...; empty for other pipes.
+---@field strategy string How a pipe between nodes came to be: `direct`, `reverse`, `punch` or `relay`; empty for other pipes.
 ---@field held_by string How it is held to the `interface` asked for: `device` (SO_BINDTODEVICE) or `source` (bound to its address); nil where it is not.
----@field path string Which way it takes: `same machine`, `LAN`, `public`, ...; empty where not known.
+---@field path string Which way it takes: `same machine`, `lan`, `link-local`, `ipv6`, `ipv4` or `relay`; empty for other pipes.
+---@field why_relayed p2pd.error Of a pipe that this node opened over a relay, once nothing better was found, some seconds after `connect`: an error whose `attempts` say what each attempt of both nodes at another way has met, and whose `remedy` what would help. nil before that and for other pipes.
 ---@field protocol string The protocol chosen by the peer; empty for the default protocol and plain pipes.
 ---@field peer_id (string|nil) The verified node id of the other side; nil for plain pipes.
 ---@field data any Yours: anything you want to keep with the pipe.

@@ -179,6 +179,10 @@ public final class MemoryHost: Network, @unchecked Sendable {
   // MARK: Names and interfaces
 
   public func resolve(_ host: String, families: [AddressFamily], timeout: TimeAmount) -> EventLoopFuture<[IPAddress]> {
+    guard !net.muteNames.contains(host) else {
+      let error = NetError(.timeout, "resolve \(host)", cause: "nobody answers for the name")
+      return loop.scheduleTask(in: timeout) { throw error }.futureResult
+    }
     let found: [IPAddress] =
       switch HostText(host) {
       case .addresses(let list): list

@@ -9,6 +9,7 @@ extension Pipe {
     loop.assertInEventLoop()
     guard phase != .ended else { return }
     (self.strategy, self.path) = (strategy, path)
+    whyNoBetter = nil
     localEndpoint = transport.localEndpoint
     family = localEndpoint?.ip.family
     heldBy = transport.heldBy

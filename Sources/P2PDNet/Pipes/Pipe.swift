@@ -37,6 +37,8 @@ public final class Pipe: @unchecked Sendable {
   public var protocolName = ""
   public var peerKey: [UInt8] = []
   public var face: AnyObject?
+  /// Why it stands on no better path, with what the attempts at one have met; nil where nobody has looked for one.
+  public var whyNoBetter: NetError?
 
   /// Sees every message first; true means it has dealt with it and nobody else gets it.
   public var intercept: ((UnsafeRawBufferPointer, Pipe) -> Bool)?

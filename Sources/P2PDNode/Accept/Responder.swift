@@ -38,6 +38,7 @@ final class Responder: @unchecked Sendable {
   private var held: (stream: TLSTransport, way: PathRace.Way)?
   /// How many attempts the peer was told of.
   private var told = -1
+  private var isAnswered = false
 
   private struct Leg {
     var way: PathRace.Way
@@ -71,22 +72,27 @@ final class Responder: @unchecked Sendable {
     attempts = plan.skipped
   }
 
-  /// Begins.
-  /// - Parameters:
-  ///   - strategies: those it takes part in.
-  ///   - hand: for punching; told to the peer.
-  ///   - way: how long the answer, which is on its way, takes.
-  func start(_ strategies: Set<ConnectStrategy>, _ hand: PunchHand?, answerTakes way: TimeAmount) {
-    self.hand = hand
+  /// Begins: dials, where it may, while the answer is still being made.
+  /// - Parameter strategies: those it takes part in.
+  func start(_ strategies: Set<ConnectStrategy>) {
     takesPart = strategies
     end = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.lastCall() }
-    if strategies.contains(.punch), let hand, let side = offer.side.punch { startPunch(hand, side, at: loop.now + way) }
-    if strategies.contains(.reverse) {
-      waiting = plan.candidates
-      dialNext()
-    }
+    guard strategies.contains(.reverse) else { return }
+    waiting = plan.candidates
+    dialNext()
+  }
+
+  /// The peer is told on which ports this side punches, and has them when the answer has come.
+  /// - Parameter way: how long the answer takes.
+  func answered(_ hand: PunchHand?, takes way: TimeAmount) {
+    isAnswered = true
+    self.hand = hand
+    if let hand, let side = offer.side.punch { startPunch(hand, side, at: loop.now + way) }
     reportIfDone()
   }
+
+  /// Nothing more comes of it.
+  var isOver: Bool { ended == nil }
 
   /// The peer has opened relays, or, where there are none, wants one of this node's.
   /// - Parameter answer: says that it was heard; nil: nobody waits for that.
@@ -263,7 +269,9 @@ final class Responder: @unchecked Sendable {
 
   private func startPunch(_ hand: PunchHand, _ side: PunchSide, at time: NIODeadline) {
     self.hand = nil
-    let punch = TCPPunch(hand, peer: side, at: time, on: loop) { stream, attempt in
+    let ourselves = Set(LocalAddress.all(of: node.interfaces).map(\.ip))
+    let mayDial = { self.node.responders.punches(for: self.session.key, at: self.loop.now) }
+    let punch = TCPPunch(hand, peer: side, at: time, except: ourselves, mayDial: mayDial, on: loop) { stream, attempt in
       let id = self.nextLeg(PathRace.Way(.punch, self.node.path(of: attempt.to.ip), attempt.to))
       self.receive(id, stream, isServer: true)
     } ended: { report in
@@ -293,7 +301,7 @@ final class Responder: @unchecked Sendable {
 
   /// Tells the peer once nothing more comes of this by itself; again where there is more to tell.
   private func reportIfDone() {
-    guard ended != nil, waiting.isEmpty, punch == nil, attempts.count != told,
+    guard isAnswered, ended != nil, waiting.isEmpty, punch == nil, attempts.count != told,
       !running.values.contains(where: { $0.way.strategy != .relay })
     else { return }
     told = attempts.count

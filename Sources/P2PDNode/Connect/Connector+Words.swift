@@ -24,14 +24,19 @@ extension Connector {
     switch action {
     case .dial(_, let candidate): "direct \(candidate.endpoint) (\(candidate.path.rawValue)): dialling"
     case .offer: "signalling: the other side is asked to take part"
-    case .punch(let side):
-      "punch: dialling \(side.paths.flatMap(\.endpoints).map(\.description).joined(separator: ", "))"
     case .relay: "relay: asking for one"
     case .use(let id): "\(name(of: id)): chosen"
     case .move(let id): "\(name(of: id)): better than the relay, the pipe moves"
-    case .permit, .cancel, .end, .abort, .fail, .finish, .wake: nil
+    case .punch, .permit, .cancel, .end, .abort, .fail, .finish, .wake: nil
     }
   }
+
+  func words(ofPunch side: PunchSide) -> String {
+    "punch: dialling \(side.paths.flatMap(\.endpoints).map(\.description).joined(separator: ", "))"
+  }
+
+  /// What ends the race when there is a pipe is no news.
+  func isStop(_ event: PathRace.Event) -> Bool { if case .stop = event { true } else { false } }
 
   private func words(of answer: Rendezvous.Answer, _ fresh: DirectPlan) -> String {
     if let refusal = answer.refusal { return "signalling: the other side refuses: \(refusal.words)" }

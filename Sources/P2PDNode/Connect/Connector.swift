@@ -27,6 +27,8 @@ final class Connector: @unchecked Sendable {
   private let network: any Network
   /// What is wanted of the peer.
   private let strategies: Set<ConnectStrategy>
+  /// That, and what this side does alone.
+  private let wanted: Set<ConnectStrategy>
   private var race: PathRace
   private var won: ((Result<Won, NetError>) -> Void)?
   private var ended: (() -> Void)?
@@ -47,6 +49,8 @@ final class Connector: @unchecked Sendable {
   private var isBusy = false
   private var isOver = false
   private var pipe: RelayedPipe?
+  /// It goes on on a better way.
+  private var moves = false
 
   /// One stream on its way: a connection, then a handshake, then proven and not chosen yet.
   private struct Leg {
@@ -86,6 +90,7 @@ final class Connector: @unchecked Sendable {
     self.ended = ended
     loop = node.loop
     network = try node.loop.requireNetwork("connect")
+    wanted = plan.strategies
     strategies = plan.strategies.subtracting([.direct])
     race = PathRace(plan)
   }
@@ -130,7 +135,7 @@ final class Connector: @unchecked Sendable {
 
   /// Events that come while others are performed wait for their turn.
   private func handle(_ event: PathRace.Event) {
-    if watch != nil, let words = words(of: event) { watch?(words) }
+    if watch != nil, won != nil || !isStop(event), let words = words(of: event) { watch?(words) }
     events.append(event)
     guard !isBusy else { return }
     isBusy = true
@@ -155,15 +160,25 @@ final class Connector: @unchecked Sendable {
     case .end(.relay): endRelay()
     case .end: break
     case .abort: messenger?.tell(Rendezvous(session, .abort).bytes)
-    case .fail(var failure):
-      failure.attempts.insert(
-        contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
-      finish(.failure(ConnectFailure(failure, to: key, hasRelay: !node.configuration.servers.turn.isEmpty).error))
+    case .fail(let failure):
+      finish(.failure(why(failure).error))
     case .finish: finish(nil)
     case .wake(let time):
       wake?.cancel()
       wake = loop.assumeIsolated().scheduleTask(deadline: time) { self.handle(.tick) }
     }
+  }
+
+  /// Why the relayed pipe has found no better way; nil where it moves to one. To be asked when the race is over.
+  var whyRelayed: NetError? {
+    moves ? nil : why(PathRace.Failure(attempts: race.met, wasAnswered: isAnswered)).whyRelayed
+  }
+
+  private func why(_ failure: PathRace.Failure) -> ConnectFailure {
+    var failure = failure
+    failure.attempts.insert(
+      contentsOf: leftovers, at: failure.attempts.firstIndex(where: \.isPeers) ?? failure.attempts.endIndex)
+    return ConnectFailure(failure, to: key, by: wanted, hasRelay: !node.configuration.servers.turn.isEmpty)
   }
 
   private func finish(_ failure: Result<Won, NetError>?) {
@@ -264,6 +279,7 @@ final class Connector: @unchecked Sendable {
     guard let pipe, proof.stream.sendPreface(Nomination(.move, session).bytes) == nil else {
       return proof.stream.abort()
     }
+    moves = true
     pipe.move(to: proof.stream, way)
   }
 
@@ -292,7 +308,10 @@ final class Connector: @unchecked Sendable {
     let left = max(.milliseconds(1), deadline - loop.now)
     messenger.request(Rendezvous(session, .offer(offer)).bytes, timeout: left).assumeIsolated().whenComplete { result in
       switch result {
-      case .failure(let error): self.handle(.unanswered(NetError(error, "signal")))
+      case .failure(let error):
+        let error = NetError(error, "signal")
+        let silence = NetError(.timeout, "signal", cause: "the other side did not answer through its brokers")
+        self.handle(.unanswered(error.code == .timeout ? silence : error))
       case .success(let (bytes, _)): self.answered(bytes)
       }
     }
@@ -327,6 +346,7 @@ final class Connector: @unchecked Sendable {
       self.handle(.over(.punch, report.pathAttempts))
     }
     self.punch = punch
+    if !punch.verdict.isImpossible { watch?(words(ofPunch: side)) }
     punch.start()
     if case .uncertain = punch.verdict { handle(.unlikely(.punch)) }
   }

@@ -1,12 +1,14 @@
 import NIOCore
 import P2PDNet
+import P2PDTraversal
 
 /// Looks for a better way for a relayed pipe, now and then, until the pipe has moved or ended. Confined to its event loop.
 final class Improvement: @unchecked Sendable {
   private let loop: any EventLoop
   /// Begins a race; its end is told to ``tried()``. nil: it cannot be begun now.
   private let attempt: (Improvement) -> Connector?
-  private let isWanted: () -> Bool
+  private weak var pipe: Pipe?
+  private let firstSearch: EventLoopPromise<Void>
   private var connector: Connector?
   private var timer: Scheduled<Void>?
   private var tries = 0
@@ -14,21 +16,28 @@ final class Improvement: @unchecked Sendable {
 
   /// - Parameters:
   ///   - connector: the race that gave the pipe, and goes on.
-  ///   - isWanted: whether the pipe is there, and on its relay.
-  init(
-    after connector: Connector, on loop: any EventLoop, isWanted: @escaping () -> Bool,
-    attempt: @escaping (Improvement) -> Connector?
-  ) {
+  init(of pipe: Pipe, after connector: Connector, attempt: @escaping (Improvement) -> Connector?) {
+    self.pipe = pipe
     self.connector = connector
-    self.loop = loop
-    self.isWanted = isWanted
+    loop = pipe.loop
+    firstSearch = loop.makePromise()
     self.attempt = attempt
   }
 
+  func isOf(_ pipe: Pipe) -> Bool { self.pipe === pipe }
+
+  /// The race that gave the pipe is over.
+  var searched: EventLoopFuture<Void> { firstSearch.futureResult }
+
+  /// Whether the pipe is there, and on its relay.
+  private var isWanted: Bool { pipe.map { $0.isOpen && $0.strategy == ConnectStrategy.relay.rawValue } ?? false }
+
   /// A race is over.
   func tried() {
+    if isWanted, let connector { pipe?.whyNoBetter = connector.whyRelayed }
     connector = nil
-    guard !isOver, isWanted() else { return }
+    firstSearch.succeed()
+    guard !isOver, isWanted else { return }
     timer?.cancel()
     timer = loop.assumeIsolated().scheduleTask(in: tries == 0 ? Self.firstPause : Self.pause) { self.begin() }
   }
@@ -46,12 +55,13 @@ final class Improvement: @unchecked Sendable {
     timer = nil
     connector?.cancel()
     connector = nil
+    firstSearch.succeed()
   }
 
   private func begin() {
     timer?.cancel()
     timer = nil
-    guard !isOver, isWanted(), connector == nil else { return }
+    guard !isOver, isWanted, connector == nil else { return }
     tries += 1
     guard let connector = attempt(self) else { return tried() }
     self.connector = connector

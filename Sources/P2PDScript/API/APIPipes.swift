@@ -144,13 +144,19 @@ extension API {
     field(
       "p2pd.pipe", "route", .either([.object("p2pd.route"), .nil]), "The route it was opened on, where one was given."),
     field(
-      "p2pd.pipe", "strategy", .string, "How a pipe between nodes came to be: `direct`, ...; empty for other pipes."),
+      "p2pd.pipe", "strategy", .string,
+      "How a pipe between nodes came to be: `direct`, `reverse`, `punch` or `relay`; empty for other pipes."),
     field(
       "p2pd.pipe", "held_by", .string,
       "How it is held to the `interface` asked for: `device` (SO_BINDTODEVICE) or `source` (bound to its address); nil where it is not."
     ),
     field(
-      "p2pd.pipe", "path", .string, "Which way it takes: `same machine`, `LAN`, `public`, ...; empty where not known."),
+      "p2pd.pipe", "path", .string,
+      "Which way it takes: `same machine`, `lan`, `link-local`, `ipv6`, `ipv4` or `relay`; empty for other pipes."),
+    field(
+      "p2pd.pipe", "why_relayed", .object("p2pd.error"),
+      "Of a pipe that this node opened over a relay, once nothing better was found, some seconds after `connect`: an error whose `attempts` say what each attempt of both nodes at another way has met, and whose `remedy` what would help. nil before that and for other pipes."
+    ),
     field(
       "p2pd.pipe", "protocol", .string,
       "The protocol chosen by the peer; empty for the default protocol and plain pipes."),

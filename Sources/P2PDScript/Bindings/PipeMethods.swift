@@ -228,6 +228,7 @@ enum PipeMethods {
     case "route": return face.route.map { .object($0) } ?? .one(.nil)
     case "strategy": return .string(pipe.strategy)
     case "path": return .string(pipe.path)
+    case "why_relayed": return pipe.whyNoBetter.map { .object(ErrorObject($0)) } ?? .one(.nil)
     case "held_by": return pipe.heldBy.map { .string($0.description) } ?? .one(.nil)
     case "protocol": return .string(pipe.protocolName)
     case "peer_id": return NodeKey(bytes: pipe.peerKey).map { .string($0.description) } ?? .one(.nil)

@@ -42,8 +42,9 @@ public final class PunchPorts: @unchecked Sendable {
   public func take(within patience: TimeAmount? = nil, _ done: @escaping (PunchHand) -> Void) {
     let order = shelves.values.filter { $0.source != nil || $0.isPending }.sorted { $0.path.precedes($1.path) }
     let farthest = order.map(\.roundTrip).max() ?? .zero
+    let queue = order.map(\.queueTime).max() ?? .zero
     let taking = Taking(Array(order.prefix(PunchSide.mostPaths)), done)
-    taking.start(within: patience ?? min(max(Self.patience, farthest * 6), Self.longestPatience), on: loop)
+    taking.start(within: patience ?? min(max(Self.patience, farthest * 6) + queue, Self.longestPatience), on: loop)
   }
 
   /// Takes back what was not used: no port of it was dialled from.

@@ -23,7 +23,7 @@ enum PunchSource: Hashable {
       return
     }
     let servers = report.servers
-      .filter { $0.transport == .tcp && $0.mapped != nil && $0.problem == nil }
+      .filter { $0.transport == .tcp && !$0.isTLS && $0.mapped != nil && $0.problem == nil }
       .sorted { ($0.roundTrip ?? .hours(1)) < ($1.roundTrip ?? .hours(1)) }.map(\.server)
     var seen: Set<IPAddress> = []
     let distinct = servers.filter { seen.insert($0.ip).inserted }
@@ -174,7 +174,8 @@ final class PunchShelf {
   private func hedge(_ id: Int) {
     loop.assumeIsolated().scheduleTask(in: max(Self.shortestHedge, roundTrip * 3)) { [weak self] in
       guard let self, let place = waiters.firstIndex(where: { $0.id == id }) else { return }
-      if !isPending { waiters[place].opened += 1 }
+      // Where many wait, none was opened for this one yet.
+      if !isPending, opening.count < Self.mostOpening { waiters[place].opened += 1 }
       if waiters[place].opened < Self.mostHedges { hedge(id) }
       fill()
     }
@@ -182,6 +183,9 @@ final class PunchShelf {
 
   /// To the nearest server, as far as known.
   var roundTrip: TimeAmount { report.roundTrip ?? .zero }
+
+  /// What those who wait already take before a port is opened for one more: connecting and asking are two round trips.
+  var queueTime: TimeAmount { roundTrip * 2 * (waiters.count / Self.mostOpening) }
 
   func stopWaiting(_ id: Int) {
     waiters.removeAll { $0.id == id }
@@ -312,8 +316,9 @@ final class PunchShelf {
 
   // MARK: Constants
 
-  private static let mostOpening = 8
-  private static let mostWaiters = 64
+  /// A hundred connects at once are served in a few rounds; home routers keep thousands of connections.
+  private static let mostOpening = 32
+  private static let mostWaiters = 256
   /// Connecting and asking take two round trips; the kernel sends a lost SYN again after 1 s only.
   private static let shortestHedge: TimeAmount = .milliseconds(60)
   private static let mostHedges = 3

@@ -156,9 +156,8 @@ extension PathRace {
       return end(keeping: [chosen]) + [.finish]
     }
     let actions = end(keeping: [])
-    let all = streams.compactMap(\.met) + attempts + peers
     return actions + (wasOffered ? [.abort] : [])
-      + [.fail(Failure(stopped: stopped, attempts: all, wasAnswered: wasAnswered))]
+      + [.fail(Failure(stopped: stopped, attempts: met, wasAnswered: wasAnswered))]
   }
 
   /// What an attempt gets before the next one starts. RFC 8305 §5 allows down to 10 ms: near addresses answer in a few

@@ -149,6 +149,9 @@ public struct PathRace: Sendable {
   /// What a stream is; nil for a number that was not given.
   public func way(_ id: Int) -> Way? { streams.indices.contains(id) ? streams[id].way : nil }
 
+  /// All that was tried up to now and came to nothing, and what was not tried and why; the peer's attempts last.
+  public var met: [PathAttempt] { streams.compactMap(\.met) + attempts + peers }
+
   /// Whether a relayed pipe was handed out and a better way is looked for.
   public var isImproving: Bool { !isOver && chosen != nil }
 

@@ -246,7 +246,6 @@ struct Connect: AsyncParsableCommand {
     if !error.remedy.isEmpty { return nil }
     return switch error.code {
     case .refused: "Nothing listens there. Is the node running, and is the address its newest?"
-    case .noProtocol: "Ask its owner for the name of a protocol it hosts."
     case .tls where tls: "Does it speak TLS there, and has its certificate the name you gave?"
     default: nil
     }

@@ -3,8 +3,8 @@
 /// The words of a move: whatever a peer says, on either path and however it is cut up, this side keeps its head, and a
 /// peer that answers honestly is understood.
 ///
-/// Input: how it is cut (1 byte), then steps: what happens (1 byte: offer, a word on the old path, on the new path, sent,
-/// heard, paths that end), followed by the word's four bytes where there is one.
+/// Input: how it is cut (1 byte), then steps: what happens (1 byte: offer, a word on the old path, on the new path, bytes
+/// sent, bytes that came, time that passed, paths that end), followed by the word's four bytes where there is one.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzMoving(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   guard size >= 1 else { return 0 }
@@ -51,39 +51,45 @@ private struct Reading {
 private func walk(_ steps: [UInt8]) {
   var move = PathMove()
   var reader = ByteReader(steps)
-  var answers = 0
+  var (kept, answers) = (0, 0)
   while let step = reader.byte() {
     let actions: [PathMove.Action]
-    switch step % 9 {
+    switch step % 11 {
     case 0: actions = move.offer()
     case 1, 2:
       guard let kind = reader.byte(), let value = reader.uint24() else { return }
-      guard let kind = MoveRecord.Kind(rawValue: kind % 7) else { continue }
+      guard let kind = MoveRecord.Kind(rawValue: kind % UInt8(MoveRecord.Kind.allCases.count)) else { continue }
       let record = MoveRecord(kind, value)
-      actions = step % 9 == 1 ? move.heardOnOld(record) : move.heardOnNew(record)
+      actions = step % 11 == 1 ? move.heardOnOld(record) : move.heardOnNew(record)
     case 3:
-      if move.output == .new { move.hasSentOnNew = true }
+      guard move.output != .old, !move.isDone else { continue }
+      move.keeps(7)
+      kept += 7
       continue
     case 4:
-      if move.isReady { move.hasHeardOnNew = true }
+      if move.input == .new { move.took(9) }
       continue
     case 5: actions = move.newLost()
     case 6: actions = move.oldInputEnded()
     case 7: actions = move.closeOutput()
+    case 8: actions = move.tick()
+    case 9: actions = move.confirm()
     default: actions = move.oldLost()
     }
     for action in actions {
       switch action {
       case .fail: return
-      case .dropNew:
-        precondition(
-          !move.hasSentOnNew || actions.contains { $0 == .sendAgain || $0 == .fail(.newLost) }, "bytes were dropped")
+      case .forget(let count):
+        kept -= count
+        precondition(kept >= 0, "it forgets what it has not")
+      case .sendAgain, .leaveOld: kept = 0
       case .say: answers += 1
       default: break
       }
     }
     precondition(move.input != .new || move.isReady, "it reads a path that is not there")
     precondition(move.output != .new || move.isReady, "it sends on a path that is not there")
+    precondition(move.output != .old || kept == 0, "bytes were dropped")
     precondition(answers <= 4 * steps.count, "it answers without end")
   }
 }

@@ -110,6 +110,13 @@ final class MoveWorld: @unchecked Sendable {
 
   func secondPath() -> (Transport, Transport) { Self.path(hosts[2], hosts[3]) }
 
+  /// One with a link of its own, between these two.
+  func anotherPath() -> (ends: (Transport, Transport), hosts: [MemoryHost]) {
+    let number = net.hosts.count
+    let pair = [net.addHost("a\(number)"), net.addHost("b\(number)")]
+    return (Self.path(pair[0], pair[1]), pair)
+  }
+
   func cutOld() { net.cut(hosts[0], hosts[1]) }
   func cutNew() { net.cut(hosts[2], hosts[3]) }
   /// Nobody is told: from now on nothing arrives.

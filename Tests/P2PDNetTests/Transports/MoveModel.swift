@@ -24,8 +24,10 @@ struct MoveModel {
     var hearsOldDeath = false
     var sent = 0
     var got = 0
-    /// What the driver keeps of the new path.
+    /// What the driver keeps.
     var kept: [Item] = []
+    var saidLeave = false
+    var heardBare = false
     var isOver = false
     var hasClosedOutput = false
     var heardEnd = false
@@ -38,6 +40,8 @@ struct MoveModel {
   /// By path, then by sender.
   private var new: [[Line]] = []
   private var problem: String?
+  /// The old path is dead, or both sides had said that they need it no more when the new one died.
+  private var mayFail = false
   private(set) var seen: Set<String> = []
 
   init(seed: UInt64) { luck = SplitMix64(seed) }
@@ -53,6 +57,8 @@ struct MoveModel {
     var quiet = 0
     while quiet < 400, problem == nil {
       quiet = deliver() ? 0 : quiet + 1
+      if quiet % 100 == 99 { for me in 0...1 { tick(me) } }
+      if quiet % 100 == 50 { for me in 0...1 { losePatience(me) } }
     }
     return problem ?? verdict()
   }
@@ -70,6 +76,8 @@ struct MoveModel {
     case 12 where accidents > 0 && !new.isEmpty && step % 3 == 0: kill(new.count - 1)
     case 13 where accidents > 2 && step % 37 == 0: killOld()
     case 14 where step > 300: closeOutput(me)
+    case 15: tick(me)
+    case 16: if !sides[me].isOver { perform(sides[me].move.confirm(), me) }
     default: _ = deliver()
     }
   }
@@ -78,11 +86,19 @@ struct MoveModel {
     guard !sides[me].isOver, !sides[me].hasClosedOutput, sides[me].sent < 30 else { return }
     let token = Item.token(sides[me].sent)
     sides[me].sent += 1
-    if sides[me].move.output == .new {
-      sides[me].move.hasSentOnNew = true
-      if !sides[me].move.isAcknowledged { sides[me].kept.append(token) }
+    if sides[me].move.output != .old, !sides[me].move.isDone {
+      sides[me].move.keeps(1)
+      sides[me].kept.append(token)
     }
-    put(token, sides[me].move.output, me)
+    switch sides[me].move.output {
+    case .old: put(token, .old, me)
+    case .new: put(token, .new, me)
+    case .waiting: break
+    }
+  }
+
+  private mutating func tick(_ me: Int) {
+    if !sides[me].isOver { perform(sides[me].move.tick(), me) }
   }
 
   private mutating func put(_ item: Item, _ leg: PathMove.Leg, _ me: Int) {
@@ -106,6 +122,12 @@ struct MoveModel {
     perform(sides[me].move.offer(), me)
   }
 
+  /// A path on which no word has come for long.
+  private mutating func losePatience(_ me: Int) {
+    guard !sides[me].isOver, !sides[me].move.isReady, let path = sides[me].path, new[path][me].isDead else { return }
+    newEnded(me)
+  }
+
   private mutating func closeOutput(_ me: Int) {
     guard !sides[me].isOver, !sides[me].hasClosedOutput else { return }
     sides[me].hasClosedOutput = true
@@ -115,11 +137,15 @@ struct MoveModel {
   private mutating func kill(_ path: Int) {
     guard !new[path][0].isDead else { return }
     new[path] = [Line(isDead: true), Line(isDead: true)]
-    for side in 0...1 { sides[side].deaths.append(path) }
+    if sides.allSatisfy({ $0.path == path && $0.saidLeave }) { mayFail = true }
+    // A path that only swallows may be found dead by one side alone.
+    let finder = mayFail ? 2 : Int.random(in: 0...2, using: &luck)
+    for side in 0...1 where finder != 1 - side { sides[side].deaths.append(path) }
   }
 
   private mutating func killOld() {
     guard !old[0].isDead else { return }
+    mayFail = true
     old = [Line(isDead: true), Line(isDead: true)]
     for side in 0...1 { sides[side].hearsOldDeath = true }
   }
@@ -132,7 +158,7 @@ struct MoveModel {
     case 0:
       guard !sides[me].deaths.isEmpty else { return false }
       let path = sides[me].deaths.removeFirst()
-      if sides[me].path == path, !sides[me].isOver { perform(sides[me].move.newLost(), me) }
+      if sides[me].path == path, !sides[me].isOver { newEnded(me) }
       return true
     case 1:
       guard sides[me].hearsOldDeath else { return false }
@@ -167,12 +193,18 @@ struct MoveModel {
 
   private mutating func arrivedOnNew(_ item: Item, _ me: Int) {
     switch item {
-    case .record(let record): perform(sides[me].move.heardOnNew(record), me)
+    case .record(let record):
+      if record.kind == .bare { sides[me].heardBare = true }
+      perform(sides[me].move.heardOnNew(record), me)
     case .token(let number):
-      sides[me].move.hasHeardOnNew = true
+      sides[me].move.took(1)
       took(number, me)
-    case .end: perform(sides[me].move.isReady ? sides[me].move.newInputEnded() : sides[me].move.newLost(), me)
+    case .end: sides[me].heardBare ? perform(sides[me].move.newInputEnded(), me) : newEnded(me)
     }
+  }
+
+  private mutating func newEnded(_ me: Int) {
+    perform(sides[me].move.isDone ? [.fail(.newLost)] : sides[me].move.newLost(), me)
   }
 
   private mutating func took(_ number: Int, _ me: Int) {
@@ -182,12 +214,13 @@ struct MoveModel {
   }
 
   private mutating func perform(_ actions: [PathMove.Action], _ me: Int) {
-    defer { if sides[me].move.isAcknowledged { sides[me].kept = [] } }
     for action in actions where !sides[me].isOver {
       switch action {
       case .say(let record, let leg):
         if record.kind == .back { seen.insert("back") }
+        if record.kind == .leave { sides[me].saidLeave = true }
         put(.record(record), leg, me)
+      case .forget(let count): sides[me].kept.removeFirst(count)
       case .sendAgain:
         seen.insert("again")
         for item in sides[me].kept { put(item, .old, me) }
@@ -201,13 +234,16 @@ struct MoveModel {
       case .dropNew:
         if let path = sides[me].path, !new[path][me].isDead { new[path][me].items.append(.end) }
         sides[me].path = nil
+        sides[me].saidLeave = false
       case .leaveOld:
         seen.insert("moved")
         if !old[me].isDead { old[me].items.append(.end) }
         sides[me].oldIsGone = true
+        sides[me].kept = []
       case .fail(.brokenRules): problem = "\(me) blames the other"
-      case .fail:
+      case .fail(let failure):
         seen.insert("failed")
+        if !mayFail { problem = "\(me) failed, \(failure), and need not have" }
         sides[me].isOver = true
         // What it stands on is closed with it.
         if !sides[me].oldIsGone, !old[me].isDead { old[me].items.append(.end) }

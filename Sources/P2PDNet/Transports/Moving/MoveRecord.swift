@@ -4,26 +4,39 @@
 ///      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 ///     +---------------+-----------------------------------------------+
 ///     |     kind      |  data: length of the bytes that follow        |
-///     |               |  ready, end, lost, got: number of a move      |
+///     |               |  ready, end, lost: number of a move           |
+///     |               |  have: bytes                                  |
 ///     +---------------+-----------------------------------------------+
 ///
 /// Only `data` has a body. A kind that this version does not know is passed over.
 struct MoveRecord: Equatable, Sendable {
   enum Kind: UInt8, CaseIterable, Sendable {
+    // On both paths.
     /// Bytes of the stream.
     case data
     /// The sender's side of the stream ends here.
     case finish
-    /// The first and only word on a new path: the sender has its end of it, and calls it by this number.
+
+    // On the new path.
+    /// The first word there: the sender has its end of the path, and calls it by this number.
     case ready
-    /// The last bytes on the old path were those before; what follows is on the new one.
+    /// The path still carries what the sender says.
+    case alive
+    /// The last word of all: bytes of the stream follow as they are.
+    case bare
+
+    // On the old path.
+    /// The last bytes here were those before; what follows is on the new path.
     case end
-    /// The `end` is taken back: the stream goes on here, with what was sent on the new path if anything was.
-    case back
-    /// The path that the receiver went on with, by the receiver's number, is dead or unknown here.
+    /// So many more bytes have come on the new path.
+    case have
+    /// The path that the receiver calls by this number is dead or unknown here: of what it sent there nothing came but
+    /// what the sender had said to `have`.
     case lost
-    /// The receiver's `end` of that number, and so all before it, has come.
-    case got
+    /// The answer to `lost`: the stream goes on here, with the first byte that did not come.
+    case back
+    /// The new path has proven itself to the sender, who needs the old one no more.
+    case leave
   }
 
   let kind: Kind
@@ -50,6 +63,8 @@ struct MoveRecordReader: Sendable {
     case record(MoveRecord)
   }
 
+  /// The last record was `bare`.
+  private(set) var isBare = false
   private var head: UInt32 = 0
   private var headBytes = 0
   /// Bytes of the current `data` that are still to come.
@@ -61,10 +76,10 @@ struct MoveRecordReader: Sendable {
   /// The next step in `bytes` from `position` on, which moves behind it; nil when they are used up.
   mutating func next(_ bytes: UnsafeRawBufferPointer, _ position: inout Int) -> Step? {
     while position >= 0, position < bytes.count {
-      if left > 0 {
+      if left > 0 || isBare {
         let start = position
-        let count = min(left, bytes.count - start)
-        left -= count
+        let count = isBare ? bytes.count - start : min(left, bytes.count - start)
+        left -= isBare ? 0 : count
         position = start + count
         return .data(start..<position)
       }
@@ -76,7 +91,9 @@ struct MoveRecordReader: Sendable {
       let value = head & MoveRecord.longest
       switch MoveRecord.Kind(rawValue: UInt8(truncatingIfNeeded: head >> 24)) {
       case .data: left = Int(value)
-      case let kind?: return .record(MoveRecord(kind, value))
+      case let kind?:
+        isBare = kind == .bare
+        return .record(MoveRecord(kind, value))
       case nil: break
       }
     }

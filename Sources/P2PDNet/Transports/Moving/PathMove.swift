@@ -1,39 +1,49 @@
-/// How one side of a stream takes it from an old path to a new one: what it says, where it sends and reads. Pure: the
-/// ``MovingTransport`` tells it what happened and does what it answers.
+/// How one side of a stream takes it from an old path to a new one, and back where the new one fails: what it says, where
+/// it sends and reads. Pure: the ``MovingTransport`` tells it what happened and does what it answers.
 ///
 /// Both sides do the same, in their own time, each for what it sends:
 ///
 ///     offer           "ready" on the new path, everything else goes on as before
 ///     ready heard     the peer has the new path as well: "end" on the old one, what follows goes on the new one
-///     end heard       from here on the peer's bytes are those of the new path, which was not read before
-///     got heard       the peer has all that was sent on the old path, which is left when its end has come too
+///     end heard       from here on the peer's bytes are those of the new path, which was not read before; "have" on the
+///                     old one says how many have come
+///     alive heard     now and then, on the new one; after the third: "leave" on the old one
+///     leave heard     and said: the old path is left, "bare" on the new one
 ///
-/// Until the "got" is heard the new path can be given up: "back" on the old one undoes the "end", and what was sent on the
-/// new path meanwhile, which was kept for that, follows there. A "got" also says that the new path has carried a word
-/// each way. Once it was heard, or what came on the new path was handed on, and the path is lost, bytes may be: then the
-/// stream fails.
+/// Until both have said "leave", a new path that fails costs nothing. Whoever finds it dead says "lost" on the old one,
+/// and with that how much has come; the other side answers "lost" for its own part, and each one's "back" is followed by
+/// all that did not come, which was kept for that.
 struct PathMove {
-  enum Leg: Equatable { case old, new }
+  enum Output: Equatable {
+    case old, new
+    /// The new path, by our number for it, is lost: what was sent on it, and what is sent now, waits for the peer to say
+    /// how much of it came.
+    case waiting(UInt32)
+  }
 
   /// Where what the peer sends comes from.
   enum Input: Equatable {
     case old
-    /// It has left the old path for one that is not here, or not yet; the number is the peer's for that.
+    /// It has left the old path for one that is not here: not yet, or not any more. The number is the peer's for that.
     case left(UInt32)
     case new
   }
 
+  enum Leg: Equatable { case old, new }
+
   enum Action: Equatable {
     case say(MoveRecord, Leg)
-    /// Our side of the stream ends on the new path.
+    /// Our side of the stream ends with the new path's.
     case endOutputOnNew
     /// The peer's side of the stream is over.
     case tellInputEnd
-    /// The new path is of no use; the stream stays where it was.
+    /// The first so many bytes that were kept need not be any longer.
+    case forget(Int)
+    /// The new path is of no use; the stream goes on on the old one.
     case dropNew
-    /// What was sent on the new path is to be sent on the old one.
+    /// What was kept is to be sent on the old path.
     case sendAgain
-    /// The move is complete: nobody needs the old path.
+    /// The move is complete: nobody needs the old path, or anything that was kept.
     case leaveOld
     case fail(Failure)
   }
@@ -41,158 +51,124 @@ struct PathMove {
   enum Failure: Equatable {
     /// The peer does what it may not.
     case brokenRules
-    /// The new path is lost, and bytes may be with it.
+    /// The new path is lost, and the old one was left.
     case newLost
     case oldLost
   }
 
-  private(set) var output = Leg.old
+  private(set) var output = Output.old
   private(set) var input = Input.old
   private(set) var isDone = false
   /// The peer's side of the stream is over, and that was told.
   private(set) var inputIsOver = false
-  /// Set by the driver with the first byte of the stream that goes out on the new path.
-  var hasSentOnNew = false
-  /// Set with what was handed on.
-  var hasHeardOnNew = false
 
-  private var offered: Offer?
+  private var path: NewPath?
   private var lastNumber: UInt32 = 0
-  /// The peer has heard our `end` and reads on the new path, or did.
-  private(set) var isAcknowledged = false
+  /// Bytes sent on a new path, or to be sent since it is lost, of which the peer has not said to have them.
+  private var kept = 0
+  /// Bytes that came on the new path and the peer was not told of.
+  private var unsaid = 0
   private var oldHasEnded = false
   private var outputIsOver = false
-  private var saidFinish = false
+  /// Where the peer was told so.
+  private var finishSaid: Leg?
   private var takenBack = 0
 
-  private struct Offer {
+  private struct NewPath {
     let mine: UInt32
     /// The peer's number, once it has said it is ready.
     var theirs: UInt32?
+    var alivesSaid = 0
+    var alivesHeard = 0
+    var saidLeave = false
+    var heardLeave = false
   }
 
   /// Whether a new path can be offered: one at a time, and none after a move that is complete.
-  var canOffer: Bool { offered == nil && !isDone }
+  var canOffer: Bool { path == nil && output == .old && !isDone }
   /// Both sides have the new path.
-  var isReady: Bool { offered?.theirs != nil }
+  var isReady: Bool { path?.theirs != nil }
 
-  // MARK: What happens
+  // MARK: Bytes
+
+  /// This side sends so many bytes, on the new path or, while it waits, nowhere: they are to be kept.
+  mutating func keeps(_ count: Int) { kept &+= count }
+
+  /// So many bytes of the stream came on the new path and are about to be handed on.
+  mutating func took(_ count: Int) { if !isDone { unsaid &+= count } }
+
+  /// Tells the peer what has come. Not needed for each piece, but soon: the peer waits with more when it keeps too much.
+  mutating func confirm() -> [Action] {
+    var words: [Action] = []
+    while unsaid > 0, !isDone {
+      let count = min(unsaid, Int(MoveRecord.longest))
+      unsaid -= count
+      words.append(.say(MoveRecord(.have, UInt32(count)), .old))
+    }
+    return words
+  }
+
+  // MARK: The new path
 
   /// This side has its end of a new path.
   mutating func offer() -> [Action] {
     guard canOffer else { return [] }
     lastNumber = lastNumber % MoveRecord.longest + 1
-    offered = Offer(mine: lastNumber)
-    (hasSentOnNew, hasHeardOnNew, isAcknowledged) = (false, false, false)
+    path = NewPath(mine: lastNumber)
     return [.say(MoveRecord(.ready, lastNumber), .new)]
   }
 
-  /// The first record on the new path.
+  /// Time has passed, a second or so.
+  mutating func tick() -> [Action] {
+    guard let path, output == .new, !isDone, path.alivesSaid < Self.proofs else { return confirm() }
+    self.path?.alivesSaid += 1
+    return [.say(MoveRecord(.alive), .new)] + confirm()
+  }
+
   mutating func heardOnNew(_ record: MoveRecord) -> [Action] {
-    guard record.kind == .ready, let offer = offered, offer.theirs == nil else { return newLost() }
-    offered?.theirs = record.value
+    guard let path else { return [] }
+    guard path.theirs != nil else { return record.kind == .ready ? greeted(path, record.value) : newLost() }
+    guard input == .new else { return [.fail(.brokenRules)] }
+    switch record.kind {
+    case .alive:
+      self.path?.alivesHeard += 1
+      guard path.alivesHeard + 1 == Self.proofs, !isDone else { return [] }
+      self.path?.saidLeave = true
+      return confirm() + [.say(MoveRecord(.leave), .old)] + doneIfDone()
+    case .finish:
+      guard !inputIsOver else { return [.fail(.brokenRules)] }
+      inputIsOver = true
+      return [.tellInputEnd]
+    case .bare:
+      // The peer is through, and hears nothing on the old path any more.
+      return done()
+    case .data, .ready, .end, .have, .lost, .back, .leave: return [.fail(.brokenRules)]
+    }
+  }
+
+  private mutating func greeted(_ path: NewPath, _ theirs: UInt32) -> [Action] {
+    self.path?.theirs = theirs
     output = .new
-    var actions: [Action] = [.say(MoveRecord(.end, offer.mine), .old)]
-    if outputIsOver { actions.append(.endOutputOnNew) }
+    var actions: [Action] = [.say(MoveRecord(.end, path.mine), .old)]
+    if outputIsOver, finishSaid == nil { actions += sayFinish(.new) }
     if case .left(let number) = input {
-      actions += number == record.value ? join(number) : [.say(MoveRecord(.lost, number), .old)]
+      actions += number == theirs ? join() : [.say(MoveRecord(.lost, number), .old)]
     }
     return actions
   }
 
-  mutating func heardOnOld(_ record: MoveRecord) -> [Action] {
-    switch record.kind {
-    case .end: return heardEnd(record.value)
-    case .back: return heardBack()
-    case .lost:
-      guard let offered, offered.mine == record.value, output == .new else { return [] }
-      return newLost()
-    case .got:
-      guard let offered, offered.mine == record.value, output == .new else { return [] }
-      isAcknowledged = true
-      return doneIfDone()
-    case .finish:
-      // The end on a path that was given up is said again here.
-      guard input == .old, !inputIsOver || takenBack > 0 else { return [.fail(.brokenRules)] }
-      guard !inputIsOver else { return [] }
-      inputIsOver = true
-      return [.tellInputEnd]
-    case .data, .ready: return [.fail(.brokenRules)]
-    }
-  }
-
-  private mutating func heardEnd(_ number: UInt32) -> [Action] {
-    guard input == .old else { return [.fail(.brokenRules)] }
-    input = .left(number)
-    guard let offered else { return [.say(MoveRecord(.lost, number), .old)] }
-    // Without the peer's number this may be the end for an earlier path; its "ready" will tell.
-    guard let theirs = offered.theirs else { return [] }
-    return theirs == number ? join(number) : [.say(MoveRecord(.lost, number), .old)]
-  }
-
-  private mutating func heardBack() -> [Action] {
-    let number: UInt32?
-    switch input {
-    case .old: return [.fail(.brokenRules)]
-    case .left(let theirs): number = theirs
-    // What was sent there comes again, and some of it was handed on already.
-    case .new where hasHeardOnNew: return [.fail(.newLost)]
-    case .new: number = offered?.theirs
-    }
-    takenBack += 1
-    guard takenBack <= Self.mostTakenBack else { return [.fail(.brokenRules)] }
-    input = .old
-    guard let number, offered?.theirs == number else { return [] }
-    return newLost()
-  }
-
   /// The new path has failed, or is of no use.
   mutating func newLost() -> [Action] {
-    guard let offer = offered, !isDone else { return [.fail(.newLost)] }
-    offered = nil
-    var actions: [Action] = [.dropNew]
-    if output == .new {
-      guard !hasSentOnNew || !isAcknowledged else { return [.fail(.newLost)] }
-      output = .old
-      actions.append(.say(MoveRecord(.back), .old))
-      if hasSentOnNew { actions.append(.sendAgain) }
-      if outputIsOver, !saidFinish {
-        saidFinish = true
-        actions.append(.say(MoveRecord(.finish), .old))
-      }
+    guard let path, !isDone, !oldHasEnded else { return [.fail(.newLost)] }
+    var actions: [Action] = [.dropNew] + confirm()
+    self.path = nil
+    if output == .new { output = .waiting(path.mine) }
+    if case .left(let number) = input { actions.append(.say(MoveRecord(.lost, number), .old)) }
+    if let theirs = path.theirs {
+      actions.append(.say(MoveRecord(.lost, theirs), .old))
+      if input == .new { input = .left(theirs) }
     }
-    switch input {
-    case .old: return actions
-    case .left(let number): actions.append(.say(MoveRecord(.lost, number), .old))
-    case .new:
-      guard !hasHeardOnNew, let number = offer.theirs else { return [.fail(.newLost)] }
-      input = .left(number)
-      actions.append(.say(MoveRecord(.lost, number), .old))
-    }
-    // Where the old path has no more to say, nobody will take the end back.
-    return oldHasEnded ? [.fail(.newLost)] : actions
-  }
-
-  /// The old path's last byte has come, between two records.
-  mutating func oldInputEnded() -> [Action] {
-    guard !oldHasEnded else { return [] }
-    oldHasEnded = true
-    switch input {
-    case .old:
-      guard !inputIsOver else { return [] }
-      inputIsOver = true
-      return [.tellInputEnd]
-    // The peer may have said all it has to say on a path whose "ready" is still under way.
-    case .left: return offered != nil && !isReady ? [] : [.fail(.oldLost)]
-    case .new: return doneIfDone()
-    }
-  }
-
-  mutating func oldLost() -> [Action] {
-    // All that it had for us has come. If it had not all for the peer, the peer ends the stream.
-    guard input == .new else { return [.fail(.oldLost)] }
-    oldHasEnded = true
-    return doneIfDone()
+    return actions
   }
 
   /// The new path's last byte has come and was handed out.
@@ -202,28 +178,132 @@ struct PathMove {
     return [.tellInputEnd]
   }
 
-  /// This side has sent all it wanted to.
-  mutating func closeOutput() -> [Action] {
-    guard !outputIsOver else { return [] }
-    outputIsOver = true
-    guard output == .old else { return [.endOutputOnNew] }
-    saidFinish = true
-    return [.say(MoveRecord(.finish), .old)]
+  // MARK: The old path
+
+  mutating func heardOnOld(_ record: MoveRecord) -> [Action] {
+    switch record.kind {
+    case .end: return heardEnd(record.value)
+    case .have: return heardHave(Int(record.value))
+    case .lost: return heardLost(record.value)
+    case .back: return heardBack()
+    case .leave:
+      // Where the path is lost the peer hears of it, or has left already, and then ends the old one.
+      guard output != .old else { return [.fail(.brokenRules)] }
+      if output == .new { path?.heardLeave = true }
+      return doneIfDone()
+    case .finish:
+      // What was said on a path that is lost is said again here.
+      guard input == .old, !inputIsOver || takenBack > 0 else { return [.fail(.brokenRules)] }
+      guard !inputIsOver else { return [] }
+      inputIsOver = true
+      return [.tellInputEnd]
+    case .data, .ready, .alive, .bare: return [.fail(.brokenRules)]
+    }
+  }
+
+  private mutating func heardEnd(_ number: UInt32) -> [Action] {
+    guard input == .old else { return [.fail(.brokenRules)] }
+    input = .left(number)
+    guard let path else { return [.say(MoveRecord(.lost, number), .old)] }
+    // Without the peer's number this may be the end for an earlier path; its "ready" will tell.
+    guard let theirs = path.theirs else { return [] }
+    return theirs == number ? join() : [.say(MoveRecord(.lost, number), .old)]
+  }
+
+  private mutating func heardHave(_ count: Int) -> [Action] {
+    guard output != .old, count <= kept else { return [.fail(.brokenRules)] }
+    kept -= count
+    return [.forget(count)]
+  }
+
+  private mutating func heardLost(_ number: UInt32) -> [Action] {
+    if path?.mine == number {
+      let actions = newLost()
+      return output == .old ? actions : actions + goBack()
+    }
+    return output == .waiting(number) ? goBack() : []
+  }
+
+  private mutating func goBack() -> [Action] {
+    output = .old
+    var actions: [Action] = [.say(MoveRecord(.back), .old)]
+    if kept > 0 { actions.append(.sendAgain) }
+    kept = 0
+    if outputIsOver, finishSaid != .old { actions += sayFinish(.old) }
+    return actions
+  }
+
+  private mutating func heardBack() -> [Action] {
+    guard case .left = input, takenBack < Self.mostTakenBack else { return [.fail(.brokenRules)] }
+    takenBack += 1
+    input = .old
+    return []
+  }
+
+  /// The old path's last byte has come, between two records.
+  mutating func oldInputEnded() -> [Action] {
+    guard !oldHasEnded else { return [] }
+    oldHasEnded = true
+    if case .waiting = output { return [.fail(.newLost)] }
+    switch input {
+    case .old:
+      guard !inputIsOver else { return [] }
+      inputIsOver = true
+      return [.tellInputEnd]
+    // The peer may have said all it has to say on a path whose "ready" is still under way.
+    case .left: return path != nil && !isReady ? [] : [.fail(.oldLost)]
+    case .new: return done()
+    }
+  }
+
+  /// The old path is gone.
+  mutating func oldLost() -> [Action] {
+    // The peer's end had come before, and its "ready" has not.
+    if oldHasEnded, case .left = input, path != nil, !isReady { return [] }
+    // All that it had for us has come. If it had not all for the peer, the peer ends the stream.
+    guard input == .new else { return [.fail(.oldLost)] }
+    oldHasEnded = true
+    return done()
   }
 
   // MARK: Steps
 
-  private mutating func join(_ number: UInt32) -> [Action] {
+  /// This side has sent all it wanted to.
+  mutating func closeOutput() -> [Action] {
+    guard !outputIsOver else { return [] }
+    outputIsOver = true
+    switch output {
+    case .old: return sayFinish(.old)
+    case .new: return isDone ? [.endOutputOnNew] : sayFinish(.new)
+    case .waiting: return []
+    }
+  }
+
+  private mutating func sayFinish(_ leg: Leg) -> [Action] {
+    finishSaid = leg
+    return [.say(MoveRecord(.finish), leg)]
+  }
+
+  private mutating func join() -> [Action] {
     input = .new
-    return [.say(MoveRecord(.got, number), .old)] + doneIfDone()
+    return oldHasEnded ? done() : []
   }
 
   private mutating func doneIfDone() -> [Action] {
-    guard !isDone, input == .new, isAcknowledged || oldHasEnded else { return [] }
-    isDone = true
-    return [.leaveOld]
+    guard let path, path.saidLeave, path.heardLeave, input == .new else { return [] }
+    return done()
   }
 
+  private mutating func done() -> [Action] {
+    guard !isDone else { return [] }
+    isDone = true
+    (kept, unsaid) = (0, 0)
+    return [.say(MoveRecord(.bare), .new)] + (outputIsOver ? [.endOutputOnNew] : []) + [.leaveOld]
+  }
+
+  /// Words in as many seconds. Routers and guards that let a stranger's first packets pass and stop the rest have done so
+  /// by then.
+  static let proofs = 3
   /// Each may cost an answer, which a peer that does not read would pile up.
   private static let mostTakenBack = 64
 }
