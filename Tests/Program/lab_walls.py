@@ -43,6 +43,12 @@ def both(scene):
     print("  " + (out + steps).replace("\n", "\n  ").rstrip())
     assert done.returncode == 0 and "Connected: relay" in out, out + steps
     assert "the other side cannot dial" in steps, steps
+    # Killed at some moment, early and late.
+    for moment in (0.15, 0.4, 0.6, 0.8):
+        done = scene.program("a", "explain", b.address)
+        time.sleep(moment)
+        stop(done)
+    given_back(scene)
 
 
 def one(scene):
