@@ -62,10 +62,12 @@ struct ConnectFailure {
     if asked(.permission) != nil { return "Whoever runs the other node must allow this one (its accept_cb)." }
     if met(.limit) { return "The other node is busy: try again in a minute." }
     if failure.wasAnswered {
+      if strategies.contains(.relay), !hasRelay {
+        return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
+      }
       if let more = allowing(ConnectStrategy.allCases) { return "The other node lives. \(more)" }
-      return hasRelay
-        ? "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
-        : "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
+      return
+        "The other node lives, but not even a relay led to it: check that the TURN server answers (p2pd-lua netcheck)."
     }
     if let silent = asked(.unsupported), silent.wasNotTried, silent.strategy == .reverse || silent.strategy == .punch {
       return silent.seen.contains("offline")
