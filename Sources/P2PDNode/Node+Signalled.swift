@@ -28,13 +28,19 @@ extension Node {
       } else if !endpoints.isEmpty, responders.keep(endpoints, for: session) {
         answer?([])
       }
+    case .round(let endpoints):
+      if let responder = responders[session] { return responder.rounded(endpoints, answer) }
+      connector(session)?.rounded(endpoints, answer)
     case .abort: responders[session]?.cancel()
-    case .report(let attempts):
-      connectors.values.first { $0.key == key && $0.session == session.id }?.reported(attempts)
+    case .report(let attempts): connector(session)?.reported(attempts)
     case .whereabouts: if let answer { tellAddress(session, answer) }
     // Come as answers to requests only.
     case .answer, .here: break
     }
+  }
+
+  private func connector(_ session: Responder.Session) -> Connector? {
+    connectors.values.first { $0.key == session.key && $0.session == session.id }
   }
 
   // MARK: An offer
@@ -89,26 +95,9 @@ extension Node {
     _ offer: Rendezvous.Offer, _ wanted: Set<ConnectStrategy>, _ plan: DirectPlan, _ session: Responder.Session,
     _ oneWay: TimeAmount?, _ messenger: any Messenger, _ answer: @escaping ([UInt8]) -> Void
   ) {
-    guard wanted.contains(.punch), offer.side.punch != nil else {
-      return begin(offer, wanted, plan, nil, session, oneWay, messenger, answer)
-    }
-    punchPorts.take { hand in
-      self.begin(offer, wanted, plan, hand, session, oneWay, messenger, answer)
-    }
-  }
-
-  private func begin(
-    _ offer: Rendezvous.Offer, _ wanted: Set<ConnectStrategy>, _ plan: DirectPlan, _ hand: PunchHand?,
-    _ session: Responder.Session, _ oneWay: TimeAmount?, _ messenger: any Messenger,
-    _ answer: @escaping ([UInt8]) -> Void
-  ) {
-    var told = Rendezvous.Answer()
-    told.side = side(punch: hand?.side)
-    told.side.leg = messenger.leg
     var plan = plan
     let responder: Responder
     do throws(NetError) {
-      guard closing == nil else { throw NetError(.closed, "answer") }
       if wanted.contains(.reverse) {
         plan.limit(to: responders.dials(plan.candidates.count, for: session.key, at: loop.now))
       }
@@ -116,14 +105,11 @@ extension Node {
         self?.responders.end(session)
       }
     } catch {
-      if let hand { punchPorts.giveBack(hand) }
       return responders.end(session)
     }
     responders.set(responder)
-    answer(Rendezvous(session.id, .answer(told)).bytes)
-    // Both legs make the way, before anything was measured between the two.
-    let legs = offer.side.leg.flatMap { a in messenger.leg.map { TimeAmount.nanoseconds((a + $0).nanoseconds / 2) } }
-    responder.start(wanted, hand, answerTakes: oneWay ?? legs ?? Self.assumedWay)
+    // What needs no measuring does not wait for it.
+    responder.start(wanted)
     if let early = responders.takeKept(session) { responder.relayed(early, nil) }
     logger.debug(
       "takes part in a connect",
@@ -131,6 +117,21 @@ extension Node {
         "key": "\(session.key.short)", "session": "\(session.id)", "protocol": "\(offer.protocolName)",
         "dials": "\(wanted.contains(.reverse) ? plan.candidates.count : 0)",
       ])
+    // Both legs make the way, before anything was measured between the two.
+    let legs = offer.side.leg.flatMap { a in messenger.leg.map { TimeAmount.nanoseconds((a + $0).nanoseconds / 2) } }
+    func tell(_ hand: PunchHand?) {
+      guard !responder.isOver else {
+        if let hand { punchPorts.giveBack(hand) }
+        return
+      }
+      var told = Rendezvous.Answer()
+      told.side = side(punch: hand?.side)
+      told.side.leg = messenger.leg
+      answer(Rendezvous(session.id, .answer(told)).bytes)
+      responder.answered(hand, takes: oneWay ?? legs ?? Self.assumedWay)
+    }
+    guard wanted.contains(.punch), offer.side.punch != nil else { return tell(nil) }
+    punchPorts.take { tell($0) }
   }
 
   /// Half of what a message through a broker of the same continent takes there and back.

@@ -104,9 +104,9 @@ public final class Node: @unchecked Sendable {
       configuration.interfaces, port: port, listening: acceptors.map(\.endpoint.ip), on: snapshot.interfaces)
     address = try NodeAddress.fitting(by: identity, issued: Self.wallClock(), routes: routes, signalling: [])
     offered = (routes, [])
-    knowledge = Self.makeKnowledge(configuration, on: loop)
     let serverTLS = ServerTLS(caFile: configuration.caFile, on: loop)
     self.serverTLS = serverTLS
+    knowledge = Self.makeKnowledge(configuration, serverTLS, on: loop)
     signalling = Self.makeSignalling(configuration, identity, serverTLS, logger, on: loop)
     self.claim = claim
     self.configuration = configuration

@@ -82,6 +82,7 @@ import Testing
     let symmetric = Self.report(.addressAndPortDependent, .addressAndPortDependent)
     let home = Self.report(.endpointIndependent, .addressAndPortDependent)
     let open = Self.report(NATBehaviour.Mapping.none, NATBehaviour.Filtering.none)
+    let guarded = Self.report(NATBehaviour.Mapping.none, .addressAndPortDependent)
     var carrier = home
     carrier.carrierNAT = true
     let relay = { (findings: inout NetcheckFindings) in findings.relays = [ServerFinding("turn:r", .answered)] }
@@ -91,6 +92,15 @@ import Testing
     let cases: [(NetcheckAdvice, NetcheckFindings)] = [
       (.connect, Self.findings([]) { $0.snapshot.interfaces = [] }),
       (.checkNetwork, Self.findings([Self.silent()], noBroker)),
+      (
+        .checkNetwork,
+        Self.findings([Self.silent()]) {
+          noBroker(&$0)
+          $0.lookups = .init(all: 2, unknown: ["a", "b"])
+        }
+      ),
+      (.fixDNS, Self.findings([home]) { $0.lookups = .init(all: 2, unknown: ["a", "b"]) }),
+      (.openPort, Self.findings([home]) { $0.lookups = .init(all: 2, unknown: ["a"]) }),
       (.setClock, Self.findings([symmetric]) { $0.clock = Self.clock(.seconds(-300)) }),
       (.configureRelay, Self.findings([symmetric]) { $0.clock = Self.clock(.seconds(30)) }),
       // Not known well enough to be wrong.
@@ -102,6 +112,9 @@ import Testing
       // It is open in the inner of two routers.
       (.askProvider, Self.findings([home]) { $0.routers = Self.router(.granted, external: "100.64.0.9") }),
       (.secondRouter, Self.findings([home]) { $0.routers = Self.router(.granted, external: "192.168.0.9") }),
+      (.openFirewall, Self.findings([guarded])),
+      (.openFirewall, Self.findings([Self.report(NATBehaviour.Mapping.none)])),
+      (.openPort, Self.findings([home, guarded])),
       (.configureRelay, Self.findings([symmetric])), (.relayHelps, Self.findings([symmetric], relay)),
       (.openPort, Self.findings([home])), (.openPort, Self.findings([Self.report(nil)])),
       // STUN is silent, brokers answer: there is a way out.
@@ -144,6 +157,53 @@ import Testing
       for index in $0.brokers.indices { $0.brokers[index].outcome = .silent }
     }
     #expect(dark.blocked == ["Everything: nobody on the Internet answers."] && !dark.hasAnswer)
+  }
+
+  @Test("a server whose name nobody answers for is not silent; where none can be looked up, that is told")
+  func names() {
+    var findings = Self.findings([Self.report(.endpointIndependent)]) {
+      $0.servers.ntp = [ServerURL(.ntp, host: "t1"), ServerURL(.ntp, host: "t2")]
+      $0.clock = ClockReport(reading: nil, servers: ["ntp:t1", "ntp:t2"].map { ClockFinding(server: $0) })
+      for index in $0.brokers.indices { $0.brokers[index].outcome = .silent }
+    }
+    findings.mark(.init(all: 5, unknown: ["b1", "t1"]))
+    #expect(findings.brokers.map(\.outcome) == [.noName, .silent, .silent])
+    #expect(findings.clock?.servers.map(\.problem) == ["its name cannot be looked up", nil])
+    #expect(!findings.blocked.contains { $0.hasPrefix("DNS") })
+    findings.mark(.init(all: 5, unknown: ["b1", "b2", "b3", "t1", "t2"]))
+    #expect(findings.brokers.allSatisfy { $0.outcome == .noName })
+    #expect(findings.blocked == ["DNS: none of 5 server names can be looked up."])
+  }
+
+  @Test("a bridge to guests and an address for the local network are no ways out, and nothing is blocked there")
+  func beside() {
+    let home = Self.report(.endpointIndependent)
+    var bridge = Self.silent()
+    bridge.interface = "docker0"
+    var local = Self.report(NATBehaviour.Mapping.none)
+    (local.family, local.local) = (.v6, IPAddress("2001:db8::5") ?? .loopback(.v6))
+    var unique = Self.silent()
+    (unique.family, unique.local) = (.v6, IPAddress("fd00::5") ?? .loopback(.v6))
+    for index in [0, 1] {
+      let finding = NATReport.ServerFinding(
+        server: Endpoint(ip: .loopback(.v4), port: 1), transport: .udp, problem: "no answer")
+      if index == 0 { bridge.servers = [finding] } else { unique.servers = [finding] }
+    }
+    let findings = Self.findings([home, bridge, local, unique]) {
+      $0.servers.stun = [ServerURL(.stun, host: "s1")]
+    }
+    #expect(findings.blocked.isEmpty)
+    #expect(NetcheckText.lines(findings).split(separator: "\n").count { $0.contains("its own network") } == 2)
+    // The only one of its family, or the one that packets take: that is told.
+    let alone = Self.findings([local, bridge]) { $0.servers.stun = [ServerURL(.stun, host: "s1")] }
+    #expect(alone.blocked == ["Everything on docker0 IPv4: no server answers there."])
+    let unplugged = Self.findings([bridge, Self.silent(), local]) {
+      $0.snapshot.defaultRoutes = [.v4: DefaultRoute(family: .v4, interfaceIndex: 2)]
+      $0.paths[0].udp.reach = .answered
+    }
+    #expect(unplugged.blocked == ["Everything on eth0 IPv4: no server answers there."])
+    let nobody = NetcheckText.lines(Self.findings([Self.silent()]))
+    #expect(nobody.contains("no STUN server is configured") && nobody.contains("Relays (TURN)\n  none is configured"))
   }
 
   @Test("each outcome in words of its own, with its times")

@@ -102,6 +102,21 @@ import Testing
     }
   }
 
+  @Test("a server whose name nobody answers for holds up nothing that the others say")
+  func muteName() async throws {
+    try await inWorld { world in
+      let outside = try world.translate("203.0.113.5")
+      world.net.muteNames = ["stun.dead"]
+      let node = try await world.node { $0.servers.stun.insert(ServerURL(.stun, host: "stun.dead"), at: 0) }
+      // A round trip of 40 ms, and the 200 ms in which news is gathered.
+      try await wait(.milliseconds(300), node)
+      let route = try #require(node.address.routes.first { $0.family == .v4 })
+      #expect(route.external == .at(Endpoint(ip: outside, port: 0)))
+      #expect(node.knowledge.reports.values.contains { $0.udp.mapping == .endpointIndependent })
+      await node.close(flush: .zero)
+    }
+  }
+
   @Test("offline nobody is contacted, and nothing is waited for")
   func offline() async throws {
     try await inWorld { world in

@@ -10,7 +10,7 @@ import Testing
 @Suite struct NodePortMappingTests {
   /// A router that speaks PCP, and gives every port one higher.
   private final class Router: PipeSink, @unchecked Sendable {
-    let outside: IPAddress
+    var outside: IPAddress
     private(set) var open: [UInt16: PCPNonce] = [:]
     private(set) var requests = 0
 
@@ -109,6 +109,34 @@ import Testing
         let seen = try #require(IPAddress("203.0.113.5"))
         #expect(external(node) == .at(Endpoint(ip: seen, port: 0)))
         #expect(!told.contains { if case .at(let place)? = $0 { place.ip == world.router.outside } else { false } })
+        await node.close(flush: .zero)
+      }
+    }
+  }
+
+  @Test("the router gets another outside address: the servers are asked again, and the new one is told")
+  func moved() async throws {
+    try await inWorld { world in
+      let node = try await world.node()
+      try await node.settled().get()
+      let new = try #require(IPAddress("203.0.113.77"))
+      world.router.outside = new
+      world.stun.outside = { $0.ip.family == .v4 ? Endpoint(ip: new, port: $0.port) : $0 }
+      // It is renewed at half of its two hours, or an eighth later.
+      try await node.loop.scheduleTask(in: .minutes(80)) {}.futureResult.get()
+      #expect(external(node) == .at(Endpoint(ip: new, port: node.port + 1)))
+      #expect(node.portMapper?.mappings.first?.trust == .verified)
+      await node.close(flush: .zero)
+    }
+  }
+
+  @Test("a router that has a carrier's address stands behind a carrier's NAT, which the report tells")
+  func carrier() async throws {
+    for (outside, isCarrier) in [("100.64.0.9", true as Bool?), ("192.168.178.2", nil)] {
+      try await inWorld(outside: outside) { world in
+        let node = try await world.node()
+        try await node.settled().get()
+        #expect(node.knowledge.reports.first { $0.key.family == .v4 }?.value.carrierNAT == isCarrier)
         await node.close(flush: .zero)
       }
     }

@@ -108,6 +108,22 @@ import Testing
     #expect(dialled <= 1100)
     #expect(table.dials(1, for: Identity.ephemeral().key, at: Self.start + .seconds(1)) == 0)
   }
+
+  @Test("so many calls leave for punches with one key, and with all, whatever was dialled besides")
+  func punches() {
+    var table = ResponderTable(at: Self.start)
+    func calls(_ key: NodeKey, _ now: NIODeadline) -> Int {
+      (0..<20_000).first { _ in !table.punches(for: key, at: now) } ?? 20_000
+    }
+    let greedy = Identity.ephemeral().key
+    #expect(calls(greedy, Self.start) == 4000)
+    #expect(calls(greedy, Self.start + .seconds(2)) == 200)
+    #expect(calls(Identity.ephemeral().key, Self.start + .seconds(2)) == 4000)
+    let rest = calls(Identity.ephemeral().key, Self.start + .seconds(2))
+    #expect(rest >= 1800 && rest <= 4000, "the budget of all")
+    #expect(calls(Identity.ephemeral().key, Self.start + .seconds(2)) <= 200)
+    #expect(table.dials(8, for: greedy, at: Self.start) == 8)
+  }
 }
 
 /// Failures in words.

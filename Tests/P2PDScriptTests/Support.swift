@@ -17,11 +17,13 @@ final class Bench: Sendable {
   let logged: Lines
 
   /// Lines that came out of a script.
-  final class Lines: Sendable {
+  final class Lines: ScriptOutput {
     private let lines = Mutex<[String]>([])
     private let waiting = Mutex<[(text: String, done: CheckedContinuation<Void, Never>)]>([])
     var all: [String] { lines.withLock { $0 } }
     var text: String { all.joined(separator: "\n") }
+
+    func put(_ line: [UInt8]) { add(String(decoding: line.dropLast(), as: UTF8.self)) }
 
     func add(_ line: String) {
       lines.withLock { $0.append(line) }
@@ -58,7 +60,7 @@ final class Bench: Sendable {
     options.limits = limits
     options.sandbox = sandbox
     options.errorsPerSecond = errorsPerSecond
-    options.output = { printed.add($0) }
+    options.output = printed
     options.nodeDefaults = Bench.loopbackNode
     configure(&options)
     let logger = Logger(label: "test") { _ in Recorder(lines: logged) }

@@ -78,6 +78,21 @@ import Testing
     }
   }
 
+  @Test("of an address with eight brokers the last one lives, the others refuse or are silent: it is found")
+  func lastOne() async throws {
+    try await withSignalling { world in
+      var brokers: [Broker] = []
+      for _ in 0..<4 { brokers.append(try world.dead()) }
+      for _ in 0..<3 { brokers.append(try await world.scripted { _ in [] }.broker) }
+      let mosquitto = try await world.mosquitto().plain
+      brokers.append(mosquitto)
+      let (alice, bob) = (try await world.signaller([]), try await world.signaller([mosquitto]))
+      try await bob.untilUp(1)
+      try await bob.on { bob.answers = { _ in [1] } }
+      #expect(try await alice.ask("x", bob, brokers).broker == mosquitto)
+    }
+  }
+
   @Test("without any broker that works, a request says what each of them met")
   func noBroker() async throws {
     try await withSignalling { world in

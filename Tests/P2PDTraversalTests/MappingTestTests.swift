@@ -12,9 +12,11 @@ private struct Play {
 
   typealias World = (Endpoint) -> (mapped: Endpoint, other: Endpoint?)?
 
-  init(_ servers: [Endpoint], local: Endpoint = inside, _ world: World) {
-    test = MappingTest(servers)
+  init(_ servers: [Endpoint], local: Endpoint = inside, isSearched: Bool = true, _ world: World) {
+    test = MappingTest()
     var queue = test.handle(.start(local: local))
+    for server in servers { queue += test.handle(.found(server)) }
+    if isSearched { queue += test.handle(.searched) }
     while !queue.isEmpty {
       switch queue.removeFirst() {
       case .ask(let server):
@@ -129,6 +131,22 @@ struct MappingTestTests {
     #expect(Play([]) { _ in nil }.final == MappingTest.Verdict())
   }
 
+  @Test("while servers are still looked for, those that are there say what they can, and nothing is final")
+  func searching() {
+    let play = Play([a, b], isSearched: false) { _ in (outside, nil) }
+    #expect(play.told.last?.mapping == .endpointIndependent && play.final == nil)
+    // Two that contradict each other: one of them may be wrong, and a third may come.
+    var two = Play([a, b], isSearched: false) { server in (port(server == a ? 1 : 2), nil) }
+    #expect(two.told.allSatisfy { $0.mapping == nil })
+    #expect(two.test.handle(.found(c)) == [.ask(c)])
+    #expect(two.test.handle(.searched).allSatisfy { if case .finish = $0 { false } else { true } })
+    guard case .finish(let verdict)? = two.test.handle(.answered(c, mapped: port(2), other: nil)).last else {
+      Issue.record("it does not end")
+      return
+    }
+    #expect(verdict.mapping == .endpointIndependent && verdict.doubted == [a])
+  }
+
   @Test(
     "an address that cannot be ours is no answer",
     arguments: ["0.0.0.0:5", "203.0.113.9:0", "224.0.0.1:5", "127.0.0.1:5", "255.255.255.255:5", "[2001:db8::1]:5"])
@@ -168,9 +186,11 @@ struct MappingTestTests {
 
   @Test("answers to what was not asked, or twice, are ignored")
   func strange() {
-    var test = MappingTest([a])
-    #expect(test.handle(.answered(a, mapped: outside, other: nil)).isEmpty)
+    var test = MappingTest()
+    #expect(test.handle(.found(a)).isEmpty && test.handle(.answered(a, mapped: outside, other: nil)).isEmpty)
     _ = test.handle(.start(local: inside))
+    #expect(test.handle(.found(a)) == [.ask(a)] && test.handle(.found(a)).isEmpty)
+    _ = test.handle(.searched)
     #expect(test.handle(.answered(b, mapped: outside, other: nil)).isEmpty)
     #expect(!test.handle(.answered(a, mapped: outside, other: nil)).isEmpty)
     #expect(test.handle(.answered(a, mapped: port(7), other: nil)).isEmpty)

@@ -13,10 +13,13 @@ private final class Puncher: @unchecked Sendable {
   /// Called with each stream.
   var onStream: ((Puncher) -> Void)?
 
-  init(_ own: PunchSide, _ ports: [[TCPPort]], _ peer: PunchSide, at start: NIODeadline, on loop: any EventLoop) {
+  init(
+    _ own: PunchSide, _ ports: [[TCPPort]], _ peer: PunchSide, at start: NIODeadline,
+    mayDial: @escaping () -> Bool = { true }, on loop: any EventLoop
+  ) {
     self.loop = loop
     punch = TCPPunch(
-      PunchHand(own, ports), peer: peer, at: start, on: loop,
+      PunchHand(own, ports), peer: peer, at: start, mayDial: mayDial, on: loop,
       connected: { stream, attempt in
         self.streams.append((stream, attempt, loop.now))
         self.onStream?(self)
@@ -103,6 +106,30 @@ struct PunchDriverTests {
       #expect((one.punch?.report.attempts.map(\.tries).max() ?? 0) > 1)
       one.drop()
       two.drop()
+    }
+  }
+
+  @Test("a host that refuses is called no more often than is allowed, and the report says so")
+  func limited() async throws {
+    try await inWorld { _, _, a, b in
+      let (own, ports) = way(try #require(a.addresses.first { $0.family == .v4 }), on: a.loop)
+      let (their, theirs) = way(try #require(b.addresses.first { $0.family == .v4 }), on: b.loop)
+      var left = 7
+      let one = Puncher(
+        PunchSide([own]), [ports], PunchSide([their]), at: a.loop.now,
+        mayDial: {
+          left -= 1
+          return left >= 0
+        }, on: a.loop)
+      one.punch?.start()
+      try await pause(.seconds(6), a.loop)
+      let report = try #require(one.ends.first?.report)
+      #expect(report.attempts.map(\.tries).reduce(0, +) >= 7)
+      #expect(report.attempts.allSatisfy { $0.seen == .limited })
+      #expect(report.errors.first?.code == .limit)
+      #expect(left <= 0)
+      one.drop()
+      for port in theirs { port.close() }
     }
   }
 

@@ -189,5 +189,18 @@ struct PunchRuleTests {
     let inside = PunchSide([RouterKind.all[4].path("10.0.0.1")])
     let near = PunchSide([PunchSide.Path(.v4, ports: [PunchSide.Port([ep("10.0.0.2:5"), ep("127.0.0.1:5")])])])
     #expect(near.believed(by: inside).paths[0].endpoints == [ep("10.0.0.2:5")])
+    // Not where theirs is another one, nor where it is IPv4 in IPv6's clothes, nor this machine by any address of it.
+    let carrier = PunchSide([RouterKind.all[4].path("100.64.0.9")])
+    let homes = ["192.168.1.1:80", "10.0.0.1:80", "100.127.0.1:80", "172.16.0.1:80", "240.0.0.1:80", "0.1.2.3:80"].map(
+      ep)
+    func told(_ family: AddressFamily, _ places: [Endpoint]) -> PunchSide {
+      PunchSide([PunchSide.Path(family, ports: [PunchSide.Port(places)])])
+    }
+    #expect(told(.v4, homes).believed(by: carrier).paths[0].endpoints == [ep("100.127.0.1:80")])
+    let far = PunchSide([RouterKind.all[4].path("2001:db8::9")])
+    let clothed = ["[::ffff:127.0.0.1]:22", "[::ffff:192.168.1.1]:80", "[fd00::1]:80", "[::1]:22", "[2001:db8::2]:5"]
+    #expect(told(.v6, clothed.map(ep)).believed(by: far).paths[0].endpoints == [ep("[2001:db8::2]:5")])
+    let hosts = ["203.0.113.1:25", "203.0.113.2:5"].map(ep)
+    #expect(told(.v4, hosts).believed(by: own, except: [hosts[0].ip]).paths[0].endpoints == [hosts[1]])
   }
 }

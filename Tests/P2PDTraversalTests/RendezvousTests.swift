@@ -55,6 +55,7 @@ import Testing
       survives(.answer(answer))
     }
     survives(.relay([try endpoint("198.51.100.1:40056"), try endpoint("[2001:db8::1]:1")]))
+    survives(.round([try endpoint("198.51.100.1:40057"), try endpoint("[2001:db8::1]:2")]))
     survives(.abort)
     survives(.whereabouts)
     survives(.here("p2pd1abc"))
@@ -95,7 +96,7 @@ import Testing
     let attempt = PathAttempt(.relay, local: ip, remote: ip, .timeout, String(repeating: "é", count: 200))
     for message in [
       Rendezvous.Message.offer(offer), .answer(answer), .report(Array(repeating: attempt, count: 100)),
-      .relay(Array(repeating: ip, count: 50)),
+      .relay(Array(repeating: ip, count: 50)), .round(Array(repeating: ip, count: 50)),
     ] {
       let bytes = Rendezvous(Self.session, message).bytes
       #expect(bytes.count <= Rendezvous.longest)
@@ -104,7 +105,7 @@ import Testing
       case .offer(let offer): #expect(offer.side.paths.count == 16 && offer.side.punch?.paths.count == 4)
       case .answer(let answer): #expect(answer.side.punch?.paths.first?.ports.first?.endpoints.count == 8)
       case .report(let attempts): #expect(attempts.count == 20 && attempts[0].seen.utf8.count == 120)
-      case .relay(let endpoints): #expect(endpoints.count == 4)
+      case .relay(let endpoints), .round(let endpoints): #expect(endpoints.count == 4)
       case .abort, .whereabouts, .here: Issue.record("not that")
       }
     }

@@ -150,7 +150,12 @@ struct STUNCodecTests {
     #expect(STUNServer("[2001:db8::1]:3478")?.host == "2001:db8::1")
     #expect(STUNServer("2001:db8::1")?.description == "[2001:db8::1]:3478")
     #expect(STUNServer("[2001:db8::1]")?.host == "2001:db8::1")
-    for text in ["", "stun:", ":3478", "host:0", "host:70000", "a b", "192.0.2.1:0", "user@host"] {
+    #expect(STUNServer("stuns:stun.example.net") == STUNServer(host: "stun.example.net", port: 5349, transport: .tls))
+    #expect(STUNServer("stun:192.0.2.1?transport=tcp")?.transport == .tcp)
+    for text in ["stuns:stun.example.net:443", "stun:[2001:db8::1]:3478?transport=tcp"] {
+      #expect(STUNServer(text)?.description == text)
+    }
+    for text in ["", "stun:", ":3478", "host:0", "host:70000", "a b", "192.0.2.1:0", "user@host", "mqtt://host"] {
       #expect(STUNServer(text) == nil, "\(text)")
     }
   }

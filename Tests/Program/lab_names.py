@@ -3,10 +3,10 @@
 import os
 import re
 import subprocess
-import sys
 import time
 
-from lab_connect import HELLO, PATIENCE, PING, Scene, line, play, stop
+from lab_connect import HELLO, PING
+from lab_scene import PATIENCE, Scene, line, main, stop
 from natlab.model import SRV
 
 
@@ -161,8 +161,5 @@ def lan_without_internet(scene):
     assert done.returncode == 1, "it was found after its end"
 
 
-SCENES = {f.__name__: f for f in (by_every_way, moves, stale, fight, lan_without_internet)}
-
-
 if __name__ == "__main__":
-    play(Names(*sys.argv[1:3]), SCENES[sys.argv[3]])
+    main((by_every_way, moves, stale, fight, lan_without_internet), Names)

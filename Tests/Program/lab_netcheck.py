@@ -11,6 +11,7 @@ ROOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../..")
 sys.path.insert(0, os.path.join(ROOT, "scripts/lab"))
 sys.dont_write_bytecode = True
 
+from netcheck_kit import undocumented  # noqa: E402
 from natlab.lab import Lab  # noqa: E402
 from natlab.measure import expected  # noqa: E402
 from natlab.model import SRV, SRV6, TURN_PASS, TURN_SECRET, TURN_USER  # noqa: E402
@@ -51,7 +52,10 @@ def netcheck(lab, binary, host, servers, status=0):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **SERVERS})
     if done.returncode != status:
         raise AssertionError(f"{host}: netcheck ended with {done.returncode}, not {status}: {done.stderr}")
-    return json.loads(done.stdout)
+    report = json.loads(done.stdout)
+    if undocumented(report):
+        raise AssertionError(f"docs/netcheck.md does not name {undocumented(report)}")
+    return report
 
 
 def other_differences(lab, home, report):
@@ -71,12 +75,18 @@ def other_differences(lab, home, report):
         "in time": True, "clock": bool(CHRONYD) and not shut and not blocked,
         "mappings": [not home.opt("via")] if home.opt("upnp") else [],
     }
+    if home.opt("upnp"):
+        # The router's own address is a carrier's.
+        found["carrier"] = next(path["carrier_nat"] for path in report["paths"] if path["family"] == "ipv4")
+        want["carrier"] = True if home.opt("via") else None
     if shut:
         want["advice"] = "check_network"
     elif home.opt("upnp"):
         want["advice"] = "relay_helps" if home.opt("via") else "port_opens"
     elif home.type == "public" or home.opt("v6open"):
         want["advice"] = "nothing"
+    elif home.type == "firewall":
+        want["advice"] = "open_firewall"
     else:
         # The relay is there for who cannot punch.
         want["advice"] = "open_port" if expected(lab, home)["tcp_map"] in ("none", "EIM") else "relay_helps"
@@ -147,6 +157,34 @@ def check(lab, binary, home, servers, word=""):
     return wrong and [name + ": " + text for text in wrong]
 
 
+def beside(lab, binary, home, servers):
+    """A bridge to guests and an address for the local network beside the way out: nothing of it is blocked."""
+    host = home["hosts"][0]
+    def ip(*words):
+        subprocess.run(["ip", "netns", "exec", lab.ns(host["name"]), "ip", *words], check=True)
+
+    ip("link", "add", "guests", "type", "veth", "peer", "name", "guest")
+    for name in ("guests", "guest"):
+        ip("link", "set", name, "up")
+    ip("addr", "add", "172.31.0.1/16", "dev", "guests")
+    lan = json.loads(subprocess.run(["ip", "netns", "exec", lab.ns(host["name"]), "ip", "-j", "-6", "route", "show", "default"],
+                                    check=True, capture_output=True, text=True).stdout)[0]["dev"]
+    ip("-6", "addr", "add", "fd00:77::5/64", "dev", lan, "nodad")
+    try:
+        report = netcheck(lab, binary, host["name"], servers)
+    finally:
+        ip("link", "del", "guests")
+        ip("-6", "addr", "del", "fd00:77::5/64", "dev", lan)
+    silent = [path["local"] for path in report["paths"] if path["udp"]["reach"] == "silent"]
+    want = {"silent": ["172.31.0.1", "fd00:77::5"], "blocked": [], "advice": "open_port"}
+    # There may be no time server in this laboratory.
+    blocked = [each for each in report["blocked"] if not each.startswith("UDP port 123")]
+    found = {"silent": sorted(silent), "blocked": blocked, "advice": report["advice_code"]}
+    wrong = [f"{key} is {found[key]}, not {want[key]}" for key in want if found[key] != want[key]]
+    print(f"{home.name} with other interfaces: " + ("; ".join(wrong) if wrong else "ok"), flush=True)
+    return [f"{home.name} with other interfaces: {text}" for text in wrong]
+
+
 def script(lab, binary, home):
     """The same as Lua sees it."""
     claim, _ = wanted(lab, home)
@@ -173,6 +211,7 @@ def main():
             wrong += found or []
     for home in alone:
         wrong += check(lab, binary, home, servers) or []
+    wrong += beside(lab, binary, lab.nodes["v6"], servers)
     for name in ("pr", "sr", "fw"):
         wrong += script(lab, binary, lab.nodes[name])
     liar = subprocess.Popen(

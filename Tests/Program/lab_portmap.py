@@ -280,8 +280,47 @@ def off(lab, binary):
         node.close()
 
 
+def netcheck_interrupted(lab, binary):
+    """Whoever ends `netcheck` while the router's port is open leaves none behind; nor does one that goes its way."""
+    router = lab.router_ns(lab.nodes["two"])
+
+    def mappings():
+        rules = subprocess.run(["ip", "netns", "exec", router, "nft", "list", "ruleset"], capture_output=True, text=True, check=True)
+        return len(re.findall(r"dnat[^\n]* to ", rules.stdout.split("prerouting_miniupnpd {", 1)[1].split("}", 1)[0]))
+
+    before, most = mappings(), []
+    for how in (signal.SIGINT, signal.SIGTERM, None):
+        node = Node.__new__(Node)
+        node.state = tempfile.mkdtemp(prefix="portmap-")
+        # A server that is silent keeps it from its end.
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", lab.ns("two"), binary, "netcheck", "--broker", "none", "--turn", "none",
+             "--stun", STUN[0], "--stun", "198.51.100.77"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, env=node.environment())
+        try:
+            seen, end = before, time.monotonic() + 4
+            while seen == before and time.monotonic() < end and process.poll() is None:
+                seen = mappings()
+            demand(seen == before + 1, f"netcheck opened {seen - before} ports")
+            begun = time.monotonic()
+            if how:
+                process.send_signal(how)
+            status = process.wait(10)
+            most.append(time.monotonic() - begun)
+            demand(status == (128 + how if how else 0), f"status {status}: {process.stderr.read()}")
+            demand(mappings() == before, f"{mappings() - before} ports are left open after {how}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            process.stderr.close()
+            shutil.rmtree(node.state, ignore_errors=True)
+    demand(max(most[:2]) < 1, f"it took {most} s to end")
+    return "nothing is left, " + ", ".join(f"{took * 1000:.0f} ms" for took in most)
+
+
 # The cases of one home follow each other; different homes are tested at once.
-HOMES = [[by_pcp, by_natpmp, by_upnp], [pinhole, pinhole_upnp, peer, off], [by_upnp_1, carrier], [restart]]
+HOMES = [[by_pcp, by_natpmp, by_upnp], [pinhole, pinhole_upnp, peer, off], [by_upnp_1, carrier], [restart, netcheck_interrupted]]
 
 
 def play(lab, binary, cases):

@@ -117,6 +117,19 @@ class Laboratory(ProgramTest):
     def test_a_relay_over_ipv6(self):
         self.scene("ipv6_relay", "a=linux+v6", "b=linux+v6")
 
+    def test_firewalls_that_let_out_a_few_ports_on_both_sides(self):
+        self.scene("both", "a=portrestricted+only=1883,3478", "b=symrandom+only=1883,3478", file="lab_walls.py")
+
+    def test_a_firewall_that_lets_out_a_few_ports_on_one_side(self):
+        self.scene("one", "a=portrestricted+only=1883,3478", "b=linux", file="lab_walls.py")
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+    def test_firewalls_that_let_out_443_alone(self):
+        self.scene("over_tls", "a=portrestricted+only=1883,443", "b=linux+only=1883,443", file="lab_walls.py")
+
+    def test_firewalls_that_let_out_a_few_ports_of_ipv6(self):
+        self.scene("over_ipv6", "a=linux+v6+only=1883,3478", "b=linux+v6+only=1883,3478", file="lab_walls.py")
+
     def test_explain_tells_each_step(self):
         self.scene("explained", "a=linux", "b=linux")
 

@@ -71,10 +71,20 @@ class Api(NameServerTest):
         self.assert_error(client.ask("DELETE", "/v1/names/example.peer", second), 400, "bad_record")
         gone = anna.record("example.peer", "", sequence=3)
         self.assertEqual(client.ask("DELETE", "/v1/names/example.peer", gone)[0], 200)
+        self.assert_error(client.ask("DELETE", "/v1/names/example.peer", gone), 404, "not_found")
         self.assertEqual(client.lookup("example.peer")[::2], (200, json.loads(gone)))
         self.assert_error(client.push(second), 409, "stale")
         self.assertEqual(client.push(bob.record("example.peer"))[0], 201, "given up, it is anybody's")
         self.assert_error(client.push(anna.record("example.peer", sequence=4)), 403, "wrong_key")
+
+    def test_what_nobody_has_cannot_be_given_up_and_is_kept_in_mind_all_the_same(self):
+        _, (port,) = self.serve()
+        client, anna = self.client(port), Owner("anna")
+        for sequence in (5, 6):
+            gone = anna.record("example.peer", "", sequence=sequence)
+            self.assert_error(client.ask("DELETE", "/v1/names/example.peer", gone), 404, "not_found")
+        self.assert_error(client.push(anna.record("example.peer", sequence=4)), 409, "stale")
+        self.assertEqual(client.push(anna.record("example.peer", sequence=7))[0], 201)
 
     def test_a_name_in_another_script_is_percent_encoded(self):
         _, (port,) = self.serve()

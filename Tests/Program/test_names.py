@@ -171,7 +171,13 @@ class Servers(NameTest):
         self.assertIn("this machine's key is", done.err)
         done = self.run_program("names", "delete", "example", "--state-dir", os.path.join(self.folder, "other"), env=self.names)
         self.assertEqual(done.status, 1, done)
+        self.assertIn("another key owns it", done.err)
         self.assertEqual(self.run_program("names", "delete", "example", env=self.names).status, 0)
+        # Nobody has it now, as nobody ever had the other.
+        for name in ("example", "never"):
+            done = self.run_program("names", "delete", name, env=self.names)
+            self.assertEqual((done.status, done.out), (1, ""), done)
+            self.assertIn(f"delete {name}.peer: nobody has this name", done.err)
 
     def test_scripts_take_find_and_give_up_names(self):
         self.servers()

@@ -5,12 +5,14 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import unittest
 
-from program import PATIENCE, ROOT, ProgramTest, Server, Terminal
+from netcheck_kit import undocumented
+from program import PATIENCE, ROOT, ProgramTest, Server, Terminal, wait_for_signal_handler
 from test_servers import CERTIFICATES, MOSQUITTO, TURNSERVER, free_port
 
 CHRONYD = shutil.which(
@@ -40,13 +42,15 @@ class NetcheckTest(ProgramTest):
         self.start_server(MOSQUITTO, "-c", conf, ready=lambda: connects(port) and connects(tls))
         return port, tls
 
-    def coturn(self):
-        port = free_port()
+    def coturn(self, tls=False):
+        """Its port; with TLS also the port for that, and one where nobody is."""
+        port, secure = free_port(), free_port()
+        how = ["--cert", f"{CERTIFICATES}/server.pem", "--pkey", f"{CERTIFICATES}/server.key", "--tls-listening-port", str(secure)] if tls else ["--no-tls"]
         self.start_server(
-            TURNSERVER, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:opensesame", "-L", "127.0.0.1", "-E",
+            TURNSERVER, "-n", "--no-cli", *how, "--no-dtls", "--lt-cred-mech", "-r", "test", "-u", "me:opensesame", "-L", "127.0.0.1", "-E",
             "127.0.0.1", "-p", str(port), "--pidfile=", "--log-file=stdout", f"--userdb={self.folder}/users.db",
-            ready=lambda: connects(port))
-        return port
+            ready=lambda: connects(port) and (not tls or connects(secure)))
+        return (port, secure, free_port()) if tls else port
 
     def chrony(self):
         port = free_port()
@@ -73,7 +77,11 @@ class NetcheckTest(ProgramTest):
         done = self.run_program("netcheck", "--no-port-mapping", *args, env=names)
         self.assertLess(time.monotonic() - began, 5.9)
         self.assertEqual(done.status, status, done)
-        return json.loads(done.out) if "--json" in args else done.out
+        if "--json" not in args:
+            return done.out
+        report = json.loads(done.out)
+        self.assertEqual(undocumented(report), [], "fields that docs/netcheck.md does not name")
+        return report
 
     @unittest.skipIf(MOSQUITTO is None, "mosquitto is not installed")
     def test_brokers_that_answer_refuse_lie_and_are_silent(self):
@@ -152,6 +160,79 @@ class NetcheckTest(ProgramTest):
         found = self.netcheck("--json", status=1, STUN=f"127.0.0.1:{dead}", BROKERS=f"mqtt://127.0.0.1:{dead}")
         self.assertIn(found["advice_code"], ("check_network", "connect"))
         self.assertEqual(found["brokers"][0]["outcome"], "refused")
+
+    @unittest.skipIf(TURNSERVER is None, "coturn is not there")
+    def test_a_script_asks_how_it_looks_from_outside(self):
+        port, tls, dead = self.coturn(tls=True)
+        script = self.write("stun.lua", """
+            local p2pd = require "p2pd"
+            local plain, dead, tls = arg[1], arg[2], arg[3]
+            local client = p2pd.stun_client { servers = { plain } }
+            assert(assert(client:get_wan_ip()) == "127.0.0.1")
+            for _, proto in ipairs { p2pd.UDP, p2pd.TCP } do
+              local seen = assert(client:get_mapping(proto))
+              assert(seen.ip == seen.local_ip and seen.port == seen.local_port, proto)
+            end
+            local nat = client:get_nat()
+            assert(nat.udp.mapping == "none" and nat.udp.allocation == "preserve" and nat.udp.range == nil)
+
+            -- Over TLS, by a certificate that the node's roots vouch for.
+            client = p2pd.stun_client { servers = { tls } }
+            assert(assert(client:get_wan_ip()) == "127.0.0.1" and client:get_mapping("tcp").port > 0)
+            nat = assert(client:get_nat())
+            assert(nat.type == 0 and nat.udp.reach == nil and nat.tcp.mapping == "none")
+            local none, err = client:get_mapping("udp")
+            assert(none == nil and err.code == "timeout", tostring(err))
+
+            -- What does not work is nil and an error, from each of them.
+            local nobody = p2pd.stun_client { servers = { dead } }
+            for name, code in pairs { get_wan_ip = "timeout", get_mapping = "timeout", get_nat = "timeout" } do
+              none, err = nobody[name](nobody)
+              assert(none == nil and err.code == code and #err.attempts > 0, name .. ": " .. tostring(err))
+            end
+            local function code(options)
+              local made, wrong = p2pd.stun_client(options)
+              if not made then return wrong.code end
+              local _, failed = made:get_nat()
+              return failed.code
+            end
+            assert(code { servers = { "nowhere.invalid" } } == "dns")
+            assert(code { servers = {} } == "bad_address")
+            assert(code { servers = { plain }, interface = "nowhere0" } == "bad_address", code { servers = { plain }, interface = "nowhere0" })
+            assert(code { servers = { plain }, interface = "lo", af = p2pd.IP6 } == "dns")
+            for _, wrong in ipairs { { servers = { "mqtt://x" } }, { servers = "x" }, { af = 5 }, { server = {} } } do
+              local ok, misuse = pcall(p2pd.stun_client, wrong)
+              assert(not ok and tostring(misuse):find("stun_client", 1, true), tostring(misuse))
+            end
+            print("all held")""")
+        places = [f"127.0.0.1:{port}", f"127.0.0.1:{dead}", f"stuns:localhost:{tls}"]
+        done = self.run_program("exec", "--ca", f"{CERTIFICATES}/ca.pem", script, *places)
+        self.assertEqual((done.status, done.out), (0, "all held\n"), done)
+        # The same server in netcheck, where nothing else is named.
+        found = self.netcheck("--json", "--ca", f"{CERTIFICATES}/ca.pem", STUN=places[2])
+        self.assertEqual([each["outcome"] for each in found["stun"]], ["answered"])
+
+    def test_without_servers_it_says_so(self):
+        words = self.netcheck(status=1)
+        for part in ("no STUN server is configured", "Brokers (MQTT)\n  none is configured", "no time server is configured"):
+            self.assertIn(part, words)
+
+    def test_an_interface_that_is_not_there(self):
+        done = self.run_program("netcheck", "--interface", "nowhere0")
+        self.assertEqual((done.status, done.out), (1, ""), done)
+        self.assertIn("nowhere0", done.err)
+        self.assertIn("ifs` lists the interfaces", done.err)
+
+    def test_a_signal_ends_it_at_once(self):
+        mute = Server(self, lambda connection: connection.recv(1 << 16) and time.sleep(PATIENCE))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start_program("netcheck", "--no-port-mapping", env={
+                "P2PD_STUN": "none", "P2PD_TURN": "none", "P2PD_NTP": "none", "P2PD_BROKERS": f"mqtt://{mute.target}"})
+            wait_for_signal_handler(process, number)
+            began = time.monotonic()
+            process.send_signal(number)
+            self.assertEqual(process.wait(PATIENCE), 128 + number)
+            self.assertLess(time.monotonic() - began, 1)
 
     def test_wrong_server_and_offline(self):
         done = self.run_program("netcheck", env={"P2PD_BROKERS": "http://x"})

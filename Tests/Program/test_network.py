@@ -42,6 +42,24 @@ class Network(ProgramTest):
             capture_output=True, text=True, timeout=PATIENCE, env=self.environment())
         self.assertEqual((done.returncode, done.stdout), (0, "heard\n"), done.stderr)
 
+    @unittest.skipUnless(can_unshare(), "needs root or a user namespace")
+    def test_a_script_says_which_public_servers_its_nodes_contact(self):
+        """In a namespace without any way out."""
+        script = self.write("two.lua", "local p2pd = require 'p2pd' p2pd.node():close() p2pd.node():close() print('over')")
+        nobody = {name: "" for name in ("P2PD_STUN", "P2PD_BROKERS", "P2PD_TURN", "P2PD_NTP", "P2PD_NAMES", "P2PD_OFFLINE")}
+
+        def run(*options):
+            done = subprocess.run(["unshare", "-n", BINARY, "exec", *options, script], capture_output=True, text=True, timeout=PATIENCE,
+                                  env=self.environment(**nobody), check=False)
+            self.assertEqual((done.returncode, done.stdout), (0, "over\n"), done.stderr)
+            return done.stderr
+
+        said = run()
+        self.assertEqual(said.count("public servers"), 1, "once a run: " + said)
+        self.assertIn("mqtts://broker.emqx.io,", said)
+        self.assertEqual(run("--offline"), "")
+        self.assertEqual(run("--servers", self.write("mine", "stun:192.0.2.1\n")), "")
+
     def test_pipes_of_a_script(self):
         """TLS, a Unix-domain socket, duplicates, subscriptions and error codes, as a script meets them."""
         path = os.path.join(self.folder, "echo.sock")

@@ -307,6 +307,44 @@ class Exec(ProgramTest):
                 process.send_signal(number)
                 self.assertEqual(process.wait(PATIENCE), 128 + number, Left(process))
 
+    FLOOD = """
+local p2pd = require "p2pd"
+p2pd.every(0.02, function() io.stderr:write("beat\\n") end)
+for i = 1, 40000 do print(i, ("x"):rep(100)) end
+"""
+
+    def test_standard_output_that_nobody_reads_holds_up_the_script_alone(self):
+        process = self.start_program("exec", "--ephemeral", self.write("flood.lua", self.FLOOD))
+        for _ in range(20):
+            self.assertEqual(read_line(process.stderr), "beat\n", Left(process))
+        self.assertIsNone(process.poll(), "4 MiB are more than may wait")
+        out, _ = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(out.decode(), "".join(f"{i}\t{'x' * 100}\n" for i in range(1, 40001)), "all of it, in order")
+
+    def test_a_signal_ends_a_script_whose_lines_nobody_reads(self):
+        process = self.start_program("exec", "--ephemeral", self.write("flood.lua", self.FLOOD))
+        for _ in range(20):
+            read_line(process.stderr)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(4), 130)
+
+    def test_a_reader_that_goes_away_is_no_error(self):
+        process = self.start_program("exec", "--ephemeral", self.write("flood.lua", self.FLOOD))
+        self.assertTrue(read_line(process.stdout).startswith("1\t"))
+        process.stdout.close()
+        self.assertEqual(process.wait(PATIENCE), 0)
+
+    def test_lines_keep_their_order_and_their_bytes(self):
+        done = self.exec("print('\\xff\\0\\xfe')")
+        self.assertEqual(done.bytes, b"\xff\0\xfe\n")
+        script = self.write("probe.lua", "for i = 1, 500 do print('a' .. i) io.write('b', i, '\\n') end")
+        terminal = Terminal(self, "exec", "--ephemeral", script)
+        self.assertEqual(terminal.wait(), 0)
+        while terminal.read(time.monotonic()):
+            pass
+        self.assertEqual(terminal.seen.split(), [f"{letter}{i}" for i in range(1, 501) for letter in "ab"])
+
     def test_missing(self):
         done = self.run_program("exec", "nowhere.lua")
         self.assertEqual(done.status, 1, done)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -235,6 +236,39 @@ class Names(ServerTest):
                          "what a client says of itself does not count")
         self.assertEqual(self.curl(server, port, "--interface", "127.0.0.2", *put, bob.record("b.peer"), path="/v1/names/b.peer"), "201")
         self.assertEqual(self.curl(server, port, path="/metrics"), "404")
+
+
+def can_change_etc():
+    """A namespace where /etc may be written without anybody noticing."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter", "ip", "openssl", "mosquitto_sub", "turnutils_uclient"))):
+        return False
+    script = "mkdir -p $0/a && mount -t tmpfs t $0/a && mkdir $0/a/u $0/a/w && mount -t overlay o -o lowerdir=/etc,upperdir=$0/a/u,workdir=$0/a/w /etc"
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(["unshare", "-mn", "sh", "-ec", script, folder], capture_output=True, check=False).returncode == 0
+
+
+@unittest.skipIf(MOSQUITTO is None or TURNSERVER is None, "mosquitto and coturn are not both installed")
+class WordForWord(ServerTest):
+    @unittest.skipUnless(can_change_etc(), "needs root, overlayfs, openssl, and the clients of mosquitto and coturn")
+    def test_the_guides_commands_files_and_units(self):
+        done = subprocess.run(["unshare", "-mn", sys.executable, os.path.join(ROOT, "Tests/Program/guide_servers.py"), self.folder, program.BINARY],
+                              capture_output=True, text=True, timeout=4 * PATIENCE, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        found = json.loads(done.stdout)
+        said = found["said"]
+        self.assertEqual(found["modes"]["server.key"], "-rw-r----- root p2pd-servers")
+        self.assertEqual(found["modes"]["turnserver.conf"], "-rw-r----- root turnserver", "the secret is in it")
+        self.assertRegex(found["secret"], "^[0-9a-f]{64}$")
+        self.assertEqual(found["realm"], "turn.example.org")
+        for kind, count in (("brokers", 1), ("stun", 1), ("relays", 2)):
+            self.assertEqual([server["outcome"] for server in found["netcheck"][kind]], ["answered"] * count, (found["netcheck"][kind], said))
+        self.assertEqual((found["relayed"]["status"], found["relayed"]["out"]), (0, "hello\n"), (found["relayed"], said))
+        self.assertEqual(len(found["tried"]), 4)
+        for command, result in found["tried"].items():
+            self.assertEqual(result["status"], 0, (command, result))
+        self.assertIn("hello", found["tried"][next(iter(found["tried"]))]["out"])
+        self.assertEqual(found["renewed"], [True, True], ("a reload takes the new certificate", said))
+        self.assertEqual(found["alive"], [True, True], said)
 
 
 class Files(ServerTest):

@@ -146,7 +146,7 @@ local p2pd = {}
 
 --- What `p2pd.stun_client` takes.
 ---@class (exact) p2pd.stun_options
----@field servers? string[] `"host"` or `"host:port"`, port 3478 by default
+---@field servers? string[] `"host"` or `"host:port"`, port 3478 by default, asked over UDP and TCP; `"stuns:host"` over TLS
 ---@field interface? (string|p2pd.interface) where to ask from
 ---@field af? integer `p2pd.IP4` or `p2pd.IP6`
 
@@ -188,6 +188,7 @@ local p2pd = {}
 ---@field mapping? ("none"|"endpoint_independent"|"address_dependent"|"address_and_port_dependent"|"endpoint_dependent") which outside port a peer sees
 ---@field filtering? ("none"|"endpoint_independent"|"address_dependent"|"address_and_port_dependent") who may send in
 ---@field allocation? string how outside ports are chosen: `preserve`, `offset+7000`, `seq+1`, `random`
+---@field range? integer[] the lowest and the highest outside port seen, where they are sequential or random
 ---@field mapped string[] the outside addresses and ports seen
 
 --- What `p2pd.ntp` gives. Times are seconds, with fractions.

@@ -57,8 +57,10 @@ struct APIAnswer: Error, Equatable {
 
   static func pushed(_ record: NameRecord, _ outcome: NameOutcome) -> APIAnswer {
     switch outcome {
-    case .registered where !record.isDeleted: APIAnswer(status: .created, body: record.json)
-    case .registered, .replaced, .same: APIAnswer(status: .ok, body: record.json)
+    // The tombstone is kept all the same: it keeps older records of that key from being played again.
+    case .registered where record.isDeleted, .same where record.isDeleted: notFound
+    case .registered: APIAnswer(status: .created, body: record.json)
+    case .replaced, .same: APIAnswer(status: .ok, body: record.json)
     // Whose the name is, is not said here: who wants to know looks it up.
     case .wrongKey: refusal(.forbidden, "wrong_key", "another key holds this name")
     case .stale(let newest):

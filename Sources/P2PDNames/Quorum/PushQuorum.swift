@@ -13,7 +13,7 @@ struct PushQuorum {
     case stale(NameRecord)
     /// Another key owns the name there.
     case wrongKey
-    /// To a deletion: it has no such name.
+    /// To a deletion: the name was nobody's there. It keeps the tombstone all the same.
     case absent
     case failed(NetError)
   }
@@ -34,6 +34,8 @@ struct PushQuorum {
   private let servers: Int
   /// It was the owner's before, as far as it knows: then what a short push leaves behind is right and stays.
   private var isOwned: Bool
+  /// To a deletion: some server had the name, so there was one to give up.
+  private var existed = false
   private var sequence: UInt64
   private var round = 0
   private var answers: [Answer?] = []
@@ -71,7 +73,11 @@ struct PushQuorum {
       taken.insert(server)
       // It was too slow to count, and would keep what was withdrawn.
       if lateWithdrawals { return [.withdraw(servers: [server], sequence: sequence + 1)] }
-    case .accepted(isNew: false), .stale: isOwned = true
+    case .accepted(isNew: false):
+      (isOwned, existed) = (true, true)
+    case .stale(let newer):
+      isOwned = true
+      if !newer.isDeleted { existed = true }
     default: break
     }
     guard round == self.round, !isDone, answers[server] == nil else { return [] }
@@ -96,9 +102,9 @@ struct PushQuorum {
       default: break
       }
     }
-    if isDeletion, absent >= majority {
+    if isDeletion, !existed, absent >= majority {
       isDone = true
-      return [.fail(NetError(.notFound, what, cause: "its name servers do not have it"))]
+      return [.fail(NetError(.notFound, what, cause: "nobody has this name"))]
     }
     let agreed = accepted + absent
     if agreed >= majority {

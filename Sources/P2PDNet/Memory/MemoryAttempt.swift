@@ -43,6 +43,12 @@ final class MemoryAttempt: StreamAttempt {
   }
 
   private func call(_ host: MemoryHost) {
+    let gets = remoteEndpoint.flatMap { caller.outgoing?($0) } ?? .passes
+    switch host === caller ? .passes : gets {
+    case .passes: break
+    case .isLost: return callAgain(host)
+    case .isRefused: return after(.zero) { self.finish(.failure(self.error(.refused, "a firewall refuses it"))) }
+    }
     let delay = caller.net.streamDelay(0, from: caller, to: host, firstRetry: Self.firstRetry)
     after(delay) {
       if self.caller.net.isCut(self.caller, host) { self.callAgain(host) } else { self.arrive(at: host) }

@@ -8,6 +8,9 @@ public final class MemoryHost: Network, @unchecked Sendable {
   public var hasVanished = false
   /// Calls from other hosts get lost, as before a router or firewall that lets in nothing but answers.
   public var isFirewalled = false
+  /// What becomes of its own calls to an address, as behind a firewall that lets out a few ports; nil: all are let out.
+  public var outgoing: ((Endpoint) -> Outgoing)?
+  public enum Outgoing: Sendable { case passes, isLost, isRefused }
   public let number: Int
   let net: MemoryNetwork
 
@@ -176,6 +179,10 @@ public final class MemoryHost: Network, @unchecked Sendable {
   // MARK: Names and interfaces
 
   public func resolve(_ host: String, families: [AddressFamily], timeout: TimeAmount) -> EventLoopFuture<[IPAddress]> {
+    guard !net.muteNames.contains(host) else {
+      let error = NetError(.timeout, "resolve \(host)", cause: "nobody answers for the name")
+      return loop.scheduleTask(in: timeout) { throw error }.futureResult
+    }
     let found: [IPAddress] =
       switch HostText(host) {
       case .addresses(let list): list

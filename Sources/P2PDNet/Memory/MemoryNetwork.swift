@@ -10,6 +10,8 @@ public final class MemoryNetwork: @unchecked Sendable {
   public var standard = LinkConditions() {
     didSet { for pair in links.keys where !changed.contains(pair) { links[pair]?.conditions = standard } }
   }
+  /// Names that whoever asks for waits in vain.
+  public var muteNames: Set<String> = []
   /// Told what happens, a line each: `a:49152 > b:7 connects`.
   public var onEvent: ((String) -> Void)?
 
@@ -47,6 +49,7 @@ public final class MemoryNetwork: @unchecked Sendable {
     hosts = first.map { [$0] } ?? []
     links = [:]
     changed = []
+    muteNames = []
     byAddress = [:]
     for host in hosts { for address in host.addresses { byAddress[address] = host } }
     standard = LinkConditions()

@@ -32,6 +32,11 @@ final class LentRelay: @unchecked Sendable {
     }
   }
 
+  /// The peer cannot dial it, and comes by these.
+  func rounded(_ endpoints: [Endpoint], _ session: SessionID, _ answer: (([UInt8]) -> Void)?) {
+    path.welcome(endpoints, session, answer)
+  }
+
   /// Nobody else is to come.
   func retire() { path.retire() }
 

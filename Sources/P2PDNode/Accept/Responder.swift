@@ -38,6 +38,7 @@ final class Responder: @unchecked Sendable {
   private var held: (stream: TLSTransport, way: PathRace.Way)?
   /// How many attempts the peer was told of.
   private var told = -1
+  private var isAnswered = false
 
   private struct Leg {
     var way: PathRace.Way
@@ -71,22 +72,27 @@ final class Responder: @unchecked Sendable {
     attempts = plan.skipped
   }
 
-  /// Begins.
-  /// - Parameters:
-  ///   - strategies: those it takes part in.
-  ///   - hand: for punching; told to the peer.
-  ///   - way: how long the answer, which is on its way, takes.
-  func start(_ strategies: Set<ConnectStrategy>, _ hand: PunchHand?, answerTakes way: TimeAmount) {
-    self.hand = hand
+  /// Begins: dials, where it may, while the answer is still being made.
+  /// - Parameter strategies: those it takes part in.
+  func start(_ strategies: Set<ConnectStrategy>) {
     takesPart = strategies
     end = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.lastCall() }
-    if strategies.contains(.punch), let hand, let side = offer.side.punch { startPunch(hand, side, at: loop.now + way) }
-    if strategies.contains(.reverse) {
-      waiting = plan.candidates
-      dialNext()
-    }
+    guard strategies.contains(.reverse) else { return }
+    waiting = plan.candidates
+    dialNext()
+  }
+
+  /// The peer is told on which ports this side punches, and has them when the answer has come.
+  /// - Parameter way: how long the answer takes.
+  func answered(_ hand: PunchHand?, takes way: TimeAmount) {
+    isAnswered = true
+    self.hand = hand
+    if let hand, let side = offer.side.punch { startPunch(hand, side, at: loop.now + way) }
     reportIfDone()
   }
+
+  /// Nothing more comes of it.
+  var isOver: Bool { ended == nil }
 
   /// The peer has opened relays, or, where there are none, wants one of this node's.
   /// - Parameter answer: says that it was heard; nil: nobody waits for that.
@@ -107,16 +113,42 @@ final class Responder: @unchecked Sendable {
       guard node.responders.dials(1, for: session.key, at: loop.now) == 1 else { continue }
       relayLegs += 1
       let id = nextLeg(PathRace.Way(.relay, .relay, endpoint))
-      let until = loop.now + Self.patience
-      running[id]?.relay = RelayDial(to: endpoint, until: until, on: loop) { result in
-        guard self.running[id] != nil else { return }
-        switch result {
-        case .success(let stream): self.receive(id, stream, isServer: true)
-        case .failure(let error): self.failed(id, error)
-        }
-      }
+      dial(endpoint, id)
     }
     reportIfDone()
+  }
+
+  private func dial(_ endpoint: Endpoint, _ id: Int) {
+    let until = deadline - Self.patienceForReport
+    // An allocation that is opened for others, like one that is lent.
+    let (owner, key, loop) = (node, session.key, loop)
+    let detour = RelayDetour.Plan(
+      of: node, session.id, messenger, until: until,
+      refusal: { [weak owner] in
+        owner?.responders.lend(to: key, at: loop.now) ?? false ? nil : Self.busy
+      }, closed: { [weak owner] in owner?.responders.gotBack(from: key) })
+    running[id]?.relay = RelayDial(to: endpoint, until: until, detour: detour, on: loop) { result in
+      guard let dial = self.running[id]?.relay else {
+        if case .success(let stream) = result { stream.abort() }
+        return
+      }
+      switch result {
+      case .success(let stream):
+        if dial.isDetoured { self.attempts += dial.report }
+        self.receive(id, stream, isServer: true)
+        self.reportIfDone()
+      case .failure:
+        self.running[id] = nil
+        self.attempts += dial.report
+        self.reportIfDone()
+      }
+    }
+  }
+
+  /// The peer cannot dial the relay that this node has opened for it, and comes by these.
+  func rounded(_ endpoints: [Endpoint], _ answer: (([UInt8]) -> Void)?) {
+    guard let lent else { return RelayPath.refuse(session.id, RelayPath.notThere, answer) }
+    lent.rounded(endpoints, session.id, answer)
   }
 
   /// Opens a relay at this node's server, for a peer that knows none.
@@ -128,7 +160,7 @@ final class Responder: @unchecked Sendable {
     guard takesPart.contains(.relay) else { return refuse(.unsupported, "it was not offered") }
     guard !node.configuration.servers.turn.isEmpty else { return refuse(.unsupported, "it knows no TURN server") }
     guard node.responders.lend(to: session.key, at: loop.now) else {
-      return refuse(.limit, "it relays for others already as much as it may")
+      return refuse(.limit, Self.busy.cause)
     }
     let (owner, id, key) = (node, session.id, session.key)
     lent = LentRelay(
@@ -237,7 +269,9 @@ final class Responder: @unchecked Sendable {
 
   private func startPunch(_ hand: PunchHand, _ side: PunchSide, at time: NIODeadline) {
     self.hand = nil
-    let punch = TCPPunch(hand, peer: side, at: time, on: loop) { stream, attempt in
+    let ourselves = Set(LocalAddress.all(of: node.interfaces).map(\.ip))
+    let mayDial = { self.node.responders.punches(for: self.session.key, at: self.loop.now) }
+    let punch = TCPPunch(hand, peer: side, at: time, except: ourselves, mayDial: mayDial, on: loop) { stream, attempt in
       let id = self.nextLeg(PathRace.Way(.punch, self.node.path(of: attempt.to.ip), attempt.to))
       self.receive(id, stream, isServer: true)
     } ended: { report in
@@ -267,17 +301,20 @@ final class Responder: @unchecked Sendable {
 
   /// Tells the peer once nothing more comes of this by itself; again where there is more to tell.
   private func reportIfDone() {
-    guard ended != nil, waiting.isEmpty, punch == nil, attempts.count != told,
+    guard isAnswered, ended != nil, waiting.isEmpty, punch == nil, attempts.count != told,
       !running.values.contains(where: { $0.way.strategy != .relay })
     else { return }
     told = attempts.count
     messenger.tell(Rendezvous(session.id, .report(attempts)).bytes)
   }
 
+  private static let busy = NetError(.limit, "relay", cause: "it relays for others already as much as it may")
   /// Of one session.
   private static let mostRelays = 2
   /// As long as the side that connects waits for it (``PathRace``).
   private static let patience = TimeAmount.seconds(5)
+  /// What became of a relay is told before the other side gives up, which began to wait when it had this one's answer.
+  private static let patienceForReport = TimeAmount.milliseconds(300)
   /// For the settling of the other side, and its word's way.
   private static let patienceForNomination = TimeAmount.seconds(5)
 }

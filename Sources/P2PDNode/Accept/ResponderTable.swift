@@ -8,8 +8,8 @@ import P2PDTraversal
 struct ResponderTable {
   private(set) var sessions: [Responder.Session: Responder?] = [:]
   private var perKey: [NodeKey: Int] = [:]
-  private var budgets: [NodeKey: TokenBucket] = [:]
-  private var budget: TokenBucket
+  private var dialled: StrangerBudget
+  private var punched: StrangerBudget
   /// Relays that were told of before this node was ready to take part.
   private var early: [Responder.Session: [Endpoint]] = [:]
   /// Allocations that are open for others.
@@ -18,7 +18,10 @@ struct ResponderTable {
   /// Sessions whose pipe came before their offer: the way over brokers is the longer one.
   private var used: [SessionID] = []
 
-  init(at now: NIODeadline) { budget = TokenBucket(rate: Self.dialsPerSecond, burst: Self.dialsBurst, at: now) }
+  init(at now: NIODeadline) {
+    dialled = StrangerBudget(each: Self.dialsOfKey, all: Self.dials, at: now)
+    punched = StrangerBudget(each: Self.punchesOfKey, all: Self.punches, at: now)
+  }
 
   enum Verdict: Equatable {
     case begin
@@ -39,21 +42,11 @@ struct ResponderTable {
 
   /// How many of so many addresses may be dialled for this key now.
   mutating func dials(_ wanted: Int, for key: NodeKey, at now: NIODeadline) -> Int {
-    if budgets[key] == nil {
-      if budgets.count >= Self.mostKeys {
-        // Who has a full budget loses nothing.
-        for (key, budget) in budgets {
-          var budget = budget
-          if budget.isFull(at: now) { budgets[key] = nil }
-        }
-      }
-      guard budgets.count < Self.mostKeys else { return 0 }
-      budgets[key] = TokenBucket(rate: Self.dialsPerSecondOfKey, burst: Self.dialsBurstOfKey, at: now)
-    }
-    var allowed = 0
-    while allowed < wanted, budgets[key]?.take(at: now) ?? false, budget.take(at: now) { allowed += 1 }
-    return allowed
+    dialled.take(wanted, for: key, at: now)
   }
+
+  /// Whether one more call may leave for a hole punch with this key.
+  mutating func punches(for key: NodeKey, at now: NIODeadline) -> Bool { punched.take(1, for: key, at: now) == 1 }
 
   /// Notes relays for a session that has a place and is not begun; false: there is none.
   mutating func keep(_ endpoints: [Endpoint], for session: Responder.Session) -> Bool {
@@ -103,17 +96,50 @@ struct ResponderTable {
   /// Of all nodes, and of one: as many as pipes of one key (``AcceptLimits``).
   static let mostSessions = 512
   static let mostPerKey = 128
-  /// Addresses dialled because others want it: a hundred connects of one node at once, and a hundred a minute after that;
-  /// of all nodes together as much as a small server's pipes come and go.
-  static let dialsPerSecondOfKey = 4.0
-  static let dialsBurstOfKey = 400.0
-  static let dialsPerSecond = 100.0
-  static let dialsBurst = 1000.0
-  static let mostKeys = 4096
+  /// Addresses dialled because others want it, a second and at once: a hundred connects of one node at once, and a hundred
+  /// a minute after that; of all nodes together as much as a small server's pipes come and go.
+  static let dialsOfKey = (rate: 4.0, burst: 400.0)
+  static let dials = (rate: 100.0, burst: 1000.0)
+  /// Calls of hole punches, repeated ones included: a punch makes five as a rule, fifty between two routers that refuse, and
+  /// a hundred of these may begin at once. A call is a SYN or three of 60 bytes, so that this is no way to flood somebody.
+  static let punchesOfKey = (rate: 100.0, burst: 4000.0)
+  static let punches = (rate: 1000.0, burst: 10_000.0)
   /// Allocations open at a time: a server's quota for one user is of this order (coturn's guides: 10 to 100), and the node
   /// needs some itself.
   static let mostLent = 32
   static let mostLentToKey = 4
   /// A pipe's offer is at most a broker's delay behind it.
   static let mostUsed = 256
+}
+
+/// What strangers may have: so much each, so much all together, in bounded memory.
+private struct StrangerBudget {
+  private let each: (rate: Double, burst: Double)
+  private var all: TokenBucket
+  private var keys: [NodeKey: TokenBucket] = [:]
+
+  init(each: (rate: Double, burst: Double), all: (rate: Double, burst: Double), at now: NIODeadline) {
+    self.each = each
+    self.all = TokenBucket(rate: all.rate, burst: all.burst, at: now)
+  }
+
+  /// How many of so many this key gets now.
+  mutating func take(_ wanted: Int, for key: NodeKey, at now: NIODeadline) -> Int {
+    if keys[key] == nil {
+      if keys.count >= Self.mostKeys {
+        // Who has a full budget loses nothing.
+        for (key, budget) in keys {
+          var budget = budget
+          if budget.isFull(at: now) { keys[key] = nil }
+        }
+      }
+      guard keys.count < Self.mostKeys else { return 0 }
+      keys[key] = TokenBucket(rate: each.rate, burst: each.burst, at: now)
+    }
+    var allowed = 0
+    while allowed < wanted, keys[key]?.take(at: now) ?? false, all.take(at: now) { allowed += 1 }
+    return allowed
+  }
+
+  private static let mostKeys = 4096
 }

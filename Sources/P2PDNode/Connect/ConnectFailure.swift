@@ -62,8 +62,12 @@ struct ConnectFailure {
     if asked(.permission) != nil { return "Whoever runs the other node must allow this one (its accept_cb)." }
     if met(.limit) { return "The other node is busy: try again in a minute." }
     if failure.wasAnswered {
-      if strategies.contains(.relay), !hasRelay {
+      let isRelayAllowed = strategies.contains(.relay)
+      if isRelayAllowed, !hasRelay {
         return "Name a TURN server in p2pd.conf.lua (servers.turn): a relay reaches through every pair of routers."
+      }
+      if isRelayAllowed, all.contains(where: { $0.isPeers && $0.seen == RelayDial.noWayRound }) {
+        return "Name a TURN server in the other node's p2pd.conf.lua too, at a port that its firewall lets out (443)."
       }
       if let more = allowing(ConnectStrategy.allCases) { return "The other node lives. \(more)" }
       return

@@ -128,6 +128,12 @@ final class Connector: @unchecked Sendable {
 
   func reported(_ attempts: [PathAttempt]) { handle(.reported(attempts)) }
 
+  /// The peer cannot dial this side's relay, and comes by one of its own.
+  func rounded(_ endpoints: [Endpoint], _ answer: (([UInt8]) -> Void)?) {
+    guard let relay else { return RelayPath.refuse(session, RelayPath.notThere, answer) }
+    relay.rounded(endpoints, answer)
+  }
+
   // MARK: The race
 
   /// Events that come while others are performed wait for their turn.
@@ -366,6 +372,7 @@ final class Connector: @unchecked Sendable {
       self.handle(.over(.relay, met))
     }
     self.relay = relay
+    relay.watch = watch
     if isAnswered { relay.answered() }
     relay.open(for: peers)
   }

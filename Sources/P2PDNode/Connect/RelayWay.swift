@@ -8,6 +8,8 @@ import P2PDTraversal
 final class RelayWay: @unchecked Sendable {
   /// What a relay of its own has met, and those of the peer's.
   private(set) var attempts: [PathAttempt] = []
+  /// Is told, in words, of what was gone round.
+  var watch: ((String) -> Void)?
 
   private let session: SessionID
   private let messenger: any Messenger
@@ -67,6 +69,13 @@ final class RelayWay: @unchecked Sendable {
 
   func permit(_ peers: [IPAddress]) { own?.permit(peers) }
 
+  /// The peer cannot dial the relay, and comes by these.
+  func rounded(_ endpoints: [Endpoint], _ answer: (([UInt8]) -> Void)?) {
+    guard let own else { return RelayPath.refuse(session, RelayPath.notThere, answer) }
+    watch?("relay: the other side cannot dial \(own.relayed.map { "\($0)" } ?? "it"), and comes by a relay of its own")
+    own.welcome(endpoints, session, answer)
+  }
+
   /// The peer takes part: from now on it knows what a word about this session belongs to.
   func answered() {
     isAnswered = true
@@ -99,9 +108,8 @@ final class RelayWay: @unchecked Sendable {
     own = nil
     if isAsking { attempts.append(PathAttempt(.relay, .timeout, Self.silence)) }
     isAsking = false
-    for (endpoint, dial) in dials {
-      let last = dial.failures.last?.cause ?? "no answer"
-      attempts.append(PathAttempt(.relay, remote: endpoint, .timeout, last))
+    for dial in dials.values {
+      attempts += dial.report
       dial.cancel()
     }
     dials = [:]
@@ -169,11 +177,18 @@ final class RelayWay: @unchecked Sendable {
 
   private func dial(_ endpoint: Endpoint) {
     guard dials[endpoint] == nil else { return }
-    dials[endpoint] = RelayDial(to: endpoint, until: deadline, isGreeted: true, on: loop) { [weak self] result in
-      guard let self, dials.removeValue(forKey: endpoint) != nil else { return }
+    let detour = RelayDetour.Plan(of: node, session, messenger, until: deadline)
+    dials[endpoint] = RelayDial(to: endpoint, until: deadline, isGreeted: true, detour: detour, on: loop) {
+      [weak self] result in
+      guard let self, let dial = dials.removeValue(forKey: endpoint) else {
+        if case .success(let stream) = result { stream.abort() }
+        return
+      }
       switch result {
-      case .success(let stream): arrived?(stream, endpoint) ?? stream.abort()
-      case .failure(let error): attempts.append(PathAttempt(.relay, remote: endpoint, error))
+      case .success(let stream):
+        if dial.isDetoured { for attempt in dial.report { watch?("\(attempt.error)") } }
+        arrived?(stream, endpoint) ?? stream.abort()
+      case .failure: attempts += dial.report
       }
       finishIfOver()
     }

@@ -156,9 +156,11 @@ extension Node {
 
 /// How a node signs what it sends through brokers, and who is asked how it looks from outside.
 extension Node {
-  static func makeKnowledge(_ configuration: NodeConfiguration, on loop: any EventLoop) -> NetworkKnowledge {
-    NetworkKnowledge(
-      servers: configuration.offline ? [] : configuration.servers.stun.compactMap(STUNServer.init), on: loop)
+  static func makeKnowledge(
+    _ configuration: NodeConfiguration, _ tls: ServerTLS, on loop: any EventLoop
+  ) -> NetworkKnowledge {
+    let servers = configuration.offline ? [] : configuration.servers.stun.compactMap(STUNServer.init)
+    return NetworkKnowledge(servers: servers, tls: tls, on: loop)
   }
 
   static func makeSignalling(

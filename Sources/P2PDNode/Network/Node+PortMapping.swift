@@ -15,15 +15,22 @@ extension Node {
     portMapper = mapper
     var kept = memory
     var told: [PortMapping] = []
+    var outside: [PortMappingPath: IPAddress] = [:]
     mapper.changed = { [weak self, weak mapper] in
       guard let self, let mapper else { return }
       if mapper.memory != kept {
         kept = mapper.memory
         if let folder { keep(kept, in: folder) }
       }
-      guard mapper.mappings != told else { return }
-      log(mapper.mappings, before: told)
-      told = mapper.mappings
+      let now = mapper.mappings
+      guard now != told else { return }
+      log(now, before: told)
+      told = now
+      knowledge.learn(now)
+      // The router has another address than before: what servers said of the old one is out of date.
+      let hasMoved = now.contains { outside[$0.path].map { [new = $0.external.ip] old in old != new } ?? false }
+      for mapping in now { outside[mapping.path] = mapping.external.ip }
+      if hasMoved { knowledge.refresh() }
       renewLater()
     }
     updatePortMapping()

@@ -12,16 +12,15 @@ extension API {
       example: "print(p2pd.stun_client():get_wan_ip())"),
     method(
       "p2pd.stun_client", "get_wan_ip", returns: [opt("ip", .string, "nil", "the outside address"), err],
-      errors: ["timeout", "dns", "unreachable"], waits: true,
-      "The address that others see; over TCP where UDP is blocked."),
+      errors: stunErrors, waits: true, "The address that others see; over TCP where UDP is blocked."),
     method(
       "p2pd.stun_client", "get_mapping", [opt("proto", proto, "\"udp\"", "`p2pd.UDP` or `p2pd.TCP`")],
       returns: [opt("mapping", .options("p2pd.stun_mapping"), "nil", "inside and outside address and port"), err],
-      errors: ["timeout", "dns", "unreachable"], waits: true, "How a fresh port of this host is seen from outside."),
+      errors: stunErrors, waits: true, "How a fresh port of this host is seen from outside."),
     method(
       "p2pd.stun_client", "get_nat",
       returns: [opt("nat", .options("p2pd.nat"), "nil", "what is known of the router"), err],
-      errors: ["timeout", "dns", "unreachable"], waits: true,
+      errors: stunErrors, waits: true,
       "Measures how the router before this host maps and filters. Takes some seconds.",
       example: """
         local nat = assert(p2pd.stun_client():get_nat())
@@ -29,10 +28,15 @@ extension API {
         """),
   ]
 
+  /// `bad_address`: no server is configured; `unsupported`: the interface has no address of the family.
+  private static let stunErrors = ["timeout", "dns", "unreachable", "unsupported", "bad_address"]
+
   static let stunOptions = APIOptions(
     name: "p2pd.stun_options", text: "What `p2pd.stun_client` takes.",
     fields: [
-      opt("servers", .table("string[]"), "the configured ones", "`\"host\"` or `\"host:port\"`, port 3478 by default"),
+      opt(
+        "servers", .table("string[]"), "the configured ones",
+        "`\"host\"` or `\"host:port\"`, port 3478 by default, asked over UDP and TCP; `\"stuns:host\"` over TLS"),
       opt("interface", .either([.string, .object("p2pd.interface")]), "the default one", "where to ask from"),
       opt("af", .integer, "`p2pd.IP4`", "`p2pd.IP4` or `p2pd.IP6`"),
     ], includes: [])
@@ -79,6 +83,9 @@ extension API {
       opt(
         "allocation", .string, "nil",
         "how outside ports are chosen: `preserve`, `offset+7000`, `seq+1`, `random`"),
+      opt(
+        "range", .table("integer[]"), "nil",
+        "the lowest and the highest outside port seen, where they are sequential or random"),
       arg("mapped", .table("string[]"), "the outside addresses and ports seen"),
     ], includes: [])
 }

@@ -155,16 +155,18 @@ extension ScriptHost {
     try (loop as? VirtualLoop)?.network.interfaces()
   }
 
+  /// - Parameter name: nil for the one that leads outside.
+  func findInterface(_ name: String?) throws(NetError) -> NetworkInterface {
+    if let simulated = try simulatedInterfaces() {
+      return if let name { try simulated.interface(named: name) } else { try simulated.preferredInterface() }
+    }
+    return if let name { try NetworkInterface.named(name) } else { try NetworkInterface.preferred() }
+  }
+
   func interface(_ call: borrowing LuaCall) throws -> LuaReturn {
     let name = call.isNone(0) ? nil : try call.string(0, 1, "interface")
     do throws(NetError) {
-      let found =
-        if let simulated = try simulatedInterfaces() {
-          if let name { try simulated.interface(named: name) } else { try simulated.preferredInterface() }
-        } else {
-          if let name { try NetworkInterface.named(name) } else { try NetworkInterface.preferred() }
-        }
-      return .object(InterfaceObject(found, host: self))
+      return .object(InterfaceObject(try findInterface(name), host: self))
     } catch {
       return failure(error)
     }

@@ -24,6 +24,7 @@ extension ScriptHost {
         ("names_delete", bound { [unowned self] in try deleteName($0) }),
         ("error", bound { [unowned self] in try makeError($0) }),
         ("log", bound { [unowned self] in try log($0) }),
+        ("await_output", bound { [unowned self] in awaitOutput($0) }),
         ("word", bound { .object(WordObject(try $0.string(0, 1, "word"))) }),
         ("reload", bound { [unowned self] in try reload($0) }),
         ("watch", bound { [unowned self] in try watch($0) }),
@@ -33,7 +34,7 @@ extension ScriptHost {
         ("remove_callback", bound { [unowned self] in try removeCallback($0) }),
       ] + taskFunctions
     try vm.defineModule("p2pd", functions: [], hidden: functions, prelude: Prelude.text)
-    vm.onPrint = { [unowned self] tag, line in printed(String(decoding: line, as: UTF8.self), tag: tag) }
+    vm.onPrint = { [unowned self] tag, line in printed(line, tag: tag) }
     vm.onExit = { [unowned self] code in exited(code) }
     vm.readModule = { [unowned self] tag, path in try readModule(path, for: tag) }
   }

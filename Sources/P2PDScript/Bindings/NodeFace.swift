@@ -111,6 +111,7 @@ extension ScriptHost {
     let options = try call.options(1, 1, "node", API.nodeOptions)
     let configuration = try configuration(options)
     guard call.canWait else { return .wait }
+    if let execution, execution.generation === generation { execution.tellServers(of: configuration) }
     let handlers = HandlerSet(generation, options)
     let waiter = wait(call.wait)
     let (loop, logger) = (self.loop, generation.logger)

@@ -74,19 +74,27 @@ extension ScriptHost {
     var interface = options.object("interface", as: InterfaceObject.self)?.interface
     if let name = options.string("interface") {
       do throws(NetError) {
-        interface = try NetworkInterface.named(name)
+        interface = try findInterface(name)
       } catch {
         return failure(error)
       }
     }
     let servers = try options.strings("servers")?.map { text in
       guard let server = STUNServer(text) else {
-        throw Misuse("bad option 'servers' of 'stun_client' (\"\(text.prefix(60))\" is no \"host\" or \"host:port\")")
+        throw Misuse(
+          "bad option 'servers' of 'stun_client' (\"\(text.prefix(60))\" is no \"host\" or \"host:port\", nor a URL of stun: or stuns:)"
+        )
       }
       return server
     }
-    let client = STUNClient(servers: servers ?? stunServers, interface: interface, family: family, on: loop)
-    return .object(StunObject(client, host: self))
+    return .object(StunObject(stunClient(servers ?? stunServers, interface, family), host: self))
+  }
+
+  private func stunClient(
+    _ servers: [STUNServer], _ interface: NetworkInterface?, _ family: AddressFamily
+  ) -> STUNClient {
+    let tls = ServerTLS(caFile: options.nodeDefaults.caFile, on: loop)
+    return STUNClient(servers: servers, interface: interface, family: family, tls: tls, on: loop)
   }
 
   /// The process's; none where no server may be contacted that the script did not name.
@@ -101,11 +109,9 @@ extension ScriptHost {
     if let knowledge { return measured(by: knowledge, interface, wait(call.wait)) }
     let families = AddressFamily.allCases.filter { interface.route($0)?.nicIPs.isEmpty == false }
     let waiter = wait(call.wait)
-    let asked = families.map { family in
-      STUNClient(servers: stunServers, interface: interface, family: family, on: loop).nat()
-    }
+    let asked = families.map { stunClient(stunServers, interface, $0).nat() }
     EventLoopFuture.whenAllComplete(asked, on: loop).assumeIsolated().whenSuccess { results in
-      let reports = results.compactMap { try? $0.get() }.filter(\.hasAnswer)
+      let reports = results.compactMap { try? $0.get() }
       for report in reports { self.natReports[NATKey(interface: report.interface, local: report.local)] = report }
       if let report = self.nat(of: interface) { return waiter.finish([report.lua]) }
       let attempts = results.compactMap { result -> NetError? in
@@ -207,7 +213,9 @@ extension NATBehaviour {
     .named([
       ("reach", .word(reach?.rawValue)), ("mapping", .word(mapping?.rawValue)),
       ("filtering", .word(filtering?.rawValue)),
-      ("allocation", .word(allocation?.description)), ("mapped", .list(mapped.map { .string($0.description) })),
+      ("allocation", .word(allocation?.description)),
+      ("range", allocation?.range.map { .list([.int(Int64($0.lowerBound)), .int(Int64($0.upperBound))]) } ?? .nil),
+      ("mapped", .list(mapped.map { .string($0.description) })),
     ])
   }
 }

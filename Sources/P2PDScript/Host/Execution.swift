@@ -9,11 +9,26 @@ extension ScriptHost {
   /// Runs a script as one task, which may wait.
   /// - Returns: the exit status: the number it returned, 0 for true and nothing, 1 for false, what it gave `os.exit`, 1
   ///   after an error (its traceback goes to the log), 130 after ``interrupt(_:)``. Pipes, nodes, timers and tasks
-  ///   the script left behind have ended then.
+  ///   the script left behind have ended then, and what it printed is out; an interrupted one waits for its reader no
+  ///   longer than a second.
   public func exec(_ path: String, arguments: [String]) async -> Int32 {
     let done = loop.makePromise(of: Int32.self)
-    loop.execute { self.startExecution(path, arguments) { done.succeed($0) } }
+    loop.execute {
+      self.startExecution(path, arguments) { status in
+        self.whenWritten(atMost: status == 130 ? .seconds(1) : nil) { done.succeed(status) }
+      }
+    }
     return (try? await done.futureResult.get()) ?? 1
+  }
+
+  private func whenWritten(atMost time: TimeAmount?, _ then: @escaping () -> Void) {
+    let written = loop.makePromise(of: Void.self)
+    let limit = time.map { loop.assumeIsolated().scheduleTask(in: $0) { written.succeed() } }
+    output.whenWritten { written.succeed() }
+    written.futureResult.assumeIsolated().whenComplete { _ in
+      limit?.cancel()
+      then()
+    }
   }
 
   /// SIGINT: the script's waits fail with an error that begins with `cancelled`, then ``exec(_:arguments:)`` returns.
@@ -41,14 +56,26 @@ extension ScriptHost {
     }
   }
 
-  /// A line a script printed.
-  func printed(_ text: String, tag: String) {
+  private var output: any ScriptOutput { options.output ?? StandardOutput.shared }
+
+  /// A line a script printed, without its end.
+  func printed(_ line: UnsafeRawBufferPointer, tag: String) {
     guard let id = Int64(tag), let generation = generations[id] else { return }
-    guard execution?.generation === generation else { return generation.logger.info("\(text)") }
-    if let output = options.output { return output(text) }
-    var line = Array(text.utf8)
-    line.append(0x0a)
-    ScriptFiles.writeToStandardOutput(line)
+    guard execution?.generation === generation else {
+      return generation.logger.info("\(String(decoding: line, as: UTF8.self))")
+    }
+    output.put(Array(line) + [UInt8(ascii: "\n")])
+  }
+
+  /// What `print` of an exec script does after each line: waits while nobody reads what was printed. Where nothing can
+  /// wait, such as in a callback of `table.sort`, it goes on.
+  func awaitOutput(_ call: borrowing LuaCall) -> LuaReturn {
+    guard output.isFull, call.canWait else { return .none }
+    let waiter = wait(call.wait)
+    let room = loop.makePromise(of: Void.self)
+    output.whenRoom { room.succeed() }
+    room.futureResult.assumeIsolated().whenComplete { _ in waiter.finish([]) }
+    return .wait
   }
 
   /// `os.exit(code)`
@@ -69,6 +96,7 @@ final class Execution: TaskOwner {
   private var task: LuaTask = 0
   private var status: Int32?
   private var interrupted = false
+  private var hasToldServers = false
 
   init(_ generation: Generation, _ done: @escaping (Int32) -> Void) {
     self.generation = generation
@@ -109,6 +137,17 @@ final class Execution: TaskOwner {
     case .number(let number): Int32(exactly: number).map { $0 & 0xff } ?? 1
     default: 0
     }
+  }
+
+  /// Says once which servers that nobody has named the script's nodes contact.
+  func tellServers(of configuration: NodeConfiguration) {
+    let known = Set(ServerList.publicServers.all)
+    let servers = configuration.offline ? [] : configuration.effective.servers.all.filter { known.contains($0) }
+    guard !hasToldServers, !servers.isEmpty else { return }
+    hasToldServers = true
+    generation.logger.notice(
+      "its nodes may contact public servers (--offline: none, --servers FILE: others)",
+      metadata: ["servers": "\(servers.map(\.description).joined(separator: ", "))"])
   }
 
   func exit(_ code: Int32) { finish(code & 0xff) }

@@ -126,6 +126,14 @@ extension ScriptHost {
     afterRun()
     try vm.setSentinel(CollectionNotice(self, generation.id), on: environment)
     guard let arguments else { return }
+    if let print = try vm.field(environment, "print").ref {
+      defer { vm.release(print) }
+      if let patient = try vm.callNow(doors.patient, [.ref(print)]).first?.ref {
+        defer { vm.release(patient) }
+        try vm.setField(environment, "print", .ref(patient))
+      }
+      afterRun()
+    }
     var pairs: [(key: LuaValue, value: LuaValue)] = [(.int(0), .string(generation.path))]
     for (index, argument) in arguments.enumerated() { pairs.append((.int(Int64(index + 1)), .string(argument))) }
     try vm.setField(environment, "arg", .table(pairs))
@@ -149,7 +157,7 @@ extension ScriptHost {
 
 /// The prelude's functions that Swift calls.
 struct Doors {
-  let install, newCell, runHandler, check, audit, isEmpty, migrate, session, pipesIn: LuaRef
+  let install, patient, newCell, runHandler, check, audit, isEmpty, migrate, session, pipesIn: LuaRef
 
   init(_ vm: LuaVM, _ module: LuaRef) throws {
     guard let table = try vm.field(module, .int(1), tablesAsRefs: true).ref else {
@@ -161,6 +169,7 @@ struct Doors {
       return ref
     }
     install = try door("install")
+    patient = try door("patient")
     newCell = try door("new_cell")
     runHandler = try door("run_handler")
     check = try door("check")

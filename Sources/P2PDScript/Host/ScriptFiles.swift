@@ -97,15 +97,6 @@ package enum ScriptFiles {
     return slash == path.startIndex ? "/" : String(path[..<slash])
   }
 
-  /// All bytes, however the kernel portions them out; a reader that is gone is no error here.
-  static func writeToStandardOutput(_ bytes: [UInt8]) {
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
-      if count > 0 { rest = rest.dropFirst(count) } else if errno != EINTR && errno != EAGAIN { return }
-    }
-  }
-
   private static func failure(_ path: String, _ what: String) -> ScriptError {
     ScriptError(file: path, message: "\(path): \(what): \(String(cString: strerror(errno)))")
   }

@@ -19,8 +19,8 @@ public struct ScriptOptions: Sendable {
   public var reload = ReloadOptions()
   /// A generation that fails in its first time of service is replaced by the one before.
   public var autoRollback = true
-  /// Where `print` of an `exec` script goes, a line without its end at a time; nil is standard output.
-  public var output: (@Sendable (String) -> Void)?
+  /// Where `print` of an `exec` script goes; nil is standard output.
+  public var output: (any ScriptOutput)?
 
   public init() {}
 }

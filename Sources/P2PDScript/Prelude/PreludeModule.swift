@@ -73,6 +73,15 @@ extension Prelude {
       return fill(p2pd, generation, {})
     end
 
+    -- The `print` of a script whose lines somebody reads.
+    function doors.patient(print)
+      local await_output = host.await_output
+      return function(...)
+        print(...)
+        await_output()
+      end
+    end
+
     function doors.new_cell() return { root = {} } end
 
     -- Runs a handler file and tells what it returned, in plain values.

@@ -60,7 +60,16 @@ final class BrokerPool: @unchecked Sendable {
   var status: [BrokerStatus] { links.values.map(\.status).sorted { $0.broker.description < $1.broker.description } }
 
   func roundTrip(of broker: Broker) -> RoundTrip? { links[broker]?.roundTrip }
-  func isUp(_ broker: Broker) -> Bool { links[broker]?.isUp ?? false }
+
+  /// Whether a broker would take a message soon, the likeliest first: those that are up, those nobody has tried, those that
+  /// have not answered yet, those that failed.
+  enum Likelihood: CaseIterable { case isUp, unknown, connecting, failed }
+
+  func likelihood(of broker: Broker) -> Likelihood {
+    guard let link = links[broker] else { return .unknown }
+    if link.isUp { return .isUp }
+    return link.status.error == nil ? .connecting : .failed
+  }
 
   /// Publishes a message for `receiver` at one broker, connecting to it first if need be.
   func publish(

@@ -258,7 +258,10 @@ struct MQTTSession {
     switch phase {
     case .waiting: if let retryAt, now >= retryAt { connect() }
     case .greeting, .joining:
-      if let greetingEnds, now >= greetingEnds { fail(error(.timeout, "the broker does not greet"), now) }
+      guard let greetingEnds, now >= greetingEnds else { return }
+      let cause =
+        phase == .greeting ? "the broker does not greet" : "the broker does not say whether this node may listen"
+      fail(error(.timeout, cause), now)
     case .up:
       if let sent = pingSent {
         guard now >= sent + settings.answerTimeout else { return }

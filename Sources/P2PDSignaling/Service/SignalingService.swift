@@ -111,8 +111,11 @@ public final class SignalingService: @unchecked Sendable {
     let content = SignalContent(kind: .request(secret: secret), payload: bytes)
     do throws(NetError) {
       let message = try seal(content, to: receiver, gate: Gate(of: receiver))
-      deliver(message, to: receiver, brokers, timeout: timeout)
-        .assumeIsolated().whenFailure { self.finish(label, .failure(NetError($0, "signal to \(receiver)"))) }
+      deliver(message, to: receiver, brokers, timeout: timeout).assumeIsolated().whenFailure { error in
+        // Out by another broker since: then an answer may be on its way.
+        guard self.requests[label]?.wasRepeated == false else { return }
+        self.finish(label, .failure(NetError(error, "signal to \(receiver)")))
+      }
       repeatLater(message, to: receiver, brokers, label, SignalingConf.repeats[...])
     } catch {
       finish(label, .failure(error))
@@ -121,7 +124,7 @@ public final class SignalingService: @unchecked Sendable {
   }
 
   /// Sends the very same message again while no answer has come: the receiver may have been away from its broker for a
-  /// moment. One that has got it knows it again.
+  /// moment, and those that did not take it make room for others of its address. One that has got it knows it again.
   private func repeatLater(
     _ message: [UInt8], to receiver: SignalKey, _ brokers: [Broker], _ label: Gate.Label,
     _ waits: ArraySlice<TimeAmount>
@@ -129,7 +132,9 @@ public final class SignalingService: @unchecked Sendable {
     guard let wait = waits.first, let request = requests[label] else { return }
     request.repetition = loop.assumeIsolated().scheduleTask(in: wait) { [weak self] in
       guard let self, requests[label] != nil else { return }
-      deliver(message, to: receiver, brokers).assumeIsolated().whenComplete { _ in }
+      deliver(message, to: receiver, brokers).assumeIsolated().whenSuccess { _ in
+        self.requests[label]?.wasRepeated = true
+      }
       repeatLater(message, to: receiver, brokers, label, waits.dropFirst())
     }
   }
@@ -161,8 +166,10 @@ public final class SignalingService: @unchecked Sendable {
     // A little before the request's own end, so that its failure can say what the brokers met.
     let patience = timeout.map { TimeAmount.nanoseconds($0.nanoseconds / 20 * 19) } ?? lifetime
     let expires = loop.now + min(patience, lifetime)
-    // Those that are up already are fastest, and an address with many brokers is no reason to call them all.
-    let chosen = (brokers.filter { pool.isUp($0) } + brokers.filter { !pool.isUp($0) }).prefix(Self.brokersAtOnce)
+    // An address with many brokers is no reason to call them all: the likeliest first, and others with each repetition.
+    let ranks = Dictionary(brokers.map { ($0, pool.likelihood(of: $0)) }) { first, _ in first }
+    let chosen = BrokerPool.Likelihood.allCases.flatMap { rank in brokers.filter { ranks[$0] == rank } }
+      .prefix(Self.brokersAtOnce)
     let delivery = Delivery(loop.makePromise(of: Broker.self), open: chosen.count, what)
     for broker in chosen {
       pool.publish(message, for: receiver, at: broker, expires: expires) { delivery.add(broker, $0) }
@@ -220,7 +227,7 @@ public final class SignalingService: @unchecked Sendable {
     request.promise.completeWith(result.mapError { $0 as any Error })
   }
 
-  /// Of an address; four independent services do not fail together.
+  /// Of an address; four independent services seldom fail together.
   private static let brokersAtOnce = 4
   private static let copies = TimeAmount.seconds(5)
 }
@@ -279,6 +286,8 @@ private final class OutgoingRequest: @unchecked Sendable {
   let sent: NIODeadline
   var timer: Scheduled<Void>?
   var repetition: Scheduled<Void>?
+  /// A broker took a repetition.
+  var wasRepeated = false
 
   init(_ promise: EventLoopPromise<SignalAnswer>, at now: NIODeadline) {
     self.promise = promise

@@ -8,6 +8,10 @@ public struct MappingTest: Sendable {
   public enum Event: Sendable {
     /// - Parameter local: our own address and port.
     case start(local: Endpoint)
+    /// A server's endpoint is known. All are of one family; of several with one address the first speaks for it.
+    case found(Endpoint)
+    /// There are no more servers.
+    case searched
     /// The server saw us as `mapped`; `other` is its second address, if it has one.
     case answered(Endpoint, mapped: Endpoint, other: Endpoint?)
     case failed(Endpoint)
@@ -32,7 +36,8 @@ public struct MappingTest: Sendable {
     public var answers = 0
   }
 
-  private let servers: [Endpoint]
+  private var servers: [Endpoint] = []
+  private var isSearched = false
   private var local: Endpoint?
   private var pending: Set<Endpoint> = []
   /// In the order of the answers.
@@ -43,8 +48,7 @@ public struct MappingTest: Sendable {
   private var last: Verdict?
   private var isOver = false
 
-  /// - Parameter servers: endpoints of one family; of several with one address the first speaks for it.
-  public init(_ servers: [Endpoint]) { self.servers = Array(servers.prefix(Self.mostServers)) }
+  public init() {}
 
   /// Second addresses that answered themselves, by the server that named them: fit for ``FilteringTest``.
   public private(set) var helpers: [(server: Endpoint, other: Endpoint)] = []
@@ -54,11 +58,15 @@ public struct MappingTest: Sendable {
     guard !isOver else { return [] }
     switch event {
     case .start(let local):
-      guard self.local == nil else { return [] }
-      self.local = local
-      let actions = servers.compactMap { ask($0) }
-      isOver = actions.isEmpty
-      return isOver ? [.finish(Verdict())] : actions
+      if self.local == nil { self.local = local }
+      return []
+    case .found(let server):
+      guard local != nil, servers.count < Self.mostServers, !servers.contains(server) else { return [] }
+      servers.append(server)
+      return ask(server).map { [$0] } ?? []
+    case .searched:
+      isSearched = true
+      return conclude()
     case .answered(let server, let mapped, let other):
       guard pending.remove(server) != nil else { return [] }
       var actions: [Action] = []
@@ -95,7 +103,8 @@ public struct MappingTest: Sendable {
       return (server, other)
     }
     // Second addresses that do not answer are not waited for once one server's have.
-    if pending.isEmpty || (now.mapping != nil && !helpers.isEmpty && pending.isSubset(of: alternates)) {
+    let isEnough = now.mapping != nil && !helpers.isEmpty && pending.isSubset(of: alternates)
+    if isSearched, pending.isEmpty || isEnough {
       isOver = true
       return [.finish(now)]
     }
@@ -125,7 +134,7 @@ public struct MappingTest: Sendable {
       let ip = mostCommon(voices.map(\.mapped.ip))
       verdict.mapped = voices.map(\.mapped).filter { ip == nil || $0.ip == ip }
       verdict.doubted = voices.filter { ip != nil && $0.mapped.ip != ip }.map(\.server)
-      if voices.count >= 3 || pending.isEmpty { verdict.mapping = dependence() }
+      if voices.count >= 3 || isSearched && pending.isEmpty { verdict.mapping = dependence() }
       return verdict
     }
     let dissent = voices.filter { $0.mapped != leader }.map(\.server)
@@ -151,7 +160,7 @@ public struct MappingTest: Sendable {
     var firsts: [(server: Endpoint, mapped: Endpoint)] = []
     for answer in answers where !firsts.contains(where: { $0.server.ip == answer.server.ip }) { firsts.append(answer) }
     let own = firsts.filter { first in servers.contains { $0.ip == first.server.ip } }
-    return own.count > 1 || Set(servers.map(\.ip)).count > 1 ? own : firsts
+    return own.count > 1 || !isSearched || Set(servers.map(\.ip)).count > 1 ? own : firsts
   }
 
   /// With the addresses' dependence shown: does the port matter too? The first server that answered on two ports knows.

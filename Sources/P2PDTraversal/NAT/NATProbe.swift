@@ -10,7 +10,8 @@ public final class NATProbe: @unchecked Sendable {
   /// Fulfilled when nothing more can be found out, or the probe was cancelled.
   public var finished: EventLoopFuture<NATReport> { promise.futureResult }
 
-  private let servers: [Endpoint]
+  private let search: STUNSearch
+  private let tls: ServerTLS?
   private let loop: any EventLoop
   private let changed: (NATReport) -> Void
   private let promise: EventLoopPromise<NATReport>
@@ -25,10 +26,7 @@ public final class NATProbe: @unchecked Sendable {
   private var filtering: FilteringRun?
   /// Its verdict is there, or there will be none.
   private var isFiltered = false
-  private var hairpin: HairpinTest?
-  private var pair: [STUNSocket] = []
-  private var pairMapped: [Endpoint] = []
-  private var hairpinTimer: Scheduled<Void>?
+  private var hairpin: HairpinRun?
   private var allocation: AllocationRun?
   private var allocationSockets: [STUNSocket] = []
   private var allocationPorts: [STUNStream] = []
@@ -40,12 +38,24 @@ public final class NATProbe: @unchecked Sendable {
   ///   - interface: empty for the kernel's choice.
   ///   - servers: endpoints of the path's family, asked all at once.
   ///   - changed: called on the loop with every better report.
-  public init(
+  public convenience init(
     interface: String, local: IPAddress, servers: [Endpoint], schedule: STUNTransaction.Schedule = .quick,
     on loop: any EventLoop, changed: @escaping (NATReport) -> Void = { _ in }
   ) {
+    let search = STUNSearch(servers.map { STUNPlace($0) })
+    self.init(interface: interface, local: local, search: search, schedule: schedule, on: loop, changed: changed)
+  }
+
+  /// - Parameters:
+  ///   - search: the servers; those found late are asked late.
+  ///   - tls: for those that speak nothing else.
+  init(
+    interface: String, local: IPAddress, search: STUNSearch, tls: ServerTLS? = nil,
+    schedule: STUNTransaction.Schedule, on loop: any EventLoop, changed: @escaping (NATReport) -> Void = { _ in }
+  ) {
     report = NATReport(interface: interface, family: local.family, local: local)
-    self.servers = servers.filter { $0.ip.family == local.family }
+    self.search = search
+    self.tls = tls
     self.schedule = schedule
     self.loop = loop
     self.changed = changed
@@ -57,8 +67,12 @@ public final class NATProbe: @unchecked Sendable {
 
   /// Begins. The probe lives until it is finished, whoever holds it.
   public func start() {
-    guard !servers.isEmpty else { return finish() }
     promise.futureResult.whenComplete { _ in withExtendedLifetime(self) {} }
+    search.follow { [weak self] event in
+      guard let self, case .over = event, search.places.isEmpty else { return }
+      finish()
+    }
+    guard !isOver else { return }
     startUDP()
     startTCP()
   }
@@ -70,12 +84,12 @@ public final class NATProbe: @unchecked Sendable {
     guard !isOver else { return }
     isOver = true
     allocation?.cancel()
-    hairpinTimer?.cancel()
     closeAllocation()
     filtering?.cancel()
     filtering = nil
-    for socket in pair + [udp].compactMap({ $0 }) { socket.close() }
-    pair = []
+    hairpin?.cancel()
+    hairpin = nil
+    udp?.close()
     udp = nil
     tcp?.close()
     tcp = nil
@@ -105,8 +119,8 @@ public final class NATProbe: @unchecked Sendable {
       guard let socket else { return self.mapped() }
       self.udp = socket
       let run = MappingRun(
-        self.servers, .udp,
-        ask: { [schedule = self.schedule] server, done in socket.bind(server, schedule: schedule, done) }
+        self.search, .udp,
+        ask: { [schedule = self.schedule] place, done in socket.bind(place.endpoint, schedule: schedule, done) }
       ) { [weak self] verdict, isFinal in
         self?.learn(verdict, \.udp, isFinal)
       }
@@ -116,9 +130,9 @@ public final class NATProbe: @unchecked Sendable {
   }
 
   private func startTCP() {
-    let port = TCPPort(ip: report.local, interface: hold, on: loop)
+    let port = TCPPort(ip: report.local, interface: hold, tls: tls, on: loop)
     tcp = port
-    let run = MappingRun(servers, .tcp, ask: { port.ask($0, $1) }) { [weak self] verdict, isFinal in
+    let run = MappingRun(search, .tcp, ask: { port.ask($0, $1) }) { [weak self] verdict, isFinal in
       self?.learn(verdict, \.tcp, isFinal)
     }
     tcpRun = run
@@ -143,30 +157,32 @@ public final class NATProbe: @unchecked Sendable {
   private func mapped() {
     mappingsLeft -= 1
     guard mappingsLeft == 0, !isOver else { return tell() }
-    if report.udp.reach == nil { report.udp.reach = report.tcp.reach == .answered ? .blocked : .silent }
+    let hasTried = udpRun?.hasAsked ?? true
+    if report.udp.reach == nil, hasTried {
+      report.udp.reach = report.tcp.reach == .answered ? .blocked : .silent
+    }
     // That no server speaks TCP says nothing about the router.
-    if report.tcp.reach == nil, report.udp.reach == .silent { report.tcp.reach = .silent }
+    if report.tcp.reach == nil, report.udp.reach != .answered { report.tcp.reach = .silent }
     tell()
     allocateUDP()
   }
 
   // MARK: Allocation
 
-  private var nearest: (PipeProto) -> Endpoint? {
-    { transport in
-      self.report.servers.filter { $0.transport == transport && $0.mapped != nil && $0.problem == nil }
-        .min { ($0.roundTrip ?? .hours(1)) < ($1.roundTrip ?? .hours(1)) }?.server
-    }
+  private func nearest(_ run: MappingRun?) -> STUNPlace? {
+    run?.findings.filter { $0.mapped != nil && $0.problem == nil }
+      .min { ($0.roundTrip ?? .hours(1)) < ($1.roundTrip ?? .hours(1)) }
+      .flatMap { run?.place(of: $0.server) }
   }
 
   private func allocateUDP() {
-    guard report.udp.mapping != NATBehaviour.Mapping.none, let server = nearest(.udp) else { return allocateTCP() }
+    guard report.udp.mapping != NATBehaviour.Mapping.none, let place = nearest(udpRun) else { return allocateTCP() }
     let run = AllocationRun(on: loop) { done in
       self.open { socket in
         guard let socket else { return done(nil) }
         self.allocationSockets.append(socket)
         let inside = socket.local.port
-        socket.bind(server, schedule: self.schedule) { result in
+        socket.bind(place.endpoint, schedule: self.schedule) { result in
           done((try? result.get())?.message.mapped.map { .init(inside: inside, outside: $0.port) })
         }
       }
@@ -182,13 +198,14 @@ public final class NATProbe: @unchecked Sendable {
   }
 
   private func allocateTCP() {
-    guard report.tcp.mapping != NATBehaviour.Mapping.none, let server = nearest(.tcp) else { return refine() }
+    guard report.tcp.mapping != NATBehaviour.Mapping.none, let place = nearest(tcpRun) else { return refine() }
     let bind = Endpoint(ip: report.local, port: 0)
     let run = AllocationRun(on: loop) { done in
       let ticket = OpenTicket()
       self.allocationTickets.append(ticket)
       STUNStream.connect(
-        server, bind: bind, interface: self.hold, timeout: .milliseconds(2_500), ticket: ticket, on: self.loop
+        place, bind: bind, interface: self.hold, tls: self.tls, timeout: .milliseconds(2_500), ticket: ticket,
+        on: self.loop
       ).assumeIsolated().whenComplete { result in
         self.allocationTickets.removeAll { $0 === ticket }
         guard case .success(let stream) = result else { return done(nil) }
@@ -268,64 +285,22 @@ public final class NATProbe: @unchecked Sendable {
   }
 
   private func startHairpin() {
-    guard let mapping = report.udp.mapping, mapping != .none, let server = nearest(.udp) else { return hairpinned(nil) }
-    for _ in 0..<2 {
-      open { socket in
-        guard let socket else { return self.hairpinned(nil) }
-        self.pair.append(socket)
-        guard self.pair.count == 2 else { return }
-        self.mapPair(server)
-      }
+    guard let mapping = report.udp.mapping, mapping != .none, let place = nearest(udpRun) else {
+      return hairpinned(nil)
     }
-  }
-
-  private func mapPair(_ server: Endpoint) {
-    var mapped: [Endpoint?] = [nil, nil]
-    var left = 2
-    for (index, socket) in pair.enumerated() {
-      socket.bind(server, schedule: schedule) { result in
-        mapped[index] = (try? result.get())?.message.mapped
-        left -= 1
-        guard left == 0, !self.isOver else { return }
-        self.pairMapped = mapped.compactMap { $0 }
-        guard self.pairMapped.count == 2 else { return self.hairpinned(nil) }
-        self.exchange()
-      }
-    }
-  }
-
-  private func exchange() {
-    let tokens = pair.map { _ in (0..<16).map { _ in UInt8.random(in: 0...255) } }
-    for (index, socket) in pair.enumerated() {
-      socket.onDatagram = { [weak self] bytes, source in
-        guard bytes.elementsEqual(tokens[1 - index]) else { return }
-        self?.step(.heard(from: source), tokens)
-      }
-    }
-    hairpin = HairpinTest(outside: pairMapped.map(\.ip), roundTrip: report.roundTrip ?? .zero)
-    step(.start, tokens)
-  }
-
-  private func step(_ event: HairpinTest.Event, _ tokens: [[UInt8]]) {
-    guard !isOver, pair.count == 2, let actions = hairpin?.handle(event, now: loop.now) else { return }
-    for action in actions {
-      switch action {
-      case .send: for (index, socket) in pair.enumerated() { socket.send(tokens[index], to: pairMapped[1 - index]) }
-      case .wait(let time):
-        hairpinTimer = loop.assumeIsolated().scheduleTask(deadline: time) { [weak self] in self?.step(.timer, tokens) }
-      case .finish(let verdict):
-        hairpinned(verdict)
-      }
-    }
+    let run = HairpinRun(
+      place.endpoint, roundTrip: report.roundTrip ?? .zero, schedule: schedule, on: loop,
+      open: { [unowned self] in open($0) },
+      finished: { [weak self] in self?.hairpinned($0) })
+    hairpin = run
+    run.start()
   }
 
   private func hairpinned(_ verdict: NATReport.Hairpin?) {
     guard !isOver, !isHairpinKnown else { return }
     isHairpinKnown = true
-    hairpinTimer?.cancel()
     report.hairpin = verdict
-    for socket in pair { socket.close() }
-    pair = []
+    hairpin = nil
     tell()
     finishIfDone()
   }

@@ -42,11 +42,18 @@ public struct NATReport: Hashable, Sendable {
   public struct ServerFinding: Hashable, Sendable {
     public var server: Endpoint
     public var transport: PipeProto
+    /// Over TLS.
+    public var isTLS = false
+    /// It is the second address that another server names for itself.
+    public var isSecond = false
     /// What it saw; nil where it did not answer.
     public var mapped: Endpoint?
     public var roundTrip: TimeAmount?
     /// Why it did not answer, or was not believed.
     public var problem: String?
+
+    /// "udp", "tcp" or "tls".
+    public var means: String { isTLS ? "tls" : transport.rawValue }
   }
 
   /// The addresses under which the Internet sees this path, the likeliest first.

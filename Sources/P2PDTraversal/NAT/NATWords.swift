@@ -4,7 +4,7 @@ import P2PDNet
 extension NATReport {
   public var sentences: [String] {
     guard hasAnswer else {
-      if udp.reach == nil { return ["Not measured yet."] }
+      if udp.reach == nil, tcp.reach == nil { return ["Not measured yet."] }
       return [
         "No server answered, over UDP or TCP: this path has no way to the Internet, or a firewall lets nothing out."
       ]

@@ -21,8 +21,11 @@ public final class NetworkKnowledge: @unchecked Sendable {
 
   private let loop: any EventLoop
   private let servers: [STUNServer]
+  private let tls: ServerTLS?
   private let schedule: STUNTransaction.Schedule
   private var tasks: [Path: Task] = [:]
+  /// Interfaces whose router has an address of a carrier's, by its own word.
+  private var carriers: Set<String> = []
   private var isClosed = false
 
   /// Called on the loop whenever a report got better or a path came or went.
@@ -39,9 +42,14 @@ public final class NetworkKnowledge: @unchecked Sendable {
     init(_ path: Path) { report = NATReport(interface: path.interface, family: path.family, local: path.local) }
   }
 
-  /// - Parameter servers: none: nothing is asked and nothing is known.
-  public init(servers: [STUNServer], schedule: STUNTransaction.Schedule = .quick, on loop: any EventLoop) {
+  /// - Parameters:
+  ///   - servers: none: nothing is asked and nothing is known.
+  ///   - tls: for those that speak nothing else.
+  public init(
+    servers: [STUNServer], tls: ServerTLS? = nil, schedule: STUNTransaction.Schedule = .quick, on loop: any EventLoop
+  ) {
     self.servers = servers
+    self.tls = tls
     self.schedule = schedule
     self.loop = loop
   }
@@ -134,6 +142,22 @@ public final class NetworkKnowledge: @unchecked Sendable {
     return true
   }
 
+  /// Takes in what routers say of themselves: one whose outside address is a carrier's stands behind another NAT.
+  public func learn(_ mappings: [PortMapping]) {
+    let now = Set(mappings.filter { $0.external.ip.isShared }.map(\.path.interface))
+    guard now != carriers, !isClosed else { return }
+    carriers = now
+    for task in tasks.values { task.report = judged(task.report) }
+    changed?()
+  }
+
+  private func judged(_ report: NATReport) -> NATReport {
+    guard report.family == .v4, carriers.contains(report.interface) else { return report }
+    var report = report
+    report.carrierNAT = true
+    return report
+  }
+
   /// Measures everything anew, as after a sign that the router changed.
   public func refresh() {
     for path in tasks.keys { measure(path) }
@@ -176,27 +200,27 @@ public final class NetworkKnowledge: @unchecked Sendable {
     replaced?.cancel()
     task.isDone = false
     guard !servers.isEmpty else { return settle(task) }
-    endpoints(path.family).assumeIsolated().whenSuccess { found in
-      guard !self.isClosed, self.tasks[path] === task, task.probe == nil else { return }
-      let probe = NATProbe(
-        interface: path.interface, local: path.local, servers: found, schedule: self.schedule, on: self.loop
-      ) { [weak self] report in
-        // Measured anew, what is known stays until more is, or something else.
-        guard !task.report.isComplete || report.isComplete || report.differs(from: task.report) else { return }
-        task.report = report
-        self?.changed?()
-      }
-      task.probe = probe
-      probe.finished.assumeIsolated().whenSuccess { report in
-        guard self.tasks[path] === task, task.probe === probe else { return }
-        task.probe = nil
-        task.report = report
-        self.settle(task)
-        if !report.hasAnswer { self.retryLater(path, task) }
-        self.changed?()
-      }
-      probe.start()
+    let search = STUNSearch(servers, path.family, patience: Self.lookupPatience, on: loop)
+    let probe = NATProbe(
+      interface: path.interface, local: path.local, search: search, tls: tls, schedule: schedule, on: loop
+    ) { [weak self] report in
+      // Measured anew, what is known stays until more is, or something else.
+      guard !task.report.isComplete || report.isComplete || report.differs(from: task.report) else { return }
+      guard let self else { return }
+      task.report = judged(report)
+      changed?()
     }
+    task.probe = probe
+    probe.finished.assumeIsolated().whenSuccess { report in
+      guard self.tasks[path] === task, task.probe === probe else { return }
+      task.probe = nil
+      // Nobody could even be asked: no name was found. That says nothing new.
+      if !search.places.isEmpty || !task.report.hasAnswer { task.report = self.judged(report) }
+      self.settle(task)
+      if report.hasAnswer { task.tries = 0 } else { self.retryLater(path, task) }
+      self.changed?()
+    }
+    probe.start()
   }
 
   /// Where nothing answered: a router that starts, or a way out that appears without a sign of it here.
@@ -205,22 +229,6 @@ public final class NetworkKnowledge: @unchecked Sendable {
     let wait = Self.firstRetry * (1 << min(task.tries, Self.mostDoublings))
     task.tries += 1
     task.retry = loop.assumeIsolated().scheduleTask(in: wait) { [weak self] in self?.measure(path) }
-  }
-
-  /// The servers' addresses; names that cannot be looked up in time are left out.
-  private func endpoints(_ family: AddressFamily) -> EventLoopFuture<[Endpoint]> {
-    guard let network = try? loop.requireNetwork("look up the STUN servers") else {
-      return loop.makeSucceededFuture([])
-    }
-    let lookups = servers.map { server in
-      network.resolve(server.host, families: [family], timeout: Self.lookupPatience)
-        .map { $0.prefix(1).map { Endpoint(ip: $0, port: server.port) } }
-        .recover { _ in [] }
-    }
-    return EventLoopFuture.whenAllSucceed(lookups, on: loop).map { found in
-      var seen: Set<IPAddress> = []
-      return found.flatMap { $0 }.filter { seen.insert($0.ip).inserted }
-    }
   }
 
   /// Private addresses of an interface share a path; of its public ones the first speaks for all.

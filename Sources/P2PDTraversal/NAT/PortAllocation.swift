@@ -22,6 +22,14 @@ public enum PortAllocation: Hashable, Sendable {
     }
   }
 
+  /// The lowest and the highest outside port seen, where there is a range to speak of.
+  public var range: ClosedRange<UInt16>? {
+    switch self {
+    case .preserving, .offset: nil
+    case .sequential(_, let range), .random(let range): range
+    }
+  }
+
   /// The pattern of mappings made one after the other, in that order; nil where they are too few to tell.
   public init?(_ samples: [Sample]) {
     let outside = samples.map(\.outside)

@@ -9,6 +9,7 @@ public final class TCPPort: @unchecked Sendable {
   /// The inside address and port.
   public let local: Endpoint
   public let interface: String?
+  private let tls: ServerTLS?
   private let loop: any EventLoop
   /// Called when the last connection ended by itself.
   public var onLost: (() -> Void)?
@@ -19,32 +20,43 @@ public final class TCPPort: @unchecked Sendable {
   /// - Parameters:
   ///   - ip: an address of this host.
   ///   - port: to connect from; a random one otherwise.
-  public init(ip: IPAddress, port: UInt16? = nil, interface: String? = nil, on loop: any EventLoop) {
+  ///   - tls: for servers that speak nothing else.
+  public init(
+    ip: IPAddress, port: UInt16? = nil, interface: String? = nil, tls: ServerTLS? = nil, on loop: any EventLoop
+  ) {
     local = Endpoint(ip: ip, port: port ?? .random(in: Self.ports))
     self.interface = interface
+    self.tls = tls
     self.loop = loop
   }
 
   /// Connects to the server from this port and asks for the mapping. The connection stays.
   public func ask(_ server: Endpoint, _ done: @escaping (Result<STUNAnswer, NetError>) -> Void) {
+    ask(STUNPlace(server), done)
+  }
+
+  /// The same, over TLS where the server wants it.
+  func ask(_ place: STUNPlace, _ done: @escaping (Result<STUNAnswer, NetError>) -> Void) {
+    let server = place.endpoint
     guard !isClosed else { return done(.failure(NetError(.cancelled, "ask \(server) over TCP"))) }
     let ticket = OpenTicket()
     opening.append(ticket)
-    STUNStream.connect(server, bind: local, interface: interface, timeout: Self.patience, ticket: ticket, on: loop)
-      .assumeIsolated().whenComplete { result in
-        self.opening.removeAll { $0 === ticket }
-        switch result {
-        case .failure(let error): done(.failure(NetError(error, "connect to \(server)")))
-        case .success(let stream):
-          guard !self.isClosed else {
-            stream.close()
-            return done(.failure(NetError(.cancelled, "ask \(server) over TCP")))
-          }
-          self.streams.append(stream)
-          stream.onEnd = { [weak self, weak stream] _ in self?.lost(stream) }
-          stream.bind(done)
+    STUNStream.connect(
+      place, bind: local, interface: interface, tls: tls, timeout: Self.patience, ticket: ticket, on: loop
+    ).assumeIsolated().whenComplete { result in
+      self.opening.removeAll { $0 === ticket }
+      switch result {
+      case .failure(let error): done(.failure(NetError(error, "connect to \(server)")))
+      case .success(let stream):
+        guard !self.isClosed else {
+          stream.close()
+          return done(.failure(NetError(.cancelled, "ask \(server) over TCP")))
         }
+        self.streams.append(stream)
+        stream.onEnd = { [weak self, weak stream] _ in self?.lost(stream) }
+        stream.bind(done)
       }
+    }
   }
 
   /// Asks again over the first connection, which keeps the mapping and shows whether it is still the same.

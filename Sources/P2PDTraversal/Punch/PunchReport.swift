@@ -32,6 +32,8 @@ public struct PunchReport: Sendable {
     case taken
     /// We would have dialled, or did reach, ourselves.
     case itself
+    /// Not dialled: the peer has had us dial too often.
+    case limited
     case failed(String)
 
     init(_ error: NetError) {
@@ -64,6 +66,7 @@ extension PunchReport.Attempt {
       case .refused: .refused
       case .unreachable: .unreachable
       case .taken, .itself: .badAddress
+      case .limited: .limit
       case .failed: .io
       }
     let times = tries > 1 ? ", \(tries) tries" : ""
@@ -80,6 +83,7 @@ extension PunchReport.Seen: CustomStringConvertible {
     case .unreachable: "unreachable"
     case .taken: "another socket has this pair of ports"
     case .itself: "that is ourselves"
+    case .limited: "this node dials for others already too often"
     case .failed(let cause): cause
     }
   }

@@ -23,7 +23,7 @@ enum PunchSource: Hashable {
       return
     }
     let servers = report.servers
-      .filter { $0.transport == .tcp && $0.mapped != nil && $0.problem == nil }
+      .filter { $0.transport == .tcp && !$0.isTLS && $0.mapped != nil && $0.problem == nil }
       .sorted { ($0.roundTrip ?? .hours(1)) < ($1.roundTrip ?? .hours(1)) }.map(\.server)
     var seen: Set<IPAddress> = []
     let distinct = servers.filter { seen.insert($0.ip).inserted }

@@ -71,14 +71,18 @@ extension PunchSide.Path {
 
 extension PunchSide {
   /// What may be used of what a peer told: no more than agreed, and only places that can be meant. Private and loopback
-  /// addresses only where our own way out is seen with one: then the two share that network.
-  public func believed(by own: PunchSide) -> PunchSide {
+  /// addresses only where our own way out is seen with one of the same kind: then the two share that network.
+  /// - Parameter ourselves: addresses of this machine, which no peer has.
+  public func believed(by own: PunchSide, except ourselves: Set<IPAddress> = []) -> PunchSide {
     let seen = own.paths.flatMap(\.endpoints).map(\.ip)
+    let ourselves = Set(ourselves.map(\.unscoped))
     let paths = paths.prefix(Self.mostPaths).map { path in
       var path = path
       path.ports = path.ports.prefix(Self.mostPorts).map { port in
         Port(
-          port.endpoints.prefix(Self.mostEndpoints).filter { $0.isPlausible(in: path.family, seen) },
+          port.endpoints.prefix(Self.mostEndpoints).filter {
+            $0.isPlausible(in: path.family, seen) && !ourselves.contains($0.ip)
+          },
           isPredicted: port.isPredicted)
       }
       return path
@@ -89,8 +93,24 @@ extension PunchSide {
 
 extension Endpoint {
   fileprivate func isPlausible(in family: AddressFamily, _ seen: [IPAddress]) -> Bool {
-    guard port != 0, ip.family == family, !ip.isWildcard, !ip.isMulticast, !ip.isBroadcast else { return false }
-    guard ip.isPrivate else { return true }
-    return seen.contains { $0.family == family && $0.isPrivate && $0.isLoopback == ip.isLoopback }
+    guard port != 0, ip.family == family, ip.canBeDialled else { return false }
+    return !ip.isPrivate || seen.contains { ip.isOfOneBlock(with: $0) }
+  }
+}
+
+extension IPAddress {
+  /// Both are private, of one block of such addresses; of IPv6 of one site (RFC 4193 §3.1).
+  fileprivate func isOfOneBlock(with other: IPAddress) -> Bool {
+    guard isPrivate, other.isPrivate, isLoopback == other.isLoopback else { return false }
+    let bits =
+      if family == .v6 { isLinkLocal ? 10 : 48 } else {
+        switch high >> 56 {
+        case 10, 127: 8
+        case 100: 10
+        case 172: 12
+        default: 16
+        }
+      }
+    return sharesPrefix(bits, with: other)
   }
 }

@@ -33,7 +33,8 @@ extension Rendezvous {
         if let refusal = answer.declined[strategy] { writer.add(.declined, [strategy.number, refusal.rawValue]) }
       }
       writer.add(answer.side)
-    case .relay(let endpoints): for endpoint in endpoints.prefix(Self.mostRelays) { writer.add(.relay, endpoint.bytes) }
+    case .relay(let endpoints), .round(let endpoints):
+      for endpoint in endpoints.prefix(Self.mostRelays) { writer.add(.relay, endpoint.bytes) }
     case .report(let attempts):
       for attempt in attempts.prefix(Self.mostAttempts) { writer.add(.attempt, attempt.bytes) }
     case .abort, .whereabouts: break
@@ -80,6 +81,7 @@ extension Rendezvous.Message {
     case .relay: 3
     case .report: 4
     case .abort: 5
+    case .round: 6
     case .whereabouts: 8
     case .here: 9
     }
@@ -155,6 +157,7 @@ private struct Fields {
     case 3: return .relay(relays)
     case 4: return .report(attempts)
     case 5: return .abort
+    case 6: return relays.isEmpty ? nil : .round(relays)
     case 8: return .whereabouts
     case 9: return address.isEmpty ? nil : .here(address)
     default: return nil

@@ -8,6 +8,9 @@ import P2PDNet
 ///     A  ◄────── ANSWER   B      the same of B, or why not
 ///     A  RELAY ────────►  B      an address at a relay, to be dialled: a request, with an empty answer; without an
 ///     A  ◄────── RELAY    B      address: A has no relay, and B answers with one of its own, or with a REPORT why not
+///     A  ROUND ────────►  B      an address at a relay from which the other one's relay will be connected to, because
+///     A  ◄─────── ROUND   B      it cannot be dialled from here: a request, answered when that one is let through, with
+///                                nothing, or with a REPORT why it is not
 ///     A  ◄────── REPORT   B      what B tried in vain
 ///     A  ABORT ────────►  B      enough: there is a pipe, or nobody waits for one
 ///
@@ -29,6 +32,8 @@ public struct Rendezvous: Hashable, Sendable {
     case answer(Answer)
     /// Relayed addresses, each as good as the others; none asks for some.
     case relay([Endpoint])
+    /// Where a relay of this side's own will come from to the other side's.
+    case round([Endpoint])
     case report([PathAttempt])
     case abort
     case whereabouts

@@ -1,60 +1,70 @@
 import P2PDNet
 
-/// Where a STUN server can be asked.
+/// A STUN server, and what it is spoken to over.
 public struct STUNServer: Hashable, Sendable, CustomStringConvertible {
+  public enum Transport: Hashable, Sendable {
+    /// UDP and TCP, at one port.
+    case any
+    /// TCP alone: `stun:...?transport=tcp`.
+    case tcp
+    /// TLS over TCP: `stuns:`.
+    case tls
+  }
+
   /// A name, or an address in text.
   public let host: String
-  /// For UDP and TCP.
   public let port: UInt16
+  public let transport: Transport
 
-  public init(host: String, port: UInt16 = defaultPort) {
+  public init(host: String, port: UInt16 = defaultPort, transport: Transport = .any) {
     self.host = host
     self.port = port
+    self.transport = transport
   }
 
   public init(_ endpoint: Endpoint) { self.init(host: endpoint.ip.description, port: endpoint.port) }
 
-  /// nil for a URL of another kind than `stun:`.
+  /// nil for a URL of another kind than `stun:` and `stuns:`.
   public init?(_ url: ServerURL) {
-    guard url.scheme == .stun else { return nil }
-    self.init(host: url.host, port: url.port)
+    switch url.scheme {
+    case .stun: self.init(host: url.host, port: url.port, transport: url.transport == .tcp ? .tcp : .any)
+    case .stuns: self.init(host: url.host, port: url.port, transport: .tls)
+    default: return nil
+    }
   }
 
-  /// `stun.example.net`, `stun.example.net:3479`, `192.0.2.1:3478`, `[2001:db8::1]:3478`, each also behind `stun:` (RFC
-  /// 7064); nil for anything else.
+  /// `stun.example.net`, `stun.example.net:3479`, `192.0.2.1:3478`, `[2001:db8::1]:3478`, or a URL of RFC 7064; nil for
+  /// anything else.
   public init?(_ text: String) {
-    var text = Substring(text)
-    if text.hasPrefix("stun:") { text = text.dropFirst(5) }
-    if let endpoint = Endpoint(String(text)) {
-      guard endpoint.port != 0 else { return nil }
-      self.init(endpoint)
-      return
-    }
-    var host = String(text)
-    var port = Self.defaultPort
-    if IPAddress(host) == nil, let colon = text.lastIndex(of: ":"), !text.hasSuffix("]") {
-      guard let number = UInt16(text[text.index(after: colon)...]), number != 0 else { return nil }
-      port = number
-      host = String(text[..<colon])
-    }
-    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
-    guard !host.isEmpty, host.utf8.count <= 253, !host.contains(where: { $0.isWhitespace || $0 == "/" || $0 == "@" })
-    else { return nil }
-    self.init(host: host, port: port)
+    guard let url = try? ServerURL(text, scheme: .stun), url.user == nil else { return nil }
+    self.init(url)
   }
 
-  public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+  public var description: String {
+    let place = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    switch transport {
+    case .any: return place
+    case .tcp: return "stun:\(place)?transport=tcp"
+    case .tls: return "stuns:\(place)"
+    }
+  }
 
   /// RFC 8489 §18.6.
   public static let defaultPort: UInt16 = 3478
+}
 
-  /// Public servers that a node asks where nobody names others. Of several operators, so that none of them decides what
-  /// is believed.
-  public static let wellKnown: [STUNServer] = [
-    STUNServer(host: "stun.cloudflare.com"),
-    STUNServer(host: "stun.l.google.com", port: 19302),
-    STUNServer(host: "stun.nextcloud.com", port: 3478),
-    STUNServer(host: "stunserver2025.stunprotocol.org"),
-    STUNServer(host: "stun.sipgate.net"),
-  ]
+/// An address at which a server can be asked.
+public struct STUNPlace: Hashable, Sendable {
+  public let endpoint: Endpoint
+  public let transport: STUNServer.Transport
+  /// What its certificate must be for.
+  public let name: String?
+
+  public init(_ endpoint: Endpoint, _ transport: STUNServer.Transport = .any, name: String? = nil) {
+    self.endpoint = endpoint
+    self.transport = transport
+    self.name = name
+  }
+
+  func speaks(_ proto: PipeProto) -> Bool { proto == .tcp || transport == .any }
 }

@@ -46,6 +46,24 @@ public final class STUNStream: PipeSink, @unchecked Sendable {
     return connect(to: .endpoint(server), bind: bind, conf: conf, ticket: ticket, on: loop)
   }
 
+  /// Connects to a place, over TLS where it wants that.
+  /// - Parameter tls: for such places.
+  static func connect(
+    _ place: STUNPlace, bind: Endpoint, interface: String?, tls: ServerTLS?, timeout: TimeAmount, ticket: OpenTicket,
+    on loop: any EventLoop
+  ) -> EventLoopFuture<STUNStream> {
+    func open(_ setup: TLSSetup?) -> EventLoopFuture<STUNStream> {
+      connect(
+        place.endpoint, bind: bind, interface: interface, tls: setup, timeout: timeout, ticket: ticket, on: loop)
+    }
+    guard place.transport == .tls else { return open(nil) }
+    return (tls ?? ServerTLS(on: loop)).setup().assumeIsolated().flatMap { setup in
+      var setup = setup
+      setup.serverName = place.name
+      return open(setup)
+    }.nonisolated()
+  }
+
   /// Connects with settings of the caller's own.
   static func connect(
     to destination: Destination, bind: Endpoint? = nil, conf: PipeConf, ticket: OpenTicket? = nil,

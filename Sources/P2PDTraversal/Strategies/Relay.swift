@@ -33,21 +33,13 @@ public final class RelayPath: @unchecked Sendable {
   private var allocation: TURNAllocation?
   private var opened: EventLoopPromise<Endpoint>?
   private var wanted: [IPAddress] = []
-  private var spare: Spare?
-  private var isMakingSpare = false
-  /// Peers that wait for a connection to be taken by, and the connections being taken.
+  private var taken: TURNStreams?
+  /// Peers that are being taken.
   private var attempts = 0
-  private var tickets: [Int: OpenTicket] = [:]
-  private var lastTicket = 0
-  private var taking: [ObjectIdentifier: STUNStream] = [:]
+  /// Relays that the peer comes by.
+  private var relays: Set<IPAddress> = []
   private var isRetired = false
   private var isClosed = false
-
-  /// A connection to the server that waits for a peer.
-  private struct Spare {
-    let stream: STUNStream
-    let since: NIODeadline
-  }
 
   /// - Parameters:
   ///   - servers: in order of preference; those that are no TURN servers are passed over. `turn:` is spoken over TCP, `turns:`
@@ -60,15 +52,8 @@ public final class RelayPath: @unchecked Sendable {
     on loop: any EventLoop
   ) {
     self.loop = loop
-    let turn = servers.filter { $0.scheme == .turn || $0.scheme == .turns }
-    let needed = turn.contains { $0.scheme == .turns } ? tls ?? ServerTLS(on: loop) : nil
-    race = TURNRace(what: "get a relay", tls: needed, on: loop) { setup in
-      turn.map { url in
-        TURNAllocation(
-          url, over: url.scheme == .turns ? .tls : .tcp, relaying: .tcp, family: family,
-          interface: interface, tls: setup, on: loop)
-      }
-    }
+    race = TURNRace(
+      what: "get a relay", ofStreamsAt: servers, family: family, interface: interface, tls: tls, on: loop)
   }
 
   /// Gets the relayed address: three round trips to the server (connect, be asked for the password, allocate). To be called
@@ -97,7 +82,8 @@ public final class RelayPath: @unchecked Sendable {
         let wanted = wanted
         self.wanted = []
         for ip in wanted { ask(for: ip) }
-        makeSpare()
+        taken = TURNStreams(of: allocation, on: loop)
+        taken?.prepare()
         promise.succeed(relayed)
       }
     }
@@ -116,12 +102,33 @@ public final class RelayPath: @unchecked Sendable {
     }
   }
 
+  /// Lets a relay through that the peer comes by (``RelayDetour``), since it cannot dial the address itself. Not before the
+  /// peer has named it: whoever has an account at that relay comes from its address, and our own server's is one too.
+  /// - Returns: when it is let through. Fails with why it is not.
+  public func permit(relay ip: IPAddress) -> EventLoopFuture<Void> {
+    let what = "let \(ip) through"
+    guard let allocation, let relayed, !isClosed, !isRetired else {
+      return loop.makeFailedFuture(NetError(.closed, what, cause: "the relay is not open"))
+    }
+    guard ip.family == relayed.ip.family else {
+      return loop.makeFailedFuture(NetError(.unsupported, what, cause: "the relayed address is of the other family"))
+    }
+    guard !ip.isWildcard, !ip.isMulticast, !ip.isBroadcast else {
+      return loop.makeFailedFuture(NetError(.badAddress, what, cause: "no relay has this address"))
+    }
+    guard relays.contains(ip) || relays.count < Self.mostRelays else {
+      return loop.makeFailedFuture(NetError(.limit, what, cause: "there are \(relays.count) relays already"))
+    }
+    relays.insert(ip)
+    return allocation.permit(ip)
+  }
+
   /// No more peers are wanted. Closes when the streams handed out have ended; at once where there are none.
   public func retire() {
     guard !isRetired, !isClosed else { return }
     isRetired = true
     connected = nil
-    closeSpares()
+    taken?.close()
     if streams == 0 { close() }
   }
 
@@ -136,7 +143,7 @@ public final class RelayPath: @unchecked Sendable {
     becomeClosed()
     race.cancel()
     if isFirst, allocation == nil { opened?.fail(NetError(.cancelled, "get a relay", cause: "it was given up")) }
-    closeSpares()
+    taken?.close()
     return allocation?.close() ?? loop.makeSucceededVoidFuture()
   }
 
@@ -145,16 +152,6 @@ public final class RelayPath: @unchecked Sendable {
     let told = closed
     closed = nil
     told?()
-  }
-
-  private func closeSpares() {
-    spare?.stream.close()
-    spare = nil
-    for ticket in tickets.values { ticket.cancel() }
-    tickets = [:]
-    let taking = taking.values
-    self.taking = [:]
-    for stream in taking { stream.close() }
   }
 
   private func ended(_ error: NetError) {
@@ -187,43 +184,15 @@ public final class RelayPath: @unchecked Sendable {
       return note(NetError(.limit, "take \(peer) at the relay", cause: "too many connect there at once"))
     }
     attempts += 1
-    if let spare {
-      self.spare = nil
-      spare.stream.onEnd = nil
-      take(id, peer, over: spare.stream, isSpare: true)
-    } else {
-      connectFor(id, peer)
-    }
-    makeSpare()
-  }
-
-  private func connectFor(_ id: UInt32, _ peer: Endpoint) {
-    connectBeside { [self] result in
+    taken?.take(id) { [self] result in
       switch result {
-      case .success(let stream): take(id, peer, over: stream, isSpare: false)
+      case .success(let transport): hand(transport, peer)
       case .failure(let error):
         attempts -= 1
         note(error)
       }
     }
-  }
-
-  private func take(_ id: UInt32, _ peer: Endpoint, over stream: STUNStream, isSpare: Bool) {
-    guard let allocation, !isClosed else { return stream.close() }
-    taking[ObjectIdentifier(stream)] = stream
-    allocation.take(id, over: stream) { [self] result in
-      taking[ObjectIdentifier(stream)] = nil
-      switch result {
-      case .success(let transport): hand(transport, peer)
-      // The server may have dropped a connection that lay idle, with nothing told to us yet.
-      case .failure(let error)
-      where isSpare && (error.code == .closed || error.code == .reset) && !isClosed && !isRetired:
-        connectFor(id, peer)
-      case .failure(let error):
-        attempts -= 1
-        if !isClosed { note(error) }
-      }
-    }
+    taken?.prepare()
   }
 
   private func hand(_ transport: Transport, _ peer: Endpoint) {
@@ -240,50 +209,13 @@ public final class RelayPath: @unchecked Sendable {
     connected(transport, peer)
   }
 
-  // MARK: Connections in advance
-
-  /// Keeps one connection to the server ready, which saves a peer that connects one round trip, over TLS two.
-  private func makeSpare() {
-    guard spare == nil, !isMakingSpare, !isRetired, !isClosed, allocation != nil else { return }
-    isMakingSpare = true
-    connectBeside { [self] result in
-      isMakingSpare = false
-      guard case .success(let stream) = result else { return }
-      guard spare == nil, !isRetired, !isClosed else { return stream.close() }
-      spare = Spare(stream: stream, since: loop.now)
-      stream.onEnd = { [weak self, weak stream] _ in
-        guard let self, let held = spare, held.stream === stream else { return }
-        spare = nil
-        // Servers drop idle connections after a while (coturn: a minute). One that does at once shall not be bothered.
-        if loop.now - held.since >= Self.shortestSpare { makeSpare() }
-      }
-    }
-  }
-
-  /// - Parameter done: does not come after ``close()``.
-  private func connectBeside(_ done: @escaping (Result<STUNStream, NetError>) -> Void) {
-    guard let allocation else { return }
-    let ticket = OpenTicket()
-    lastTicket += 1
-    let number = lastTicket
-    tickets[number] = ticket
-    allocation.connectBeside(ticket).assumeIsolated().whenComplete { [self] result in
-      let isWanted = tickets.removeValue(forKey: number) != nil
-      switch result {
-      case .success(let stream):
-        guard isWanted else { return stream.close() }
-        done(.success(stream))
-      case .failure(let error): if isWanted { done(.failure(NetError(error, "connect to the relay"))) }
-      }
-    }
-  }
-
   /// TLS begins with 22 (RFC 8446 §5.1): this is no part of it.
   static let greeting: UInt8 = 0x70
   private static let mostWanted = 64
+  /// One of the peer's servers each.
+  private static let mostRelays = 4
   private static let mostFailures = 32
   /// Peers being taken at once, and streams in all: a relay is made for one peer, which may try several times.
   private static let mostAttempts = 8
   private static let mostStreams = 32
-  private static let shortestSpare: TimeAmount = .seconds(10)
 }

@@ -1,7 +1,8 @@
 import NIOCore
 import P2PDNet
 
-/// The far side of a relayed path: connects to a relayed address as to any other. A server takes the connection of a peer
+/// The far side of a relayed path: connects to a relayed address as to any other, or, where a firewall does not let it, through
+/// an allocation of its own (``RelayDetour``); ``RelayDialSteps`` decides when. A server takes the connection of a peer
 /// that is not let through yet and resets it at once (coturn), so a connection counts when the first bytes have come through
 /// it, and until then it is tried again; beside one that stays silent too, since the reset may be lost on its way. The near
 /// side (``RelayPath``) speaks first: it is the TLS client, or greets.
@@ -10,18 +11,28 @@ import P2PDNet
 public final class RelayDial: PipeSink, @unchecked Sendable {
   /// What each attempt met, the last few.
   public private(set) var failures: [NetError] = []
-  public private(set) var tries = 0
+  /// How often the address was dialled.
+  public var tries: Int { steps.tries }
+  /// The stream it has given came through a relay of this side's own.
+  public private(set) var isDetoured = false
 
   private let to: Endpoint
-  private let until: NIODeadline
   private let interface: String?
   private let isGreeted: Bool
+  private let plan: RelayDetour.Plan?
   private let loop: any EventLoop
+  private var steps: RelayDialSteps
+  private var events: [RelayDialSteps.Event] = []
+  private var isBusy = false
   private var done: ((Result<Transport, NetError>) -> Void)?
   private var attempt: (any StreamAttempt)?
   /// Connected, and silent so far.
-  private var pipes: [Pipe] = []
-  private var retry: Scheduled<Void>?
+  private var pipes: [(pipe: Pipe, way: RelayDialSteps.Way)] = []
+  private var detour: RelayDetour?
+  /// What dialling met last, and the way round.
+  private var met: [RelayDialSteps.Way: NetError] = [:]
+  private var ownRelay: Endpoint?
+  private var timer: Scheduled<Void>?
   private var deadline: Scheduled<Void>?
 
   /// Begins.
@@ -29,24 +40,26 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   ///   - until: when it is given up.
   ///   - interface: held to it; nil for the kernel's choice.
   ///   - isGreeted: the near side says first that we have come through (``RelayPath/greets``), and then waits for us.
+  ///   - detour: the way round; nil: this side knows no TURN server.
   ///   - done: comes once, not before this returns and not after ``cancel()``: the stream, with the peer's first bytes still
   ///     to be read from it.
   public init(
-    to: Endpoint, until: NIODeadline, interface: String? = nil, isGreeted: Bool = false, on loop: any EventLoop,
+    to: Endpoint, until: NIODeadline, interface: String? = nil, isGreeted: Bool = false,
+    detour plan: RelayDetour.Plan? = nil, on loop: any EventLoop,
     done: @escaping (Result<Transport, NetError>) -> Void
   ) {
     self.to = to
-    self.until = until
     self.interface = interface
     self.isGreeted = isGreeted
+    self.plan = plan
     self.loop = loop
     self.done = done
+    steps = RelayDialSteps(canOpen: plan != nil)
     deadline = loop.assumeIsolated().scheduleTask(deadline: until) { [self] in
-      let last =
-        failures.last?.cause ?? (pipes.isEmpty ? "nobody answered" : "the other side did not take the connection")
-      finish(.failure(NetError(.timeout, what, cause: "\(last) (\(tries) tries)", attempts: failures)))
+      let words = report.map(\.seen).joined(separator: "; ")
+      finish(.failure(NetError(.timeout, what, cause: words, attempts: failures)))
     }
-    loop.assumeIsolated().execute { self.dial() }
+    loop.assumeIsolated().execute { self.handle(.start) }
   }
 
   public func cancel() {
@@ -54,10 +67,49 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
     clean()
   }
 
+  /// What came of it up to now, for whoever asks why: a line for the dialling, and one for the way round where that was taken
+  /// or is missing.
+  public var report: [PathAttempt] {
+    func words(_ error: NetError) -> String { error.cause.isEmpty ? error.code.rawValue : error.cause }
+    let last = met[.plain]
+    var seen = last.map(words) ?? (pipes.contains { $0.way == .plain } ? "nothing came through it" : "no answer")
+    seen += tries == 1 ? " (1 try)" : " (\(tries) tries)"
+    if !steps.wasReached { seen += ": a firewall may let out only some ports" }
+    if isDetoured { seen += "; gone round by another relay" }
+    var lines = [PathAttempt(.relay, remote: to, last?.code ?? .timeout, seen)]
+    if plan == nil, !steps.wasReached { lines.append(PathAttempt(.relay, .unsupported, Self.noWayRound)) }
+    if !isDetoured, let round = met[.round] ?? ownRelay.map({ _ in NetError(.timeout, what, cause: "no answer") }) {
+      lines.append(
+        PathAttempt(.relay, local: ownRelay, remote: to, round.code, "on the way round: \(words(round))"))
+    }
+    return lines
+  }
+
+  // MARK: What is decided
+
+  /// Events that come while others are performed wait for their turn.
+  private func handle(_ event: RelayDialSteps.Event) {
+    events.append(event)
+    guard !isBusy else { return }
+    isBusy = true
+    defer { isBusy = false }
+    while !events.isEmpty, done != nil {
+      for action in steps.handle(events.removeFirst(), now: loop.now) where done != nil { perform(action) }
+    }
+  }
+
+  private func perform(_ action: RelayDialSteps.Action) {
+    switch action {
+    case .dial(.plain): dial()
+    case .dial(.round): goRound()
+    case .open: openDetour()
+    case .wake(let time):
+      timer?.cancel()
+      timer = loop.assumeIsolated().scheduleTask(deadline: time) { [weak self] in self?.handle(.tick) }
+    }
+  }
+
   private func dial() {
-    retry = nil
-    guard done != nil, attempt == nil else { return }
-    tries += 1
     let network: any Network
     do throws(NetError) {
       network = try loop.requireNetwork(what)
@@ -68,54 +120,108 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
     options.interface = interface
     attempt = network.connectStream(to: .ip(to), options) { [self] result in
       attempt = nil
+      made(.plain, result)
+    }
+  }
+
+  private func made(_ way: RelayDialSteps.Way, _ result: Result<Transport, NetError>) {
+    switch result {
+    case .failure(let error):
+      note(way, error)
+      handle(.failed(way, error.code))
+    case .success(let stream):
+      guard done != nil else { return stream.close(linger: false) }
+      pipes.append((Pipe.adopt(stream, conf: PipeConf(), sink: self, on: loop), way))
+      handle(.connected(way))
+    }
+  }
+
+  // MARK: The way round
+
+  private func openDetour() {
+    guard let plan else { return }
+    if let refusal = plan.refusal() {
+      note(.round, refusal)
+      return handle(.closed)
+    }
+    let detour = RelayDetour(to: to, plan, interface: interface, on: loop)
+    self.detour = detour
+    detour.lost = { [weak self] in self?.lostDetour($0) }
+    detour.open { [weak self] result in
+      guard let self, done != nil else { return }
       switch result {
-      case .failure(let error): failed(error)
-      case .success(let stream):
-        guard done != nil else { return stream.close(linger: false) }
-        pipes.append(Pipe.adopt(stream, conf: PipeConf(), sink: self, on: loop))
-        if pipes.count < Self.mostSilent { again(in: Self.silence) }
+      case .failure(let error): lostDetour(error)
+      case .success(let own):
+        ownRelay = own
+        // Connecting before it is let through is of no use, and makes the server say 446 for a while.
+        plan.tell(own).assumeIsolated().whenComplete { [weak self] result in
+          guard let self, done != nil else { return }
+          switch result {
+          case .success: handle(.opened)
+          case .failure(let error): lostDetour((error as? NetError) ?? NetError(.io, what, cause: "\(error)"))
+          }
+        }
       }
     }
   }
 
+  private func lostDetour(_ error: NetError) {
+    note(.round, error)
+    detour?.close()
+    detour = nil
+    handle(.closed)
+  }
+
+  private func goRound() {
+    let silent = pipes.filter { $0.way == .round }
+    pipes.removeAll { $0.way == .round }
+    for (pipe, _) in silent { pipe.close(flush: .zero) }
+    detour?.connect { [weak self] result in
+      guard let self else {
+        if case .success(let stream) = result { stream.close(linger: false) }
+        return
+      }
+      made(.round, result)
+    }
+  }
+
+  // MARK: Streams
+
   public func pipe(_ pipe: Pipe, message bytes: UnsafeRawBufferPointer, from peer: Peer) -> Bool {
-    guard done != nil, pipes.contains(where: { $0 === pipe }) else { return true }
+    guard done != nil, let index = pipes.firstIndex(where: { $0.pipe === pipe }) else { return true }
+    let way = pipes.remove(at: index).way
     guard !isGreeted || bytes.first == RelayPath.greeting else {
-      pipes.removeAll { $0 === pipe }
       pipe.close(flush: .zero)
-      failed(NetError(.notP2PD, what, cause: "what answered is no p2pd node"))
+      note(way, NetError(.notP2PD, what, cause: "what answered is no p2pd node"))
+      handle(.cut(way))
       return true
     }
     let preface = [UInt8](bytes.dropFirst(isGreeted ? 1 : 0))
     guard let stream = pipe.release() else {
       pipe.close(flush: .zero)
+      handle(.cut(way))
       return true
     }
-    pipes.removeAll { $0 === pipe }
+    isDetoured = way == .round
     finish(.success(PrefacedTransport.over(stream, preface: preface, on: loop)))
     return true
   }
 
   public func pipeEnded(_ pipe: Pipe, reason: EndReason) {
-    guard let index = pipes.firstIndex(where: { $0 === pipe }) else { return }
-    pipes.remove(at: index)
-    failed(NetError(.reset, what, cause: "the relay took the connection and cut it: we are not let through yet"))
+    guard let index = pipes.firstIndex(where: { $0.pipe === pipe }) else { return }
+    let way = pipes.remove(at: index).way
+    note(way, NetError(.reset, what, cause: "the relay took the connection and cut it: we are not let through yet"))
+    handle(.cut(way))
   }
 
-  private func failed(_ error: NetError) {
+  private func note(_ way: RelayDialSteps.Way, _ error: NetError) {
     guard done != nil else { return }
+    met[way] = error
     if failures.count == Self.mostFailures { failures.removeFirst() }
     failures.append(error)
-    // With jitter and growing: the permission is one message of the other side away, or it never comes.
-    let most = min(Self.firstWait * (1 << min(tries - 1, 4)), Self.longestWait)
-    let wait = TimeAmount.nanoseconds(.random(in: most.nanoseconds / 2...most.nanoseconds))
-    again(in: wait)
   }
 
-  private func again(in time: TimeAmount) {
-    retry?.cancel()
-    retry = loop.assumeIsolated().scheduleTask(in: time) { [weak self] in self?.dial() }
-  }
+  // MARK: The end
 
   private func finish(_ result: Result<Transport, NetError>) {
     let done = done
@@ -131,22 +237,21 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   private func clean() {
     deadline?.cancel()
     deadline = nil
-    retry?.cancel()
-    retry = nil
+    timer?.cancel()
+    timer = nil
     attempt?.cancel()
     attempt = nil
     let pipes = pipes
     self.pipes = []
-    for pipe in pipes { pipe.close(flush: .zero) }
+    for (pipe, _) in pipes { pipe.close(flush: .zero) }
+    // The stream that was given away keeps it; without one it goes now.
+    detour?.retire()
+    detour = nil
   }
 
   private var what: String { "connect to the relayed address \(to)" }
 
-  private static let firstWait: TimeAmount = .milliseconds(20)
-  private static let longestWait: TimeAmount = .milliseconds(250)
+  /// What the report says where there is no server to go round by.
+  public static let noWayRound = "not tried: a way round the firewall, for lack of a TURN server"
   private static let mostFailures = 8
-  /// How long a connection may be silent before another is tried beside it: some round trips of a slow path, with a SYN sent
-  /// twice among them.
-  private static let silence: TimeAmount = .milliseconds(1500)
-  private static let mostSilent = 3
 }

@@ -11,6 +11,7 @@ public final class TCPPunch {
   private let peer: PunchSide
   private let at: NIODeadline
   private let until: NIODeadline?
+  private let mayDial: () -> Bool
   private let loop: any EventLoop
   private var connected: ((Transport, PunchReport.Attempt) -> Void)?
   private var ended: ((PunchReport) -> Void)?
@@ -29,14 +30,18 @@ public final class TCPPunch {
   ///   - peer: what the peer told.
   ///   - start: when both sides dial. Which side is a bit late does not matter.
   ///   - until: when to give up; after 5 s at the latest.
+  ///   - ourselves: addresses of this machine, which are not dialled.
+  ///   - mayDial: asked before each dial: how many a stranger gets is for the caller to say.
   ///   - connected: a stream that nobody reads yet, with the pair it belongs to. The callee owns it.
   ///   - ended: called once, when nothing more will come; not after ``cancel()``.
   public init(
-    _ hand: PunchHand, peer: PunchSide, at start: NIODeadline, until: NIODeadline? = nil, on loop: any EventLoop,
+    _ hand: PunchHand, peer: PunchSide, at start: NIODeadline, until: NIODeadline? = nil,
+    except ourselves: Set<IPAddress> = [], mayDial: @escaping () -> Bool = { true }, on loop: any EventLoop,
     connected: @escaping (Transport, PunchReport.Attempt) -> Void, ended: @escaping (PunchReport) -> Void
   ) {
     self.hand = hand
-    self.peer = peer.believed(by: hand.side)
+    self.peer = peer.believed(by: hand.side, except: ourselves)
+    self.mayDial = mayDial
     at = start
     self.until = until
     self.loop = loop
@@ -116,6 +121,7 @@ public final class TCPPunch {
 
   private func dial(_ pair: PunchPlan.Pair) {
     guard let port = hand.port(pair.path, pair.port) else { return }
+    guard mayDial() else { return fail(pair, .limited) }
     hand.isUsed = true
     let network: any Network
     do throws(NetError) {

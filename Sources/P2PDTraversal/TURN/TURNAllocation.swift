@@ -19,13 +19,13 @@ public final class TURNAllocation: @unchecked Sendable {
   /// The allocation was lost after it had been there. Not called for ``close()``.
   public var onEnd: ((NetError) -> Void)?
 
-  private let loop: any EventLoop
-  private let relaying: TURNSession.Relaying
+  let loop: any EventLoop
+  let relaying: TURNSession.Relaying
   private let family: AddressFamily
   private let interface: String?
   private let tls: TLSSetup?
-  private var session: TURNSession?
-  private var control: (any TURNControl)?
+  private(set) var session: TURNSession?
+  private(set) var control: (any TURNControl)?
   private var ticket = OpenTicket()
   private var timer: Scheduled<Void>?
   private var deadline: Scheduled<Void>?
@@ -39,7 +39,7 @@ public final class TURNAllocation: @unchecked Sendable {
   private var allowed: Set<IPAddress> = []
   private var visited: [Endpoint] = []
   private var otherPorts = 0
-  private var isOver = false
+  private(set) var isOver = false
 
   /// - Parameters:
   ///   - url: where, and who we are to it.
@@ -122,7 +122,8 @@ public final class TURNAllocation: @unchecked Sendable {
     }
   }
 
-  private var conf: PipeConf {
+  /// Of the connections to the server.
+  var conf: PipeConf {
     var conf = PipeConf()
     conf.interface = interface
     conf.conTimeout = Self.connectPatience
@@ -313,58 +314,8 @@ public final class TURNAllocation: @unchecked Sendable {
     }
   }
 
-  // MARK: Streams
-
-  /// A connection to the server beside the control connection, as ``take(_:over:_:)`` needs one. The caller's to close.
-  func connectBeside(_ ticket: OpenTicket) -> EventLoopFuture<STUNStream> {
-    guard let control, !isOver, way != .udp else { return loop.makeFailedFuture(notOpen) }
-    return STUNStream.connect(to: .endpoint(control.server), conf: conf, ticket: ticket, on: loop)
-  }
-
-  /// Makes the connection the peer's stream (RFC 6062 §4.4). It is used up, whatever comes of it.
-  func take(
-    _ connection: UInt32, over stream: STUNStream, _ done: @escaping (Result<Transport, NetError>) -> Void
-  ) {
-    guard let session else {
-      stream.close()
-      return done(.failure(notOpen))
-    }
-    bind(connection, stream, session.authentication, challenges: 0, done)
-  }
-
-  private func bind(
-    _ connection: UInt32, _ stream: STUNStream, _ authentication: TURNAuthentication, challenges: Int,
-    _ done: @escaping (Result<Transport, NetError>) -> Void
-  ) {
-    let (message, signature) = authentication.signed(.connectionBind, [.connectionID(connection)])
-    stream.ask(message, signed: signature, schedule: Self.bindPatience) { [what] result in
-      func fail(_ error: NetError) {
-        stream.close()
-        done(.failure(error))
-      }
-      let answer: STUNMessage
-      switch result {
-      case .failure(let error): return fail(error)
-      case .success(let came): answer = came.message
-      }
-      guard let code = answer.error?.code else {
-        guard answer.kind == .success, let transport = stream.release() else {
-          return fail(NetError(.closed, what, cause: "the peer's stream ended at once"))
-        }
-        return done(.success(transport))
-      }
-      guard code == 401 || code == 438, challenges < Self.mostChallenges else {
-        return fail(TURNSession.error(code, answer.error?.reason ?? "", what))
-      }
-      var renewed = authentication
-      // The server may have a nonce for each connection: the first 401 on this one is no refusal.
-      if let problem = renewed.challenged(by: answer, wasSigned: challenges > 0) { return fail(problem) }
-      self.bind(connection, stream, renewed, challenges: challenges + 1, done)
-    }
-  }
-
-  private var what: String { "use the relay \(url) over \(way.rawValue.uppercased())" }
-  private var notOpen: NetError { NetError(.closed, what, cause: "there is no allocation") }
+  var what: String { "use the relay \(url) over \(way.rawValue.uppercased())" }
+  var notOpen: NetError { NetError(.closed, what, cause: "there is no allocation") }
 
   /// For all there is to do until a relayed address is there.
   private static let patience: TimeAmount = .seconds(10)
@@ -372,9 +323,6 @@ public final class TURNAllocation: @unchecked Sendable {
   /// For the answer to our last word; an allocation that was not given back ends by itself after ten minutes.
   private static let goodbye: TimeAmount = .seconds(1)
   private static let keepAliveTime: TimeAmount = .seconds(20)
-  /// A server drops a peer that was not taken in 30 s (RFC 6062 §5.3).
-  private static let bindPatience = STUNTransaction.Schedule(rto: .seconds(10), requests: 1, lastWait: 1)
-  private static let mostChallenges = 2
   private static let mostRedirections = 3
   private static let mostPorts = 2
   /// A UDP datagram's most over IPv4, with a Send indication around it.

@@ -28,6 +28,23 @@ final class TURNRace: @unchecked Sendable {
     self.make = make
   }
 
+  /// Allocations that relay streams: `turn:` over TCP, `turns:` over TLS, whatever transport the URL names, since streams are
+  /// relayed over nothing else (RFC 6062 §4.1). Servers that are no TURN servers are passed over.
+  convenience init(
+    what: String, ofStreamsAt servers: [ServerURL], family: AddressFamily, interface: String?, tls: ServerTLS?,
+    on loop: any EventLoop
+  ) {
+    let turn = servers.filter { $0.scheme == .turn || $0.scheme == .turns }
+    let needed = turn.contains { $0.scheme == .turns } ? tls ?? ServerTLS(on: loop) : nil
+    self.init(what: what, tls: needed, on: loop) { setup in
+      turn.map { url in
+        TURNAllocation(
+          url, over: url.scheme == .turns ? .tls : .tcp, relaying: .tcp, family: family,
+          interface: interface, tls: setup, on: loop)
+      }
+    }
+  }
+
   /// - Parameter done: comes once, not before this returns, and not after ``cancel()``. The winner is the callee's to close.
   func start(_ done: @escaping (Result<TURNAllocation, NetError>) -> Void) {
     self.done = done

@@ -38,6 +38,7 @@ extension TURNSession {
       error(
         .permission, "it does not relay to that peer", "Allow the peer there (coturn: allowed-peer-ip, denied-peer-ip)."
       )
+    case 437: error(.closed, "it does not know the allocation any more")
     case 440, 443: error(.unsupported, "it has no address of that family")
     case 441: error(.permission, "the allocation belongs to another user")
     case 442:

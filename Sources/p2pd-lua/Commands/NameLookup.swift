@@ -26,25 +26,13 @@ struct NameLookup: AsyncParsableCommand {
   @Argument(help: "The name: example.peer, or example for one of the local network.")
   var name: String
 
-  @Flag(help: "Write JSON.")
-  var json = false
-
-  @OptionGroup(title: "Server options") var servers: ServerOptions
-  @OptionGroup(title: "State options") var state: StateOptions
-  @OptionGroup(title: "Configuration") var config: ConfigOptions
-  @OptionGroup(title: "Log options") var log: LogOptions
+  @OptionGroup var options: NameOptions
 
   func run() async throws {
-    let service = try await NameTools.service(servers, state, config, log)
+    let service = try await options.service()
     let name = name
-    let report: NameReport
-    do {
-      report = try await Engine.loop.flatSubmit { service.lookup(name, all: true) }.get()
-    } catch {
-      throw Failure("\(error)")
-    }
-    try await Engine.loop.flatSubmit { service.close() }.get()
-    Console.shared.out(json ? NameText.json(report).pretty + "\n" : NameText.lines(report))
+    let report = try await options.run(service) { service.lookup(name, all: true) }
+    Console.shared.out(options.json ? NameText.json(report).pretty + "\n" : NameText.lines(report))
     if case .failure(let error) = report.result {
       // What each said stands above.
       let alone = NetError(error.code, error.what, cause: error.cause, remedy: error.remedy)

@@ -16,6 +16,7 @@ struct Netcheck: AsyncParsableCommand {
         0  somebody on the Internet answered
         1  nobody did, or it could not be tried
         2  the command line is wrong
+        130  ended by SIGINT; 143: by SIGTERM
 
       EXAMPLES
         p2pd-lua netcheck
@@ -49,13 +50,22 @@ struct Netcheck: AsyncParsableCommand {
     let (only, loop) = (interfaces.isEmpty ? nil : interfaces, Engine.loop)
     let asksRouters = try servers.mapsPorts(config) ?? !list.isEmpty
     let isWatched = Console.shared.errorIsTerminal
-    let findings = try await loop.flatSubmit {
+    let look = try await loop.submit {
       NetcheckRun(snapshot, servers: list, interfaces: only, caFile: caFile, asksRouters: asksRouters, on: loop) {
         progress, time in
         if isWatched { Console.shared.setLive("\r\(progress.text(after: time))\u{1b}[K") }
-      }.run()
+      }
     }.get()
+    // The router's port is closed again, however this ends.
+    let stop = StopSignal()
+    let signals = try Signals { number in
+      stop.signalled(number)
+      loop.execute { look.stop() }
+    }
+    let findings = try await loop.flatSubmit { look.run() }.get()
+    withExtendedLifetime(signals) {}
     if isWatched { Console.shared.setLive(nil) }
+    if let number = stop.received { throw ExitCode(128 + number) }
     Console.shared.out(json ? NetcheckJSON.object(findings).pretty + "\n" : NetcheckText.lines(findings))
     if !findings.hasAnswer { throw Exit.failed }
   }

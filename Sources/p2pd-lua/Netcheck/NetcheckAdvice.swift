@@ -7,6 +7,8 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
   case connect
   /// Nobody outside answers.
   case checkNetwork = "check_network"
+  /// No name can be looked up.
+  case fixDNS = "fix_dns"
   /// The clock is too far off for signals and certificates.
   case setClock = "set_clock"
   /// No broker answers: other nodes cannot call this one.
@@ -23,8 +25,10 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
   case configureRelay = "configure_relay"
   /// A symmetric NAT, and a relay for whom nothing else works.
   case relayHelps = "relay_helps"
-  /// An ordinary NAT or firewall.
+  /// An ordinary NAT.
   case openPort = "open_port"
+  /// No NAT, but a firewall, or nobody knows whether there is one.
+  case openFirewall = "open_firewall"
 
   init(_ findings: NetcheckFindings) {
     let reached = findings.paths.filter(\.hasAnswer)
@@ -33,6 +37,8 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
       self = .connect
     } else if !findings.hasAnswer {
       self = .checkNetwork
+    } else if findings.lookups.areAllUnknown {
+      self = .fixDNS
     } else if let off = findings.clockError, abs(off.nanoseconds) > Self.clockTolerance.nanoseconds {
       self = .setClock
     } else if !findings.servers.brokers.isEmpty, !findings.brokers.isEmpty, !findings.hasBroker {
@@ -45,6 +51,8 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
       self = findings.hasRelay ? .relayHelps : .askProvider
     } else if findings.outerAddress != nil {
       self = .secondRouter
+    } else if !reached.isEmpty, reached.allSatisfy({ $0.leading.mapping == NATBehaviour.Mapping.none }) {
+      self = .openFirewall
     } else if reached.isEmpty || some({ $0.leading.mapping == nil || $0.leading.mapping?.isPredictable == true }) {
       self = .openPort
     } else {
@@ -56,7 +64,12 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
     switch self {
     case .connect: return "Connect this machine to a network: no interface has an address."
     case .checkNetwork:
-      return "Check the cable, the Wi-Fi and the firewall: nothing on the Internet answered."
+      return "Check the cable, the Wi-Fi and the firewall: nothing on the Internet answered"
+        + (findings.lookups.areAllUnknown ? ", and no server's name could be looked up (DNS)." : ".")
+    case .fixDNS:
+      return
+        "Set this machine's name servers right (DNS, `/etc/resolv.conf`): none of the servers' names can be looked "
+        + "up, though others answer."
     case .setClock:
       let off = findings.clockError ?? .zero
       return "Set this machine's clock, which is \(NetcheckText.drift(off)) (`timedatectl set-ntp true`): "
@@ -82,6 +95,14 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
     case .relayHelps:
       return "Nothing is needed: where hole punching fails, the relay takes over. Forward a port at the router to be "
         + "reached without it."
+    case .openFirewall:
+      let isKnown = findings.paths.contains { $0.udp.filtering != nil }
+      return
+        (isKnown
+        ? "Let the firewall, on this host or before it, pass TCP to the node's port (`run --port` chooses it)"
+        : "See that no firewall, on this host or before it, shuts the node's port (`run --port` chooses it): "
+          + "no server could tell")
+        + ", to be reached by all. Peers behind ordinary routers will be reached by hole punching in any case."
     case .openPort:
       if let refusal = findings.routers.refusal {
         return

@@ -15,6 +15,7 @@ struct NetcheckFindings: Sendable {
   var relays: [ServerFinding] = []
   var names: [ServerFinding] = []
   var clock: ClockReport?
+  var lookups = NetcheckLookups.Findings()
   var took: TimeAmount = .zero
 
   init(snapshot: NetworkSnapshot, servers: ServerList) {
@@ -52,12 +53,13 @@ struct NetcheckFindings: Sendable {
 
   /// What does not get through, a sentence each.
   var blocked: [String] {
-    guard hasAnswer else { return hasInterface ? ["Everything: nobody on the Internet answers."] : [] }
-    var out: [String] = []
+    let names = lookups.areAllUnknown ? ["DNS: none of \(lookups.all) server names can be looked up."] : []
+    guard hasAnswer else { return hasInterface ? ["Everything: nobody on the Internet answers."] + names : [] }
+    var out = names
     for path in paths {
       let name = "\(path.interface) \(path.family)"
       if path.udp.reach == .blocked { out.append("UDP on \(name): servers answer over TCP only.") }
-      if path.udp.reach == .silent, path.tcp.reach == .silent {
+      if path.udp.reach == .silent, path.tcp.reach == .silent, !isBeside(path) {
         out.append("Everything on \(name): no server answers there.")
       }
     }
@@ -67,6 +69,15 @@ struct NetcheckFindings: Sendable {
       return "\(place.name): none of \(counts.all) servers answers there."
     }
     return out
+  }
+
+  /// A silent way out beside others of its family that answer, and not the one that packets take: a bridge to guests of
+  /// this machine, an address for the local network.
+  func isBeside(_ path: NATReport) -> Bool {
+    guard !path.hasAnswer else { return false }
+    let answering = paths.filter { $0.family == path.family && $0.hasAnswer }
+    let isDefault = snapshot.interfaces.first { $0.name == path.interface }.map { snapshot.isDefault($0, path.family) }
+    return answering.contains { $0.interface == path.interface } || !answering.isEmpty && isDefault != true
   }
 
   private struct Place: Hashable, Comparable {

@@ -42,7 +42,7 @@ enum NetcheckJSON {
 
   private static func probe(_ finding: NATReport.ServerFinding) -> JSONText {
     .object([
-      ("server", .string(finding.server.description)), ("transport", .string(finding.transport.rawValue)),
+      ("server", .string(finding.server.description)), ("transport", .string(finding.means)),
       ("mapped", finding.mapped.map { .string($0.description) } ?? .null),
       ("round_trip_us", microseconds(finding.roundTrip)), ("problem", word(finding.problem)),
     ])
@@ -57,16 +57,17 @@ enum NetcheckJSON {
   }
 
   private static func allocation(_ allocation: PortAllocation) -> JSONText {
-    func ports(_ range: ClosedRange<UInt16>) -> (String, JSONText) {
-      ("range", .array([.int(Int(range.lowerBound)), .int(Int(range.upperBound))]))
-    }
+    var fields: [(String, JSONText)]
     switch allocation {
-    case .preserving: return .object([("kind", .string("preserve"))])
-    case .offset(let distance): return .object([("kind", .string("offset")), ("value", .int(distance))])
-    case .sequential(let step, let range):
-      return .object([("kind", .string("sequential")), ("value", .int(step)), ports(range)])
-    case .random(let range): return .object([("kind", .string("random")), ports(range)])
+    case .preserving: fields = [("kind", .string("preserve"))]
+    case .offset(let distance): fields = [("kind", .string("offset")), ("value", .int(distance))]
+    case .sequential(let step, _): fields = [("kind", .string("sequential")), ("value", .int(step))]
+    case .random: fields = [("kind", .string("random"))]
     }
+    if let range = allocation.range {
+      fields.append(("range", .array([.int(Int(range.lowerBound)), .int(Int(range.upperBound))])))
+    }
+    return .object(fields)
   }
 
   private static func server(_ finding: ServerFinding) -> JSONText {

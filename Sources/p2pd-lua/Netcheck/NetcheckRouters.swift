@@ -33,6 +33,7 @@ final class NetcheckRouters: PipeSink, @unchecked Sendable {
       guard case .success(let listener) = result, let port = listener.localEndpoint?.port else {
         return self.promise.succeed(Findings())
       }
+      guard !self.isOver else { return _ = listener.close(flush: .zero) }
       self.listener = listener
       let mapper = PortMapper(ports: [.init(.tcp, port)], on: self.loop)
       self.mapper = mapper
@@ -55,10 +56,18 @@ final class NetcheckRouters: PipeSink, @unchecked Sendable {
     if isKnown { finish() }
   }
 
+  /// Gives up. Completes when what was opened is closed again, in 1.5 s at most.
+  func stop() -> EventLoopFuture<Findings> {
+    finish()
+    return promise.futureResult
+  }
+
   private func finish() {
-    guard let mapper, !isOver else { return }
+    guard !isOver else { return }
     isOver = true
     deadline?.cancel()
+    guard let mapper else { return promise.succeed(Findings()) }
+    knowledge.learn(mapper.mappings)
     mapper.learn(knowledge.reports.values)
     let found = Findings(routers: mapper.findings, mappings: mapper.mappings)
     mapper.close().assumeIsolated().whenComplete { _ in

@@ -14,8 +14,10 @@ final class NetcheckRun: @unchecked Sendable {
   private let began: NIODeadline
   private var findings: NetcheckFindings
   private var progress = NetcheckProgress()
+  private let tls: ServerTLS
   private let knowledge: NetworkKnowledge
   private var routers: NetcheckRouters?
+  private var lookups: NetcheckLookups?
   private var deadline: Scheduled<Void>?
   private var hasStarted = false
   private var isOver = false
@@ -36,12 +38,14 @@ final class NetcheckRun: @unchecked Sendable {
     promise = loop.makePromise()
     began = loop.now
     findings = NetcheckFindings(snapshot: snapshot, servers: servers)
-    knowledge = NetworkKnowledge(servers: servers.stun.compactMap(Self.plainSTUN), on: loop)
+    tls = ServerTLS(caFile: caFile, on: loop)
+    knowledge = NetworkKnowledge(servers: servers.stun.compactMap(STUNServer.init), tls: tls, on: loop)
   }
 
   func run() -> EventLoopFuture<NetcheckFindings> {
     deadline = loop.assumeIsolated().scheduleTask(in: Self.patience) { self.finish() }
     tick()
+    lookups = NetcheckLookups(findings.servers.all, patience: Self.serverPatience, on: loop)
     startPaths()
     startRouters()
     startServers()
@@ -64,6 +68,9 @@ final class NetcheckRun: @unchecked Sendable {
     if hasStarted, progress.isDone { finish() }
   }
 
+  /// Gives up. What the router opened is closed before ``run()`` completes.
+  func stop() { finish() }
+
   private func finish() {
     guard !isOver else { return }
     isOver = true
@@ -72,8 +79,10 @@ final class NetcheckRun: @unchecked Sendable {
       ($0.key.index, $0.key.family.rawValue) < ($1.key.index, $1.key.family.rawValue)
     }.map(\.value)
     knowledge.close()
+    if let lookups { findings.mark(lookups.findings) }
     findings.took = loop.now - began
-    promise.succeed(findings)
+    guard let routers else { return promise.succeed(findings) }
+    routers.stop().assumeIsolated().whenComplete { _ in self.promise.succeed(self.findings) }
   }
 
   // MARK: The parts
@@ -99,7 +108,6 @@ final class NetcheckRun: @unchecked Sendable {
 
   private func startServers() {
     let servers = findings.servers
-    let tls = setUpTLS(servers.all.contains { $0.scheme.isTLS })
     findings.brokers = servers.brokers.map { ServerFinding($0.description, .silent) }
     findings.stun = servers.stun.map { ServerFinding($0.description, .silent) }
     findings.relays = servers.turn.map { ServerFinding($0.description, .silent) }
@@ -107,30 +115,30 @@ final class NetcheckRun: @unchecked Sendable {
     let patience = Self.serverPatience
     for (index, url) in servers.brokers.enumerated() {
       guard let broker = Broker(url) else { continue }
-      look(url, .brokers, tls, \.brokers, index) { [loop] in
+      look(url, .brokers, \.brokers, index) { [loop] in
         BrokerCheck.run(broker, tls: $0, patience: patience, on: loop)
       }
     }
     for (index, url) in servers.stun.enumerated() {
-      look(url, .servers, tls, \.stun, index) { [loop] in
+      look(url, .servers, \.stun, index) { [loop] in
         STUNServerCheck.run(url, tls: $0, patience: patience, on: loop)
       }
     }
     for (index, url) in servers.turn.enumerated() {
-      look(url, .servers, tls, \.relays, index) { [loop] in
+      look(url, .servers, \.relays, index) { [loop] in
         RelayCheck.run(url, tls: $0, patience: patience, on: loop)
       }
     }
     for (index, url) in servers.names.enumerated() {
-      look(url, .servers, tls, \.names, index) { [loop, caFile] _ in
+      look(url, .servers, \.names, index) { [loop, caFile] _ in
         NameServerCheck.run(url, caFile: caFile, patience: patience, on: loop)
       }
     }
   }
 
   private func look(
-    _ url: ServerURL, _ part: NetcheckProgress.Part, _ tls: EventLoopFuture<TLSSetup?>,
-    _ path: WritableKeyPath<NetcheckFindings, [ServerFinding]>, _ index: Int,
+    _ url: ServerURL, _ part: NetcheckProgress.Part, _ path: WritableKeyPath<NetcheckFindings, [ServerFinding]>,
+    _ index: Int,
     _ check: @escaping (TLSSetup?) -> EventLoopFuture<ServerFinding>
   ) {
     progress.expect(part)
@@ -141,19 +149,13 @@ final class NetcheckRun: @unchecked Sendable {
     }
     // Who needs no certificates does not wait for them to be read.
     guard url.scheme.isTLS else { return check(nil).assumeIsolated().whenSuccess(told) }
-    tls.assumeIsolated().whenComplete { result in
+    tls.setup().assumeIsolated().whenComplete { result in
       switch result {
       case .success(let setup): check(setup).assumeIsolated().whenSuccess(told)
       case .failure(let error):
         told(ServerFinding(url.description, failed: NetError(error, "read the certificates"), as: .certificate))
       }
     }
-  }
-
-  private func setUpTLS(_ isNeeded: Bool) -> EventLoopFuture<TLSSetup?> {
-    guard isNeeded else { return loop.makeSucceededFuture(nil) }
-    let (loop, file) = (loop, caFile)
-    return loop.run { try await loop.offload { try TLSSetup.client(caFile: file) } }
   }
 
   private func startClock() {
@@ -168,11 +170,6 @@ final class NetcheckRun: @unchecked Sendable {
         self.findings.clock = report
         self.done(.clock)
       }
-  }
-
-  /// NAT measuring knows servers that answer over UDP and TCP at one port.
-  private static func plainSTUN(_ url: ServerURL) -> STUNServer? {
-    url.scheme == .stun ? STUNServer(host: url.host, port: url.port) : nil
   }
 
   /// For all of it. Whoever waits at a terminal waits no longer.

@@ -6,12 +6,14 @@ import P2PDTraversal
 enum NetcheckText {
   static func lines(_ findings: NetcheckFindings) -> String {
     var out = section("Interfaces", interfaces(findings.snapshot))
-    out += section("Seen from outside", findings.paths.flatMap(path))
+    out += section("Seen from outside", findings.paths.flatMap { path($0, findings) })
     out += section("Port mapping", routers(findings.routers))
-    out += section("Brokers (MQTT)", servers(findings.brokers))
-    out += section("STUN servers", servers(findings.stun))
-    out += section("Relays (TURN)", findings.servers.turn.isEmpty ? ["none is configured"] : servers(findings.relays))
-    out += section("Name servers", findings.servers.names.isEmpty ? ["none is configured"] : servers(findings.names))
+    for (title, found) in [
+      ("Brokers (MQTT)", findings.brokers), ("STUN servers", findings.stun), ("Relays (TURN)", findings.relays),
+      ("Name servers", findings.names),
+    ] {
+      out += section(title, found.isEmpty ? ["none is configured"] : servers(found))
+    }
     out += section("Clock", clock(findings.clock))
     out += section("Blocked", findings.blocked.isEmpty ? ["nothing that was tried"] : findings.blocked)
     return out + section("Advice", [NetcheckAdvice(findings).sentence(findings)])
@@ -35,15 +37,12 @@ enum NetcheckText {
     return used.isEmpty ? ["none"] : table.lines
   }
 
-  private static func path(_ report: NATReport) -> [String] {
+  private static func path(_ report: NATReport, _ findings: NetcheckFindings) -> [String] {
     var out = ["\(report.interface) \(report.family) \(report.local)"]
     if !report.external.isEmpty {
       out.append("  outside address: \(report.external.map(\.description).joined(separator: ", "))")
     }
-    out +=
-      report.udp.reach == nil && report.servers.isEmpty
-      ? ["  Not measured: no STUN server has an \(report.family) address, or finding one took too long."]
-      : report.sentences.map { "  \($0)" }
+    out += sentences(report, findings).map { "  \($0)" }
     if report.hasAnswer {
       out.append("  UDP: \(facts(report.udp)); TCP: \(facts(report.tcp))")
       let delta = report.p2pdDelta
@@ -55,10 +54,25 @@ enum NetcheckText {
     out +=
       !report.hasAnswer
       ? []
-      : report.servers.compactMap { finding in
-        finding.problem.map { "  \(finding.transport.rawValue) \(finding.server): \($0)" }
+      : report.servers.filter { !$0.isSecond }.compactMap { finding in
+        finding.problem.map { "  \(finding.means) \(finding.server): \($0)" }
       }
     return out
+  }
+
+  /// Silence on one way out of several means something else than silence on the only one.
+  private static func sentences(_ report: NATReport, _ findings: NetcheckFindings) -> [String] {
+    if findings.servers.stun.isEmpty { return ["Not measured: no STUN server is configured."] }
+    if report.servers.isEmpty, findings.lookups.areAllUnknown {
+      return ["Not measured: no STUN server's name can be looked up (DNS)."]
+    }
+    if report.servers.isEmpty {
+      return ["Not measured: no STUN server has an \(report.family) address, or finding one took too long."]
+    }
+    if findings.isBeside(report) {
+      return ["No server answers by it: good for its own network, and for nothing beyond."]
+    }
+    return report.sentences
   }
 
   static func routers(_ found: NetcheckRouters.Findings) -> [String] {
@@ -88,7 +102,10 @@ enum NetcheckText {
     if let reach = behaviour.reach, reach != .answered { return reach.rawValue }
     let mapping = behaviour.mapping?.rawValue.replacing("_", with: " ") ?? "unknown"
     let filtering = behaviour.filtering?.rawValue.replacing("_", with: " ") ?? "unknown"
-    return "mapping \(mapping), filtering \(filtering), ports \(behaviour.allocation?.description ?? "unknown")"
+    let ports = behaviour.allocation.map { allocation in
+      allocation.description + (allocation.range.map { " of \($0.lowerBound) to \($0.upperBound)" } ?? "")
+    }
+    return "mapping \(mapping), filtering \(filtering), ports \(ports ?? "unknown")"
   }
 
   static func servers(_ findings: [ServerFinding]) -> [String] {

@@ -1,4 +1,5 @@
 import Glibc
+import P2PDScript
 
 /// The few things the command line does with files, by the C library.
 enum Files {
@@ -49,27 +50,7 @@ enum Files {
   }
 
   /// Writes all bytes, however many calls it takes. False with errno on failure.
-  static func writeAll(_ bytes: some Collection<UInt8>, to file: Int32) -> Bool {
-    let done = bytes.withContiguousStorageIfAvailable { write($0, to: file) }
-    return done ?? Array(bytes).withUnsafeBufferPointer { write($0, to: file) }
-  }
-
-  private static func write(_ bytes: UnsafeBufferPointer<UInt8>, to file: Int32) -> Bool {
-    var rest = UnsafeRawBufferPointer(bytes)
-    while !rest.isEmpty {
-      let count = Glibc.write(file, rest.baseAddress, rest.count)
-      if count < 0 {
-        if errno == EINTR { continue }
-        guard errno == EAGAIN else { return false }
-        // Standard output may share a description that another program made non-blocking.
-        var ready = pollfd(fd: file, events: Int16(POLLOUT), revents: 0)
-        poll(&ready, 1, -1)
-        continue
-      }
-      rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-    }
-    return true
-  }
+  static func writeAll(_ bytes: some Collection<UInt8>, to file: Int32) -> Bool { Descriptor.write(bytes, to: file) }
 
   static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 

@@ -1,6 +1,7 @@
 import Glibc
 import NIOCore
 import P2PDNet
+import P2PDScript
 
 /// What `connect` does once it is connected: standard input goes to the pipe, the pipe goes to standard output, and
 /// somebody has to notice the end. Confined to its event loop.

@@ -6,9 +6,8 @@
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzNameAnswer(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   let bytes = [UInt8](UnsafeBufferPointer(start: data, count: size))
-  let (whole, dripped) = (read(bytes, size + 1), read(bytes, Int(bytes.first ?? 0) % 7 + 1))
-  precondition(whole == dripped, "the size of the pieces matters")
-  guard let answer = whole, let name = try? PeerName("example.peer"), let server = try? NameServerURL("http://h"),
+  guard let answer = httpAnswer(bytes, limit: limit), let name = try? PeerName("example.peer"),
+    let server = try? NameServerURL("http://h"),
     let mine = try? NameRecord(
       name: name, key: [UInt8](repeating: 7, count: 32), sequence: 3, expires: 1_790_000_000, value: "v",
       signature: [UInt8](repeating: 0, count: 64))
@@ -31,22 +30,4 @@ private let limit = 8192
 
 private func isHarmless(_ scalar: Unicode.Scalar) -> Bool {
   scalar == "\n" || scalar.value >= 0x20 && scalar.value != 0x7f
-}
-
-private func read(_ bytes: [UInt8], _ piece: Int) -> HTTPAnswer? {
-  var reader = HTTPReader(limit: limit)
-  var rest = bytes[...]
-  do throws(HTTPError) {
-    while !rest.isEmpty {
-      let now = Array(rest.prefix(piece))
-      rest = rest.dropFirst(now.count)
-      let result = now.withUnsafeBytes { bytes -> Result<HTTPAnswer?, HTTPError> in
-        do throws(HTTPError) { return .success(try reader.take(bytes)) } catch { return .failure(error) }
-      }
-      if let answer = try result.get() { return answer }
-    }
-    return try reader.end()
-  } catch {
-    return nil
-  }
 }

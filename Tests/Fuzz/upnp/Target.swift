@@ -10,9 +10,7 @@ public func fuzzUPnP(_ data: UnsafePointer<UInt8>, _ size: Int) -> Int32 {
   let text = String(decoding: bytes, as: UTF8.self)
   if let answer = SSDPAnswer(bytes) { check(answer.location, router) }
   check(text, router)
-  let piece = Int(bytes.first ?? 0) % 7 + 1
-  let (whole, dripped) = (read(bytes, size + 1), read(bytes, piece))
-  precondition(whole == dripped, "the size of the pieces matters")
+  let whole = httpAnswer(bytes, limit: limit)
   let document = whole?.body ?? bytes
   precondition((whole?.body.count ?? 0) <= limit, "more than allowed")
   if let element = try? XMLElement.parse(document) { precondition(depth(element) <= 24, "too deep") }
@@ -35,24 +33,6 @@ private func check(_ text: String, _ router: IPAddress) {
   precondition(place.port != 0 && place.path.hasPrefix("/"), "a place nowhere")
   precondition(place.path.utf8.allSatisfy { $0 > 32 && $0 < 127 }, "a path that is more than a path")
   if text.lowercased().hasPrefix("http://") { precondition(text.contains("192.168.1.1"), "a place elsewhere") }
-}
-
-private func read(_ bytes: [UInt8], _ piece: Int) -> HTTPAnswer? {
-  var reader = HTTPReader(limit: limit)
-  var rest = bytes[...]
-  do throws(HTTPError) {
-    while !rest.isEmpty {
-      let now = Array(rest.prefix(piece))
-      rest = rest.dropFirst(now.count)
-      let result = now.withUnsafeBytes { bytes -> Result<HTTPAnswer?, HTTPError> in
-        do throws(HTTPError) { return .success(try reader.take(bytes)) } catch { return .failure(error) }
-      }
-      if let answer = try result.get() { return answer }
-    }
-    return try reader.end()
-  } catch {
-    return nil
-  }
 }
 
 private func depth(_ element: XMLElement) -> Int { 1 + (element.children.map(depth).max() ?? 0) }

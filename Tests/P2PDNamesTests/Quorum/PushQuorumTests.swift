@@ -12,8 +12,8 @@ import Testing
     PushQuorum(name, servers: servers, majority: servers / 2 + 1, after: last, isDeletion: deletes)
   }
 
-  private func stale(_ sequence: UInt64) throws -> PushQuorum.Answer {
-    .stale(try .sign(name: name, value: "x", sequence: sequence, expires: 1_800_000_000, as: owner))
+  private func stale(_ sequence: UInt64, value: String = "x") throws -> PushQuorum.Answer {
+    .stale(try .sign(name: name, value: value, sequence: sequence, expires: 1_800_000_000, as: owner))
   }
 
   /// The actions as words.
@@ -132,5 +132,18 @@ import Testing
     #expect(said([.absent, .absent]) == ["fail not_found"])
     #expect(said([.wrongKey, .wrongKey]) == ["fail taken"])
     #expect(said([.absent, failed(.timeout), failed(.timeout)]) == ["fail no_quorum"])
+  }
+
+  @Test("a deletion in a second round knows that the first one found the name; one of what is deleted already does not")
+  func deletionAgain() throws {
+    func second(_ first: [PushQuorum.Answer]) -> [String] {
+      var push = quorum(deletes: true)
+      _ = push.start()
+      for (server, answer) in first.enumerated() { _ = push.handle(answer, from: server, round: 1) }
+      return [0, 1].flatMap { words(push.handle(.absent, from: $0, round: 2)) }
+    }
+    #expect(second([.accepted(isNew: false), try stale(5)]) == ["finish r2"])
+    #expect(second([try stale(5)]) == ["finish r2"])
+    #expect(second([try stale(5, value: "")]) == ["fail not_found"])
   }
 }

@@ -114,6 +114,7 @@ final class FakeRelay: PipeSink, @unchecked Sendable {
 
   func ended(_ line: Line) {
     lines[ObjectIdentifier(line)] = nil
+    for (id, waiter) in waiting where waiter === line { waiting[id] = nil }
     guard line === owner else { return }
     owner = nil
     relayed?.close(flush: .zero)
@@ -165,7 +166,33 @@ final class FakeRelay: PipeSink, @unchecked Sendable {
         line.send(early)
       }
       (line.other, peer.other) = (peer, line)
+    case .connect: connect(request, line)
     default: refuse(request, line, 400)
+    }
+  }
+
+  /// RFC 6062 §5.2.
+  private func connect(_ request: STUNMessage, _ line: Line) {
+    guard line === owner, relayed != nil else { return refuse(request, line, 437) }
+    guard let peer = request.peer else { return refuse(request, line, 400) }
+    guard !lines.values.contains(where: { $0.isPeer && $0.pipe.peer?.endpoint == peer }) else {
+      return refuse(request, line, 446)
+    }
+    PipeOpener.open(.tcp, to: .endpoint(peer), conf: Self.resetting, on: host.loop).assumeIsolated().whenComplete {
+      switch $0 {
+      case .failure: self.refuse(request, line, 447)
+      case .success(let pipe):
+        guard self.relayed != nil else {
+          pipe.close(flush: .zero)
+          return
+        }
+        let far = Line(pipe, self, isPeer: true, nonce: "")
+        pipe.sink = far
+        self.lines[ObjectIdentifier(far)] = far
+        self.lastConnection += 1
+        self.waiting[self.lastConnection] = far
+        self.answer(request, line, [.connectionID(self.lastConnection)])
+      }
     }
   }
 

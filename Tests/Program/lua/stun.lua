@@ -23,6 +23,8 @@ assert(nic.nat == nil and #nic:route(p2pd.IP4).ext_ips == 0)
 local nat = assert(nic:load_nat())
 assert(nat.type == nat_type and nat.udp.mapping == mapping and nat.tcp.mapping == mapping)
 assert(nat.tcp.filtering == nil, "unknown")
+local range = nat.udp.range
+assert(nat.udp.allocation == "random" and range[1] < range[2] or range == nil, nat.udp.allocation)
 assert(nic.nat.type == nat_type)
 assert(nic:route(p2pd.IP4).ext_ips[1] == outside)
 assert(nic.rp[p2pd.IP4][1].ext_ips[1] == outside)

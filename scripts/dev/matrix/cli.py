@@ -1,7 +1,6 @@
 """Options, the run from start to end, and what it prints."""
 import argparse
 import concurrent.futures
-import glob
 import json
 import os
 import shutil
@@ -39,7 +38,7 @@ def options(argv):
     add("--delay", type=float, default=10, help="of each access link, one way, in ms (default 10: a round trip of 40)")
     add("--jitter", type=float, default=0, help="of each access link, in ms")
     add("--loss", type=float, default=0, help="of each access link, in %%")
-    add("--clock", type=float, default=0, help="seconds by which the clocks of the two sides differ (needs Debian's libfaketime)")
+    add("--clock", type=int, default=0, help="seconds by which the clocks of the two sides differ (needs cc)")
     add("--times", type=int, default=3, help="connects for each pair's median (default 3)")
     add("--jobs", type=int, default=2, help="pairs at once (default 2)")
     add("--p2pd", action="store_true", help="measure Python P2PD 3.1.0 beside it, once a pair, without a relay "
@@ -68,12 +67,14 @@ def binary(asked):
     raise SystemExit("there is no program to measure: build it first, scripts/run version does")
 
 
-def other_clock(seconds):
+def other_clock(seconds, folder):
     """What makes a process see another time of day; the monotonic clock stays."""
-    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-    if not found:
-        raise SystemExit("--clock needs libfaketime: apt-get install libfaketime")
-    return {"LD_PRELOAD": found[0], "FAKETIME": f"{seconds:+g}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    library = Path(folder) / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    made = subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], capture_output=True, text=True)
+    if made.returncode:
+        raise SystemExit(f"--clock: {source} cannot be built: {made.stderr.strip()}")
+    return {"LD_PRELOAD": str(library), "CLOCK_SHIFT": str(seconds)}
 
 
 def p2pd_python():
@@ -103,6 +104,8 @@ class Matrix:
 
     def __enter__(self):
         try:
+            if self.asked.clock:
+                self.clock = other_clock(self.asked.clock, self.folder)
             self.lab.up(homes.spec(self.pairs), self.asked.delay, self.asked.jitter, self.asked.loss)
             program = None if self.python else binary(self.asked.binary)
             names = sorted({(side, home) for pair in self.pairs for side, home in (("a", pair.home_a), ("b", pair.home_b))})
@@ -129,7 +132,7 @@ class Matrix:
                 print(f"Python P2PD: {why}", file=sys.stderr)
                 return None
         if side == "b" and self.asked.clock:
-            environment |= other_clock(self.asked.clock)
+            environment |= self.clock
         return Peer(self.lab, home, program, folder, environment)
 
     def __exit__(self, *_):
@@ -143,8 +146,16 @@ class Matrix:
 
     def run(self, relay):
         """Every pair, some at once, no node in two pairs at a time."""
+        self.done = 0
         with concurrent.futures.ThreadPoolExecutor(self.asked.jobs if relay else max(self.asked.jobs, 6)) as pool:
-            return list(pool.map(lambda pair: self._pair(pair, relay), self.pairs))
+            try:
+                return list(pool.map(lambda pair: self._pair(pair, relay), self.pairs))
+            except BaseException:
+                # Who stops the run does not want the rest of it; nodes that end answer who waits for them.
+                pool.shutdown(wait=False, cancel_futures=True)
+                for peer in filter(None, self.peers.values()):
+                    peer.end()
+                raise
 
     def _pair(self, pair, relay):
         names = {("a", pair.home_a), ("b", pair.home_b)}
@@ -157,7 +168,18 @@ class Matrix:
         finally:
             with self.free:
                 self.busy -= names
+                self.done += 1
+                self._progress(relay)
                 self.free.notify_all()
+
+    def _progress(self, relay):
+        """On a terminal a line that counts, elsewhere a line now and then: a whole matrix takes minutes."""
+        over = self.done == len(self.pairs)
+        words = f"{self.done} of {len(self.pairs)} pairs {'with' if relay else 'without'} a relay"
+        if sys.stderr.isatty():
+            print(f"\r{words}", end="\n" if over else "", file=sys.stderr, flush=True)
+        elif self.done % 50 == 0:
+            print(words, file=sys.stderr, flush=True)
 
     def _connects(self, pair, relay):
         a, b = self.peers["a", pair.home_a], self.peers["b", pair.home_b]
@@ -203,7 +225,7 @@ class Cell:
             yield f"was relayed, and {self.way} leads there"
         exact = not (asked.loss or asked.jitter) or asked.bounds
         if exact and not asked.no_bounds and good:
-            limit = max(homes.bound(strategy, asked.delay, asked.jitter) for strategy in self.strategies)
+            limit = max(self.pair.bound(strategy, asked.delay, asked.jitter) for strategy in self.strategies)
             if self.median > limit:
                 yield f"took {self.median * 1e3:.0f} ms by {self.strategies}, {limit * 1e3:.0f} at most"
 

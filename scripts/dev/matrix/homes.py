@@ -10,15 +10,19 @@ KINDS = {
     "samelan": "portrestricted+samelan",
 }
 CARRIER = "isp=cgn:portrestricted+hairpin"
-# Kinds that a whole matrix leaves out, for --pairs: IPv6 as well, and IPv6 with nothing that refuses.
-EXTRA = {"v6": "linux+v6", "v6open": "portrestricted+v6open", "upnp": "portrestricted+upnp"}
+# Kinds that a whole matrix leaves out, for --pairs and --kinds: IPv6 as well, IPv6 with nothing that refuses, a router that opens
+# ports when asked, and a firewall that lets out the servers' ports and nothing else.
+EXTRA = {"v6": "linux+v6", "v6open": "portrestricted+v6open", "upnp": "portrestricted+upnp",
+         "onlyports": "portrestricted+only=1883,3478"}
 ALL = KINDS | EXTRA
+# Kinds whose next port has to be asked for when it is wanted: nothing that is kept warm tells it.
+COUNTED = ("symseq",)
 # Pairs of their own: both nodes behind one router, and both on one machine.
 NEAR = ("same LAN", "same host")
 
 # What a test run looks at: each way to a path, each kind of router once, and the pairs that only a relay joins.
 QUICK = [
-    ("public", "linux"), ("linux", "public"), ("firewall", "portrestricted"), ("fullcone", "symrandom"),
+    ("public", "linux"), ("public", "symseq"), ("linux", "public"), ("firewall", "portrestricted"), ("fullcone", "symrandom"),
     ("addrrestricted", "linux+open"), ("linux", "linux"), ("linux+rst", "linux+rst"), ("prrandom", "offset"),
     ("symopen", "symaddr"), ("symseq", "portrestricted"), ("symrandom", "symrandom"), ("udpblock", "prrandom"),
     ("carrier", "carrier"), ("samelan", "samelan"), ("same LAN", "same LAN"), ("same host", "same host"),
@@ -41,6 +45,8 @@ class Pair:
 
     def way(self, lab):
         """The strategy that must lead there without a relay; None where only a relay does."""
+        if "onlyports" in (self.a, self.b):
+            return None
         if self.a in NEAR or self.b == "public":
             return "direct"
         if self.a == "public":
@@ -48,6 +54,20 @@ class Pair:
         if self.b in ("v6open", "v6") and self.a in ("v6open", "v6") or self.b == "upnp":
             return "direct" if self.b != "v6" else "reverse" if self.a == "v6open" else "punch"
         return "punch" if can_punch(lab.nodes[self.home_a], lab.nodes[self.home_b], "tcp", True) else None
+
+    def bound(self, strategy, delay, jitter=0):
+        """Seconds a warm connect of this pair may take at most."""
+        trip = 4 * (delay + jitter) / 1000
+        more = 0
+        if strategy == "punch":
+            # Each side asks for its router's next port, and where both do, again before they dial.
+            sides = sum(kind in COUNTED for kind in (self.a, self.b))
+            more = trip * (sides + (sides == 2))
+        elif strategy == "relay" and "onlyports" in (self.a, self.b):
+            # TCP gets through to the servers, so a punch is waited for; and whoever cannot dial the relay finds out by waiting,
+            # opens one of its own, tells of it, and has that one connect.
+            more = 0.25 + (0.4 + 10 * trip if self.b == "onlyports" else 0)
+        return bound(strategy, delay, jitter) + more
 
 
 def home(side, kind):
@@ -68,7 +88,7 @@ def spec(pairs):
 
 
 def bound(strategy, delay, jitter=0):
-    """Seconds a warm connect may take at most, from the access delays of both sides (one way, in ms)."""
+    """The same for any pair of the usual kinds, from the access delays of both sides (one way, in ms)."""
     r = 4 * (delay + jitter) / 1000
     tls, signal = r, r
     return {

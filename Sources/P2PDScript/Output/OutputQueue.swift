@@ -2,9 +2,9 @@ import Dispatch
 import Glibc
 import Synchronization
 
-/// Writes to standard output on a thread of its own: a reader that is slow, or stopped with Control-S, must not stop the
-/// event loop and with it the pipe's keep-alive. Bounded: over ``limit`` it says so, and the pipe stops reading.
-final class OutputQueue: Sendable {
+/// Writes on a thread of its own: a reader that is slow, or a terminal stopped with Control-S, must not stop the event loop
+/// and with it every pipe's keep-alive. Over ``limit`` it says so, and whoever puts waits.
+package final class OutputQueue: Sendable {
   private struct State {
     var bytes = 0
     var somebodyWaits = false
@@ -21,7 +21,7 @@ final class OutputQueue: Sendable {
   ///   - write: puts out all bytes; false with errno set when that failed.
   ///   - drained: called, on this queue's thread, when there is room again after ``isFull`` was true.
   ///   - failed: called once with the error number of the first write that failed.
-  init(
+  package init(
     write: @escaping @Sendable ([UInt8]) -> Bool, drained: @escaping @Sendable () -> Void,
     failed: @escaping @Sendable (Int32) -> Void
   ) {
@@ -30,8 +30,11 @@ final class OutputQueue: Sendable {
     self.failed = failed
   }
 
+  /// Everything put before is out.
+  package var isEmpty: Bool { state.withLock { $0.bytes == 0 } }
+
   /// More is queued than should be. Whoever sees true gets ``drained`` later.
-  var isFull: Bool {
+  package var isFull: Bool {
     state.withLock {
       guard $0.bytes > Self.limit else { return false }
       $0.somebodyWaits = true
@@ -39,13 +42,13 @@ final class OutputQueue: Sendable {
     }
   }
 
-  func put(_ bytes: [UInt8]) {
+  package func put(_ bytes: [UInt8]) {
     state.withLock { $0.bytes += bytes.count }
     queue.async { self.write(bytes) }
   }
 
   /// Calls back when everything put before is out, or cannot get out.
-  func whenEmpty(_ done: @escaping @Sendable () -> Void) {
+  package func whenEmpty(_ done: @escaping @Sendable () -> Void) {
     queue.async(execute: done)
   }
 
