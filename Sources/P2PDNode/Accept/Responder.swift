@@ -137,6 +137,7 @@ final class Responder: @unchecked Sendable {
       }
       switch result {
       case .success(let stream):
+        self.node.isWalled = dial.isDetoured
         if dial.isDetoured { self.attempts += dial.report }
         self.receive(id, stream, isServer: true)
         self.reportIfDone()
