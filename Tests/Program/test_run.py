@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 import unittest
 
-from program import PATIENCE, Left, ProgramTest, Terminal, left, read_line, read_until
+from program import BINARY, PATIENCE, Left, ProgramTest, Terminal, left, read_line, read_until
 
 ECHO = """
 local M = {}
@@ -334,6 +335,16 @@ for i = 1, 40000 do print(i, ("x"):rep(100)) end
         self.assertTrue(read_line(process.stdout).startswith("1\t"))
         process.stdout.close()
         self.assertEqual(process.wait(PATIENCE), 0)
+
+    def test_descriptors_that_are_closed_are_nobody_elses(self):
+        """What is printed must not go to a socket that got the number of standard output."""
+        script = self.write("probe.lua", """
+            print("x") io.stdout:write("y") io.stdout:flush()
+            local p = io.popen("for n in 0 1 2; do readlink /proc/$PPID/fd/$n; done")
+            return p:read("a") == ("/dev/null\\n"):rep(3)""")
+        done = subprocess.run(["sh", "-c", 'exec "$0" exec --ephemeral "$1" <&- >&- 2>&-', BINARY, script], env=self.environment(),
+                              timeout=PATIENCE, check=False)
+        self.assertEqual(done.returncode, 0)
 
     def test_lines_keep_their_order_and_their_bytes(self):
         done = self.exec("print('\\xff\\0\\xfe')")

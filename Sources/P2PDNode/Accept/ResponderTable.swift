@@ -108,8 +108,8 @@ struct ResponderTable {
   static let dialsOfKey = (rate: 4.0, burst: 400.0)
   static let dials = (rate: 100.0, burst: 1000.0)
   /// Hole punches: each takes ports whose mappings STUN servers have to be asked for, a few connections.
-  static let punchesOfKey = (rate: 2.0, burst: 100.0)
-  static let punches = (rate: 10.0, burst: 300.0)
+  static let punchesOfKey = (rate: 4.0, burst: 200.0)
+  static let punches = (rate: 10.0, burst: 500.0)
   /// Their calls, repeated ones included: a punch makes five as a rule, fifty between two routers that refuse, and a hundred
   /// of these may begin at once. A call is a SYN or three of 60 bytes, so that this is no way to flood somebody.
   static let punchCallsOfKey = (rate: 100.0, burst: 4000.0)

@@ -56,6 +56,7 @@ enum Main {
   static func main() async {
     // Before the first thread: the allocator reads its settings when it makes a heap.
     cnet_tune_malloc()
+    Files.fillStandardDescriptors()
     cnet_ignore_sigpipe()
     cnet_raise_descriptor_limit()
     do {

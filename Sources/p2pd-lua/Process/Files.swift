@@ -52,6 +52,12 @@ enum Files {
   /// Writes all bytes, however many calls it takes. False with errno on failure.
   static func writeAll(_ bytes: some Collection<UInt8>, to file: Int32) -> Bool { Descriptor.write(bytes, to: file) }
 
+  /// Standard input, output and error that were closed lead to /dev/null: else the next socket would have the number, and
+  /// a peer would get what is printed.
+  static func fillStandardDescriptors() {
+    for file in STDIN_FILENO...STDERR_FILENO where fcntl(file, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
+  }
+
   static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
   static func isDirectory(_ path: String) -> Bool {
