@@ -44,6 +44,7 @@ extension Node {
     snapshot = now
     routes = [:]
     if knowledge.update(now, only: configuration.interfaces) {
+      isWalled = false
       signalling?.networkChanged(now.interfaces.filter(\.isUp).flatMap { $0.addresses.map(\.ip) })
       for improvement in Array(improvements.values) { improvement.networkChanged() }
     }
