@@ -77,7 +77,7 @@ public final class Node: @unchecked Sendable {
   var offered: (routes: [NodeRoute], servers: [SignalServer])
   var renewal: Scheduled<Void>?
   var settling: Settling?
-  var contact = Contact.none
+  var contact = BrokerContact()
   let orientation: Orientation
   var signalTimes = SignalTimes()
   /// How often strangers are told its address.

@@ -250,6 +250,24 @@ import Testing
     }
   }
 
+  @Test("a hundred connects at once through two firewalls all work and leave nothing behind")
+  func hundredPunches() async throws {
+    try await Self.inWorld { world in
+      let (one, two) = (try await world.node(world.a), try await world.node(world.b))
+      (world.a.isFirewalled, world.b.isFirewalled) = (true, true)
+      try await world.wait(.seconds(90))
+      let before = world.open
+      let opening = (0..<100).map { _ in one.connecting(two.address).pipe }
+      let pipes = try await EventLoopFuture.whenAllSucceed(opening, on: one.loop).get()
+      #expect(pipes.allSatisfy { $0.strategy == "punch" })
+      for pipe in pipes { try await Self.speaks(pipe) }
+      for pipe in pipes { _ = try? await pipe.close().get() }
+      try await world.wait(.seconds(90))
+      #expect(one.connectors.isEmpty && two.responders.sessions.isEmpty)
+      #expect(world.open == before, "\(world.open) \(before)")
+    }
+  }
+
   @Test("a connect that is called off, at any moment, leaves nothing behind")
   func cancelled() async throws {
     try await Self.inWorld { world in

@@ -44,6 +44,7 @@ private final class Router: PipeSink, @unchecked Sendable {
 /// A host with a pool, and one with a server.
 private struct Setting {
   let time: VirtualTime
+  let net: MemoryNetwork
   let host: MemoryHost
   let server: Endpoint
   let router: Router
@@ -89,7 +90,7 @@ struct PunchPortsTests {
       let router = Router()
       let place = Endpoint(ip: b.addresses[0], port: 3478)
       router.listener = try await PipeOpener.open(.tcp, bind: place, sink: router, on: b.loop).get()
-      let setting = Setting(time: time, host: a, server: place, router: router, pool: PunchPorts(on: a.loop))
+      let setting = Setting(time: time, net: net, host: a, server: place, router: router, pool: PunchPorts(on: a.loop))
       try await body(setting)
       setting.pool.close()
       _ = router.listener?.close(flush: .zero)
@@ -121,6 +122,26 @@ struct PunchPortsTests {
       next.close()
       try await world.pause(.milliseconds(100))
       #expect(world.router.connections.count == 2)
+    }
+  }
+
+  @Test("a hundred takers at once get a port each, on a near line and on a far one", arguments: [10, 100])
+  func hundred(_ latency: Int) async throws {
+    try await inWorld { world in
+      world.net.change(world.host, world.net.hosts[1]) { $0.latency = .milliseconds(Int64(latency)) }
+      var report = world.report(.endpointIndependent, .preserving)
+      report.roundTrip = .milliseconds(Int64(latency) * 2)
+      world.pool.update([world.path: report])
+      try await world.pause(.seconds(2))
+      let promises = (0..<100).map { _ in world.host.loop.makePromise(of: PunchHand.self) }
+      for promise in promises { world.pool.take { promise.succeed($0) } }
+      var hands: [PunchHand] = []
+      for promise in promises { hands.append(try await promise.futureResult.get()) }
+      #expect(hands.allSatisfy { $0.side.paths.first?.endpoints.isEmpty == false })
+      #expect(Set(hands.flatMap { $0.ports.joined().map(\.local.port) }).count >= 99)
+      for hand in hands { hand.close() }
+      try await world.pause(.seconds(2))
+      #expect(world.pool.ready[world.path] == 2 && world.router.connections.count == 2)
     }
   }
 

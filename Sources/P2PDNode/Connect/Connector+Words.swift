@@ -38,6 +38,10 @@ extension Connector {
   /// What ends the race when there is a pipe is no news.
   func isStop(_ event: PathRace.Event) -> Bool { if case .stop = event { true } else { false } }
 
+  func words(of why: NetError) -> String {
+    (["nothing better than the relay:"] + why.attempts.map { "  \($0)" }).joined(separator: "\n")
+  }
+
   private func words(of answer: Rendezvous.Answer, _ fresh: DirectPlan) -> String {
     if let refusal = answer.refusal { return "signalling: the other side refuses: \(refusal.words)" }
     let seen = answer.side.outside.map(\.description).joined(separator: ", ")

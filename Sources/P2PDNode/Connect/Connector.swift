@@ -36,8 +36,7 @@ final class Connector: @unchecked Sendable {
   private var legs: [Int: Leg] = [:]
   private var wake: Scheduled<Void>?
   private var end: Scheduled<Void>?
-  private var hand: PunchHand?
-  private var punch: TCPPunch?
+  private var punch: PunchWay?
   private var relay: RelayWay?
   /// The peer takes part.
   private var isAnswered = false
@@ -104,7 +103,11 @@ final class Connector: @unchecked Sendable {
   }
 
   /// Gives everything up; `won` hears `cancelled` unless there is a pipe already, which stays.
-  func cancel() { handle(.stop(NetError(.cancelled, "connect to node \(key.short)", cause: "it was called off"))) }
+  func cancel() {
+    // Where there is a pipe, it has ended, and nobody wants to know what else there was.
+    pipe = nil
+    handle(.stop(NetError(.cancelled, "connect to node \(key.short)", cause: "it was called off")))
+  }
 
   /// The pipe, where it can move to a better way.
   func handedOut(_ pipe: RelayedPipe) { self.pipe = pipe }
@@ -162,7 +165,9 @@ final class Connector: @unchecked Sendable {
     case .abort: messenger?.tell(Rendezvous(session, .abort).bytes)
     case .fail(let failure):
       finish(.failure(why(failure).error))
-    case .finish: finish(nil)
+    case .finish:
+      if watch != nil, pipe != nil, let why = whyRelayed { watch?(words(of: why)) }
+      finish(nil)
     case .wake(let time):
       wake?.cancel()
       wake = loop.assumeIsolated().scheduleTask(deadline: time) { self.handle(.tick) }
@@ -290,11 +295,13 @@ final class Connector: @unchecked Sendable {
     node.whenOriented {
       guard !self.isOver else { return }
       guard self.strategies.contains(.punch) else { return self.sendOffer() }
-      self.node.punchPorts.take { hand in
-        if self.isOver { return self.node.punchPorts.giveBack(hand) }
-        self.hand = hand
-        self.sendOffer()
+      let punch = PunchWay(of: self.node) { stream, attempt in
+        self.punched(stream, attempt)
+      } over: { met in
+        self.handle(.over(.punch, met))
       }
+      self.punch = punch
+      punch.prepare { self.sendOffer() }
     }
   }
 
@@ -303,7 +310,7 @@ final class Connector: @unchecked Sendable {
     var offer = Rendezvous.Offer()
     offer.protocolName = name
     offer.strategies = strategies
-    offer.side = node.side(punch: hand?.side)
+    offer.side = node.side(punch: punch?.side)
     offer.side.leg = messenger.leg
     let left = max(.milliseconds(1), deadline - loop.now)
     messenger.request(Rendezvous(session, .offer(offer)).bytes, timeout: left).assumeIsolated().whenComplete { result in
@@ -334,21 +341,11 @@ final class Connector: @unchecked Sendable {
   // MARK: Punching
 
   private func startPunch(_ side: PunchSide) {
-    guard let hand else {
-      return handle(.over(.punch, [PathAttempt(.punch, .unsupported, "not tried: nothing is known of this network")]))
+    let verdict = punch?.start(side)
+    if let verdict {
+      watch?(words(ofPunch: side))
+      if case .uncertain = verdict { handle(.unlikely(.punch)) }
     }
-    self.hand = nil
-    // The peer waits as long as its answer took.
-    let punch = TCPPunch(hand, peer: side, at: loop.now, on: loop) { stream, attempt in
-      self.punched(stream, attempt)
-    } ended: { report in
-      self.punch = nil
-      self.handle(.over(.punch, report.pathAttempts))
-    }
-    self.punch = punch
-    if !punch.verdict.isImpossible { watch?(words(ofPunch: side)) }
-    punch.start()
-    if case .uncertain = punch.verdict { handle(.unlikely(.punch)) }
   }
 
   private func punched(_ stream: Transport, _ attempt: PunchReport.Attempt) {
@@ -358,13 +355,8 @@ final class Connector: @unchecked Sendable {
   }
 
   private func endPunch() {
-    if let punch {
-      leftovers += punch.report.pathAttempts
-      punch.cancel()
-    }
+    leftovers += punch?.end() ?? []
     punch = nil
-    if let hand { node.punchPorts.giveBack(hand) }
-    hand = nil
   }
 
   // MARK: Relaying
@@ -390,14 +382,5 @@ final class Connector: @unchecked Sendable {
     relay.end()
     leftovers += relay.attempts
     self.relay = nil
-  }
-}
-
-extension PunchReport {
-  /// What became of the pairs that were dialled, or why none was.
-  var pathAttempts: [PathAttempt] {
-    let failed = attempts.filter { $0.seen != .connected }
-    guard failed.isEmpty else { return failed.map { PathAttempt(.punch, from: $0.from, to: $0.to, $0.error) } }
-    return reason.map { [PathAttempt(.punch, .unreachable, $0)] } ?? []
   }
 }

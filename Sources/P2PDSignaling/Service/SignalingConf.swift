@@ -23,10 +23,11 @@ public struct SignalingConf: Sendable {
   /// Messages by strangers whose seal is looked at, a second and in a burst, for each of the node's own brokers: about
   /// 0.2 ms of public key work each, so this is the share of a CPU that a flood by somebody who knows the node's id costs.
   public var strangersPerSecond = 50.0
-  public var strangersBurst = 160.0
-  /// The same for each sender, once it has proved its key.
+  public var strangersBurst = 400.0
+  /// The same for each sender, once it has proved its key. The burst is what a hundred connects at once say: an offer each,
+  /// a relay, an end; or answers and reports.
   public var senderPerSecond = 10.0
-  public var senderBurst = 120.0
+  public var senderBurst = 400.0
   /// Senders whose budgets are kept.
   public var senders = 1024
   /// Bytes read from each broker a second, packets counted as 400 more; beyond it the broker has to wait, and drops. A

@@ -101,6 +101,7 @@ struct Explain: AsyncParsableCommand {
   private func attempt(_ node: Node, _ target: NodeAddress) async -> (any Error)? {
     let steps = Steps(on: Engine.loop)
     let watcher = MoveWatcher(on: Engine.loop)
+    defer { watcher.giveUp() }
     Console.shared.out("Trying\n")
     do {
       let pipe = try await node.connect(
@@ -111,7 +112,7 @@ struct Explain: AsyncParsableCommand {
       try await Engine.loop.flatSubmit { node.searched(for: pipe) }.get()
       let (isRelayed, why) = try await Engine.loop.submit { (pipe.strategy == "relay", pipe.whyNoBetter) }.get()
       if let why {
-        Console.shared.out("Nothing better than the relay, \(steps.elapsed). \(why.remedy)\n")
+        Console.shared.out("\(why.remedy)\n")
       } else if isRelayed, try await watcher.moved.get() {
         Console.shared.out("Moved: \(try await Self.way(of: pipe)), \(steps.elapsed).\n")
       }
@@ -119,6 +120,7 @@ struct Explain: AsyncParsableCommand {
       return nil
     } catch let error as NetError {
       Console.shared.out("Not connected, \(steps.elapsed): \(Printable.line(error.cause)).\n")
+      if !error.attempts.isEmpty { Self.print(section: "In all", error.attempts.map { "\($0)" }) }
       return Failure("no way leads to the node", remedy: error.remedy.isEmpty ? nil : error.remedy)
     } catch {
       return error
@@ -157,13 +159,15 @@ private final class MoveWatcher: PipeSink, @unchecked Sendable {
     promise = loop.makePromise()
   }
 
+  func giveUp() { promise.succeed(false) }
+
   func pipe(_ pipe: Pipe, message: UnsafeRawBufferPointer, from peer: Peer) -> Bool { true }
   func pipeMoved(_ pipe: Pipe) { promise.succeed(true) }
-  func pipeEnded(_ pipe: Pipe, reason: EndReason) { promise.succeed(false) }
+  func pipeEnded(_ pipe: Pipe, reason: EndReason) { giveUp() }
 
   func pipeOpened(_ pipe: Pipe) {
     // The better way may die before the pipe stands on it for good.
-    pipe.loop.assumeIsolated().scheduleTask(in: Self.patience) { self.promise.succeed(false) }
+    pipe.loop.assumeIsolated().scheduleTask(in: Self.patience) { self.giveUp() }
   }
 
   private static let patience = TimeAmount.seconds(20)
