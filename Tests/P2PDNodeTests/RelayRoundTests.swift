@@ -38,7 +38,8 @@ import Testing
     for node in world.nodes { #expect(node.responders.lent == 0, sourceLocation: sourceLocation) }
   }
 
-  @Test("who is called comes by a relay of its own, which counts as one it has opened for others", arguments: ["b", "a b"])
+  @Test(
+    "who is called comes by a relay of its own, which counts as one it has opened for others", arguments: ["b", "a b"])
   func theCalled(_ walls: String) async throws {
     try await inWorld(walls: walls.split(separator: " ").map(String.init)) { world, relay, other in
       let one = try await world.node(world.a) { $0.servers.turn = [relay.url] }
@@ -85,11 +86,13 @@ import Testing
       let steps = NIOLockedValueBox<[String]>([])
       let one = try await world.node(world.a) { $0.servers.turn = [relay.url] }
       let two = try await world.node(world.b) { $0.servers.turn = [other.url] }
-      let pipe = try await one.connect(two.address, strategies: [.relay], watch: { words in steps.withLockedValue { $0.append(words) } })
+      let pipe = try await one.connect(
+        two.address, strategies: [.relay], watch: { words in steps.withLockedValue { $0.append(words) } })
       try await RaceTests.speaks(pipe)
       #expect(refused == 1 && relay.hasAllocation && other.hasAllocation && two.responders.lent == 1)
       let told = steps.withLockedValue { $0 }
-      #expect(told.contains { $0.contains("a firewall may let out only some ports; gone round by another relay") }, "\(told)")
+      #expect(
+        told.contains { $0.contains("a firewall may let out only some ports; gone round by another relay") }, "\(told)")
       _ = pipe.close(flush: .zero)
       try await isGivenBack(world, [relay, other])
     }
@@ -119,7 +122,9 @@ import Testing
       try await inWorld(walls: ["a", "b"]) { world, relay, other in
         let one = try await world.node(world.a) { $0.servers.turn = [relay.url] }
         let two = try await world.node(world.b) { $0.servers.turn = [other.url] }
-        let connecting = Task { try await one.connect(two.address, timeout: .milliseconds(moment), strategies: [.relay]) }
+        let connecting = Task {
+          try await one.connect(two.address, timeout: .milliseconds(moment), strategies: [.relay])
+        }
         if let pipe = try? await connecting.value { _ = pipe.close(flush: .zero) }
         try await world.wait(.seconds(12))
         try await isGivenBack(world, [relay, other])

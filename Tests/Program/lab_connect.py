@@ -234,6 +234,32 @@ def a_hundred_at_once(scene):
     print(f"  {told_of}, sockets before and after: {before}")
 
 
+def called_off(scene):
+    """Connects that are called off, each at another moment of the race, by relay too: no socket is left in either home, and
+    no allocation at the relay."""
+    b = scene.peer("b")
+    settled([b])
+    script = scene.folder / "off.lua"
+    script.write_text(OFF)
+    process = scene.program("a", "exec", str(script), b.address)
+
+    def held():
+        sockets = [text for home in ("a", "b", "srv") for text in scene.inside(home, "ss", "-Htuanp").splitlines()]
+        return sum("users:" in text for text in sockets)
+
+    line(process, "READY")
+    before = held()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    told = line(process, "DONE")
+    print(f"  {told}")
+    assert int(told.split()[1]) > 30, told
+    end = time.monotonic() + PATIENCE
+    while held() != before:
+        assert time.monotonic() < end, f"{held()} sockets are left, and {before} were there before"
+        time.sleep(0.5)
+
+
 def their_relay(scene):
     """Two symmetric routers, and a relay that only the node that is called knows, or whose own is dead."""
     b = scene.peer("b")
@@ -351,6 +377,26 @@ pipe:close()
 node:close()
 """
 
+OFF = """
+local p2pd = require "p2pd"
+local node = assert(p2pd.node { ephemeral = true })
+node:address(5)
+p2pd.sleep(1)
+print("READY")
+io.read()
+local off, jobs = 0, {}
+for i = 1, 60 do
+  jobs[i] = function()
+    p2pd.sleep(i * 0.02)
+    local pipe, err = p2pd.with_timeout(i * 0.008, function() return node:connect(arg[1]) end)
+    if pipe then pipe:close() elseif err.code == "timeout" then off = off + 1 else print(err) end
+  end
+end
+p2pd.gather(table.unpack(jobs))
+print("DONE " .. off .. " called off")
+p2pd.sleep(60)
+"""
+
 HUNDRED = """
 local p2pd = require "p2pd"
 local node = assert(p2pd.node { ephemeral = true })
@@ -416,4 +462,4 @@ return M
 
 if __name__ == "__main__":
     main((design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent,
-          relay_then_better, better_way_dies, a_hundred_at_once, both_at_once, why_not, their_relay, ipv6_relay, explained))
+          relay_then_better, better_way_dies, a_hundred_at_once, called_off, both_at_once, why_not, their_relay, ipv6_relay, explained))

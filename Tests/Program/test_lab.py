@@ -111,6 +111,9 @@ class Laboratory(ProgramTest):
     def test_a_hundred_connects_at_once_through_two_routers(self):
         self.scene("a_hundred_at_once", "a=linux", "b=portrestricted")
 
+    def test_connects_that_are_called_off_leave_nothing(self):
+        self.scene("called_off", "a=symrandom", "b=symrandom")
+
     def test_a_relay_that_only_the_node_that_is_called_knows(self):
         self.scene("their_relay", "a=symrandom", "b=symrandom")
 

@@ -156,7 +156,8 @@ struct RelayCoturnTests {
     return ([], met)
   }
 
-  @Test("one relay connects to another: of the same server, of another one, over TCP and TLS, and before it is let through")
+  @Test(
+    "one relay connects to another: of the same server, of another one, over TCP and TLS, and before it is let through")
   func round() async throws {
     let (server, other) = (try await Coturn.start(), try await Coturn.start())
     for (near, far) in [
@@ -190,7 +191,9 @@ struct RelayCoturnTests {
         let promise = loop.makePromise(of: NetError.Code?.self)
         detour.open { opened in
           guard case .success = opened else { return promise.succeed(nil) }
-          detour.connect { if case .failure(let error) = $0 { promise.succeed(error.code) } else { promise.succeed(nil) } }
+          detour.connect {
+            if case .failure(let error) = $0 { promise.succeed(error.code) } else { promise.succeed(nil) }
+          }
         }
         let code = try await promise.futureResult.get()
         detour.close()

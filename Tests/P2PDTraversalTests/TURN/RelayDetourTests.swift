@@ -40,7 +40,9 @@ struct RelayDetourTests {
         },
         tell: { [self] endpoint in
           told.append(endpoint)
-          return world.far.loop.scheduleTask(in: way) {}.futureResult.flatMap { [self] in path.permit(relay: endpoint.ip) }
+          return world.far.loop.scheduleTask(in: way) {}.futureResult.flatMap { [self] in
+            path.permit(relay: endpoint.ip)
+          }
         },
         closed: { [self] in closed += 1 })
     }
@@ -116,7 +118,10 @@ struct RelayDetourTests {
       // ConnectionBind 60 on the spare connection, while the near side's takes 10 + 20 + 40 and its hello 20 + 10 + 30.
       #expect((785...830).contains(after), "\(after) ms")
       #expect(walled.other.asked.filter { $0 == .connect }.count == 1)
-      #expect(dial.report.map(\.seen) == ["no answer (1 try): a firewall may let out only some ports; gone round by another relay"])
+      #expect(
+        dial.report.map(\.seen) == [
+          "no answer (1 try): a firewall may let out only some ports; gone round by another relay"
+        ])
       // The allocation lives as long as the stream, and longer than its first life.
       try await walled.world.sleep(.minutes(15))
       _ = Array("still there".utf8).withUnsafeBytes { far.send($0) }
@@ -190,7 +195,9 @@ struct RelayDetourTests {
     }
   }
 
-  @Test("servers that say no: to the allocation, to the peer, that it cannot be reached, that it is connected, nothing at all")
+  @Test(
+    "servers that say no: to the allocation, to the peer, that it cannot be reached, that it is connected, nothing at all"
+  )
   func refusals() async throws {
     for (method, code, met, least) in [
       (STUNMethod.allocate, 486, NetError.Code.limit, 0), (.connect, 403, .permission, 1), (.connect, 447, .refused, 5),

@@ -34,7 +34,8 @@ import Testing
     #expect(steps.handle(.tick, now: Self.at(5000)) == [.dial(.plain)])
   }
 
-  @Test("who is told that nobody is there opens at once", arguments: [NetError.Code.refused, .unreachable, .permission])
+  @Test(
+    "who is told that nobody is there opens at once", arguments: [NetError.Code.refused, .unreachable, .permission])
   func refused(_ code: NetError.Code) {
     var steps = Self.steps()
     _ = steps.handle(.start, now: Self.zero)
