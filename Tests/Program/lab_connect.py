@@ -328,6 +328,22 @@ def why_not(scene):
         assert word in text, f"the failure says nothing of {word}: {text}"
 
 
+def why_relayed(scene):
+    """Two symmetric routers and a relay: the pipe says why it stands on that, to the script and to a person."""
+    (b,) = scene.peers("b")
+    script = scene.folder / "why.lua"
+    script.write_text(WHY)
+    done = scene.program("a", "exec", str(script), b.address)
+    out, _ = done.communicate(timeout=PATIENCE)
+    print("  " + out.replace("\n", "\n  ").rstrip())
+    for word in ("relay at first nil", "unreachable", "punch", "by the other", "router"):
+        assert word in out, f"nothing of '{word}'\n{done.complaints.read_text()[-2000:]}"
+    done = scene.program("a", "explain", b.address)
+    out, _ = done.communicate(timeout=PATIENCE)
+    print("  " + out.replace("\n", "\n  ").rstrip())
+    assert done.returncode == 0 and "nothing better than the relay:" in out and "router" in out.splitlines()[-1], out
+
+
 PING = """
 local M = {}
 function M.msg_cb(msg, client_tup, pipe)
@@ -427,6 +443,21 @@ p2pd.sleep(20)
 node:close()
 """
 
+WHY = """
+local p2pd = require "p2pd"
+local node = assert(p2pd.node { ephemeral = true })
+node:address(5)
+local pipe = assert(node:connect(arg[1]))
+print(pipe.strategy .. " at first " .. tostring(pipe.why_relayed))
+local stop = p2pd.now() + 10
+while not pipe.why_relayed and p2pd.now() < stop do p2pd.sleep(0.1) end
+local why = pipe.why_relayed
+print(why.code, why.remedy)
+for _, attempt in ipairs(why.attempts) do print(attempt.strategy, attempt.by_peer and "by the other" or "", attempt.code, attempt.to) end
+pipe:close()
+node:close()
+"""
+
 CONSENT = """
 local p2pd = require "p2pd"
 local M = {}
@@ -462,4 +493,4 @@ return M
 
 if __name__ == "__main__":
     main((design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent,
-          relay_then_better, better_way_dies, a_hundred_at_once, called_off, both_at_once, why_not, their_relay, ipv6_relay, explained))
+          relay_then_better, better_way_dies, a_hundred_at_once, called_off, both_at_once, why_not, why_relayed, their_relay, ipv6_relay, explained))

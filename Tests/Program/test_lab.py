@@ -151,6 +151,9 @@ class Laboratory(ProgramTest):
     def test_a_home_without_internet_finds_its_own_by_name(self):
         self.scene("lan_without_internet", "a=linux+hosts=2", delay=0, file="lab_names.py")
 
+    def test_a_relayed_pipe_says_why(self):
+        self.scene("why_relayed", "a=symrandom", "b=symrandom")
+
     def test_a_connect_that_cannot_be_says_why(self):
         self.scene("why_not", "a=symrandom", "b=symrandom")
 
