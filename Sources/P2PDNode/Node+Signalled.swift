@@ -131,6 +131,10 @@ extension Node {
       responder.answered(hand, takes: oneWay ?? legs ?? Self.assumedWay)
     }
     guard wanted.contains(.punch), offer.side.punch != nil else { return tell(nil) }
+    guard responders.punch(for: session.key, at: loop.now) else {
+      responder.skip(PathAttempt(.punch, .limit, "not tried: this node punches for others already too often"))
+      return tell(nil)
+    }
     punchPorts.take { tell($0) }
   }
 

@@ -62,6 +62,8 @@ public final class Node: @unchecked Sendable {
   var improvements: [SessionID: Improvement] = [:]
   /// Pipes over relays that other nodes may move.
   var relayed: [Responder.Session: RelayedPipe] = [:]
+  /// The last relayed address could not be dialled: a firewall before this network lets out few ports.
+  var isWalled = false
   /// Ports that are ready for punching holes.
   let punchPorts: PunchPorts
   var closing: EventLoopFuture<Void>?
@@ -75,7 +77,7 @@ public final class Node: @unchecked Sendable {
   var offered: (routes: [NodeRoute], servers: [SignalServer])
   var renewal: Scheduled<Void>?
   var settling: Settling?
-  var contact = Contact.none
+  var contact = BrokerContact()
   let orientation: Orientation
   var signalTimes = SignalTimes()
   /// How often strangers are told its address.

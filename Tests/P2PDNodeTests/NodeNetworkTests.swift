@@ -238,6 +238,46 @@ import Testing
     }
   }
 
+  @Test(
+    "a router that got another address is found out by one broker that is back, though the others were never missed")
+  func newOutsideByOne() async throws {
+    try await inWorld { world in
+      _ = try world.translate("203.0.113.5")
+      let node = try await world.node()
+      try await node.settled().get()
+      try await wait(.seconds(20), node)
+      let outside = try world.translate("203.0.113.6")
+      world.net.cut(world.home, world.brokerHosts[0])
+      try await wait(.seconds(20), node)
+      #expect(node.address.routes.first { $0.family == .v4 }?.external == .at(Endpoint(ip: outside, port: 0)))
+      // One that comes and goes all the time costs a look a minute.
+      try await wait(.seconds(60), node)
+      let asked = world.asked
+      for _ in 0..<20 {
+        world.net.cut(world.home, world.brokerHosts[0])
+        try await wait(.seconds(3), node)
+      }
+      #expect((asked + 1...asked + 100).contains(world.asked), "\(world.asked - asked) questions in a minute")
+      await node.close(flush: .zero)
+    }
+  }
+
+  @Test("what could not be measured while there was no way out is measured when a broker is there")
+  func lateOutside() async throws {
+    try await inWorld { world in
+      let outside = try world.translate("203.0.113.5")
+      for host in world.net.hosts where host !== world.home { host.hasVanished = true }
+      let node = try await world.node()
+      try await wait(.seconds(6), node)
+      #expect(node.knowledge.isInVain)
+      for host in world.net.hosts { host.hasVanished = false }
+      // Sooner than the measuring would be tried again by itself.
+      try await wait(.seconds(15), node)
+      #expect(node.address.routes.first { $0.family == .v4 }?.external == .at(Endpoint(ip: outside, port: 0)))
+      await node.close(flush: .zero)
+    }
+  }
+
   @Test("two nodes speak through brokers, learn how long it takes, and one broker of two is enough")
   func signals() async throws {
     try await inWorld { world in

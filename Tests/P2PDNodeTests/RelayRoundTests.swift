@@ -56,6 +56,17 @@ import Testing
       try await RaceTests.speaks(pipe)
       _ = pipe.close(flush: .zero)
       try await isGivenBack(world, [relay, other])
+      // It is known now, until dialling is of use again.
+      let again = world.net.time.now
+      let next = try await one.connect(two.address, strategies: [.relay])
+      #expect(took - (world.net.time.now - again) >= .milliseconds(390) && two.isWalled)
+      _ = next.close(flush: .zero)
+      try await isGivenBack(world, [relay, other])
+      world.b.outgoing = nil
+      let free = try await one.connect(two.address, strategies: [.relay])
+      #expect(!two.isWalled)
+      _ = free.close(flush: .zero)
+      try await isGivenBack(world, [relay, other])
     }
   }
 

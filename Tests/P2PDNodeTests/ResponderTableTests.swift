@@ -109,12 +109,19 @@ import Testing
     #expect(table.dials(1, for: Identity.ephemeral().key, at: Self.start + .seconds(1)) == 0)
   }
 
-  @Test("so many calls leave for punches with one key, and with all, whatever was dialled besides")
+  @Test("so many punches with one key, and with all; so many calls of theirs, whatever was dialled besides")
   func punches() {
     var table = ResponderTable(at: Self.start)
-    func calls(_ key: NodeKey, _ now: NIODeadline) -> Int {
-      (0..<20_000).first { _ in !table.punches(for: key, at: now) } ?? 20_000
+    func begun(_ key: NodeKey, _ now: NIODeadline) -> Int {
+      (0..<1000).first { _ in !table.punch(for: key, at: now) } ?? 1000
     }
+    func calls(_ key: NodeKey, _ now: NIODeadline) -> Int {
+      (0..<20_000).first { _ in !table.punchCall(for: key, at: now) } ?? 20_000
+    }
+    let eager = Identity.ephemeral().key
+    #expect(begun(eager, Self.start) == 100)
+    #expect(begun(eager, Self.start + .seconds(3)) == 6)
+    #expect((0..<10).reduce(0) { sum, _ in sum + begun(Identity.ephemeral().key, Self.start + .seconds(3)) } <= 230)
     let greedy = Identity.ephemeral().key
     #expect(calls(greedy, Self.start) == 4000)
     #expect(calls(greedy, Self.start + .seconds(2)) == 200)

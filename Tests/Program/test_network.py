@@ -32,6 +32,31 @@ def cpu_seconds(pid):
 
 
 class Network(ProgramTest):
+    def test_a_closed_node_holds_no_descriptor(self):
+        """Though the script still holds the node."""
+        script = self.write("closed.lua", """
+            local p2pd = require "p2pd"
+            local function descriptors()
+              local list <close> = io.popen("ls /proc/$PPID/fd | wc -l")
+              return list:read("n")
+            end
+            local held = {}
+            local function make(count)
+              for _ = 1, count do
+                local node = assert(p2pd.node {})
+                held[#held + 1] = node
+                node:close()
+              end
+              p2pd.sleep(0.3)
+              return descriptors()
+            end
+            local before = make(2)
+            local after = make(10)
+            assert(after == before, before .. " descriptors, then " .. after)
+            print("all held")""")
+        done = self.run_program("exec", "--ephemeral", "--offline", script)
+        self.assertEqual((done.status, done.out), (0, "all held\n"), done)
+
     @unittest.skipUnless(can_unshare(), "needs root or a user namespace, and ip(8)")
     def test_multicast_and_broadcast(self):
         """In a namespace whose only interface is lo: no datagram leaves it."""

@@ -53,6 +53,23 @@ class Found(ProgramTest):
         self.assertEqual(none.status, 1, none)
         self.assertIn('no test has "two" in its name', none.out)
 
+    def test_interfaces_and_stun_are_those_of_the_simulated_host(self):
+        self.write("a_test.lua", """
+            local p2pd = require "p2pd"
+            it("asks nobody outside", function()
+              local client = assert(p2pd.stun_client { interface = "eth0", servers = { "10.0.0.77" } })
+              for _, question in ipairs { "get_wan_ip", "get_mapping", "get_nat" } do
+                local none, err = client[question](client)
+                assert.is_nil(none)
+                assert.equal("timeout", err.code)
+              end
+              assert.is_nil((p2pd.stun_client { interface = "nowhere7" }))
+              local none, err = p2pd.interface("eth0"):load_nat()
+              assert.equal("bad_address", err.code)   -- no server is configured
+            end)""")
+        done = self.run_program("test")
+        self.assertEqual(done.status, 0, done)
+
     def test_a_filter_is_text_or_a_pattern(self):
         self.write("a_test.lua", """
             describe("list", function()

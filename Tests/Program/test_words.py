@@ -8,7 +8,7 @@ import unittest
 
 from program import BINARY, ROOT, ProgramTest
 
-COMMANDS = ["run", "exec", "connect", "check", "new", "id", "addr", "addr explain", "addr show", "ifs", "version", "api"]
+COMMANDS = ["run", "exec", "connect", "check", "new", "id", "addr", "addr explain", "addr show", "ifs", "netcheck", "version", "api"]
 
 
 class Help(ProgramTest):
@@ -23,7 +23,7 @@ class Help(ProgramTest):
                 self.assertLessEqual(max(map(len, done.out.splitlines())), 80)
 
     def test_examples_in_every_help_that_people_read(self):
-        for command in ["", "run", "exec", "connect", "check", "new", "id", "addr", "addr explain", "ifs"]:
+        for command in ["", "run", "exec", "connect", "check", "new", "id", "addr", "addr explain", "ifs", "netcheck"]:
             with self.subTest(command):
                 self.assertIn("EXAMPLE", self.run_program(*command.split(), "--help").out)
 

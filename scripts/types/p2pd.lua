@@ -122,8 +122,8 @@ local p2pd = {}
 --- What `accept_cb` is told of a stranger's wish.
 ---@class (exact) p2pd.accept_info
 ---@field protocol string the protocol the pipe is to speak; `""` is the default one
----@field strategies string[] in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`
----@field addresses string[] what this node would dial: `"ip:port"`
+---@field strategies string[] in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`
+---@field addresses string[] what this node would dial, `"ip:port"`; a relay's address is not known yet
 
 --- What `p2pd.conf.lua` returns: settings for `p2pd-lua`, in place of options typed each time. It is looked for beside the script, then in `$XDG_CONFIG_HOME/p2pd-lua` (`~/.config/p2pd-lua`); the first one found counts. The environment and options win over it. It is run without files, processes or a network, for a second at most.
 ---@class (exact) p2pd.conf_file
@@ -244,7 +244,7 @@ local p2pd = {}
 ---@field start? (fun()) The protocol is live: the place for what waits for the network (`pipe_open`, `connect`, loops). At a reload it is called after the swap, when the old generation's `stop` has ended.
 ---@field stop? (fun()) The protocol ends, or another generation serves from now on. At a reload it runs first, then the new generation's `start`; it has 2 seconds. After a rollback `start` is called again.
 ---@field check? (fun(): boolean?, string?) Called before the generation serves, without waiting and without `p2pd.state`; `false`, `nil, message` or an error refuses it.
----@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse` and `punch`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them.
+---@field accept_cb? (fun(peer_id: string, info: p2pd.accept_info): boolean?) Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse`, `punch` and `relay`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them.
 ---@field version? integer The version of what the script keeps in `p2pd.state`.
 ---@field migrate? (fun(state: table, old_version: integer): table) Called when `version` differs from that of the generation in service: gets a copy of its state, returns the new state. It cannot wait. The old state stays as it is, for handlers in flight and for a rollback.
 ---@field adopt? (fun(pipe: p2pd.pipe, old_version: integer)) Called before this code hears anything of a pipe that another generation served.
@@ -725,7 +725,7 @@ function p2pd.node(options) end
 ---@return p2pd.error? err # why it is nil
 function p2pd.names.lookup(name) end
 
---- Gives a name up before its time is over. Only the key that has it can.
+--- Gives a name up before its time is over. Only the key that has it can; what nobody has is `not_found`.
 ---@async
 ---@param name string one that a node of this script has
 ---@param node? p2pd.node whose key has the name

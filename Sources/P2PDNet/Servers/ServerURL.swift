@@ -61,7 +61,7 @@ public struct ServerURL: Hashable, Sendable {
   /// Reads a URL; without a scheme, `scheme` is meant. Throws ``NetError`` (`bad_address`) that says what is wrong.
   public init(_ text: some StringProtocol, scheme wanted: Scheme? = nil) throws(NetError) {
     func wrong(_ why: String) -> NetError {
-      NetError(.badAddress, "read the server \"\(text.prefix(200))\"", cause: why)
+      NetError(.badAddress, "read the server \"\(Self.masked(text))\"", cause: why)
     }
     guard text.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else { throw wrong("a URL has no blanks in it") }
     guard text.utf8.count <= Self.longest else { throw wrong("it has more than \(Self.longest) characters") }
@@ -101,7 +101,7 @@ public struct ServerURL: Hashable, Sendable {
     var tld: String?
     for pair in query.split(separator: "&") {
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      guard parts.count == 2, let value = Self.unescape(parts[1]) else { throw wrong("\(pair) is no option") }
+      guard parts.count == 2, let value = Self.unescape(parts[1]) else { throw wrong("\(parts[0]) is no option with a value") }
       switch parts[0] {
       case "transport":
         guard let proto = Transport(rawValue: value.lowercased()) else { throw wrong("transport is udp or tcp") }
@@ -121,6 +121,20 @@ public struct ServerURL: Hashable, Sendable {
     let (host, port) = try Self.hostAndPort(rest, wrong)
     self.init(
       scheme, host: host, port: port, transport: transport, user: user, password: password, secret: secret, tld: tld)
+  }
+
+  /// As it may be shown, whatever it is: a mistake in a URL is no reason to write its password into a log.
+  private static func masked(_ text: some StringProtocol) -> String {
+    var shown = String(text)
+    if let at = shown.lastIndex(of: "@") {
+      let begin = shown[..<at].firstIndex(of: ":").map { shown.index(after: $0) } ?? shown.startIndex
+      shown.replaceSubrange(begin..<at, with: "***")
+    }
+    if let secret = shown.firstRange(of: "secret=") {
+      let end = shown[secret.upperBound...].firstIndex(of: "&") ?? shown.endIndex
+      shown.replaceSubrange(secret.upperBound..<end, with: "***")
+    }
+    return String(shown.prefix(200))
   }
 
   /// `host`, `host:port`, `[IPv6]:port` as its parts, the host in lower case. `wrong` words the error.

@@ -72,6 +72,9 @@ final class Responder: @unchecked Sendable {
     attempts = plan.skipped
   }
 
+  /// Something it takes no part in; told with the rest.
+  func skip(_ attempt: PathAttempt) { attempts.append(attempt) }
+
   /// Begins: dials, where it may, while the answer is still being made.
   /// - Parameter strategies: those it takes part in.
   func start(_ strategies: Set<ConnectStrategy>) {
@@ -134,6 +137,7 @@ final class Responder: @unchecked Sendable {
       }
       switch result {
       case .success(let stream):
+        self.node.isWalled = dial.isDetoured
         if dial.isDetoured { self.attempts += dial.report }
         self.receive(id, stream, isServer: true)
         self.reportIfDone()
@@ -270,7 +274,7 @@ final class Responder: @unchecked Sendable {
   private func startPunch(_ hand: PunchHand, _ side: PunchSide, at time: NIODeadline) {
     self.hand = nil
     let ourselves = Set(LocalAddress.all(of: node.interfaces).map(\.ip))
-    let mayDial = { self.node.responders.punches(for: self.session.key, at: self.loop.now) }
+    let mayDial = { self.node.responders.punchCall(for: self.session.key, at: self.loop.now) }
     let punch = TCPPunch(hand, peer: side, at: time, except: ourselves, mayDial: mayDial, on: loop) { stream, attempt in
       let id = self.nextLeg(PathRace.Way(.punch, self.node.path(of: attempt.to.ip), attempt.to))
       self.receive(id, stream, isServer: true)

@@ -9,7 +9,8 @@ struct ResponderTable {
   private(set) var sessions: [Responder.Session: Responder?] = [:]
   private var perKey: [NodeKey: Int] = [:]
   private var dialled: StrangerBudget
-  private var punched: StrangerBudget
+  private var punches: StrangerBudget
+  private var punchCalls: StrangerBudget
   /// Relays that were told of before this node was ready to take part.
   private var early: [Responder.Session: [Endpoint]] = [:]
   /// Allocations that are open for others.
@@ -20,7 +21,8 @@ struct ResponderTable {
 
   init(at now: NIODeadline) {
     dialled = StrangerBudget(each: Self.dialsOfKey, all: Self.dials, at: now)
-    punched = StrangerBudget(each: Self.punchesOfKey, all: Self.punches, at: now)
+    punches = StrangerBudget(each: Self.punchesOfKey, all: Self.punches, at: now)
+    punchCalls = StrangerBudget(each: Self.punchCallsOfKey, all: Self.punchCalls, at: now)
   }
 
   enum Verdict: Equatable {
@@ -45,8 +47,13 @@ struct ResponderTable {
     dialled.take(wanted, for: key, at: now)
   }
 
-  /// Whether one more call may leave for a hole punch with this key.
-  mutating func punches(for key: NodeKey, at now: NIODeadline) -> Bool { punched.take(1, for: key, at: now) == 1 }
+  /// Whether this node may make ready for one more hole punch with this key.
+  mutating func punch(for key: NodeKey, at now: NIODeadline) -> Bool { punches.take(1, for: key, at: now) == 1 }
+
+  /// Whether one more call of such a punch may leave.
+  mutating func punchCall(for key: NodeKey, at now: NIODeadline) -> Bool {
+    punchCalls.take(1, for: key, at: now) == 1
+  }
 
   /// Notes relays for a session that has a place and is not begun; false: there is none.
   mutating func keep(_ endpoints: [Endpoint], for session: Responder.Session) -> Bool {
@@ -100,10 +107,13 @@ struct ResponderTable {
   /// a minute after that; of all nodes together as much as a small server's pipes come and go.
   static let dialsOfKey = (rate: 4.0, burst: 400.0)
   static let dials = (rate: 100.0, burst: 1000.0)
-  /// Calls of hole punches, repeated ones included: a punch makes five as a rule, fifty between two routers that refuse, and
-  /// a hundred of these may begin at once. A call is a SYN or three of 60 bytes, so that this is no way to flood somebody.
-  static let punchesOfKey = (rate: 100.0, burst: 4000.0)
-  static let punches = (rate: 1000.0, burst: 10_000.0)
+  /// Hole punches: each takes ports whose mappings STUN servers have to be asked for, a few connections.
+  static let punchesOfKey = (rate: 2.0, burst: 100.0)
+  static let punches = (rate: 10.0, burst: 300.0)
+  /// Their calls, repeated ones included: a punch makes five as a rule, fifty between two routers that refuse, and a hundred
+  /// of these may begin at once. A call is a SYN or three of 60 bytes, so that this is no way to flood somebody.
+  static let punchCallsOfKey = (rate: 100.0, burst: 4000.0)
+  static let punchCalls = (rate: 1000.0, burst: 10_000.0)
   /// Allocations open at a time: a server's quota for one user is of this order (coturn's guides: 10 to 100), and the node
   /// needs some itself.
   static let mostLent = 32

@@ -29,7 +29,12 @@ final class SystemInterfaces: InterfaceSource, @unchecked Sendable {
     }
   }
 
-  func stop() -> EventLoopFuture<Void> { monitor?.stop() ?? loop.makeSucceededVoidFuture() }
+  func stop() -> EventLoopFuture<Void> {
+    // Let go, and its descriptors with it: a script may hold a closed node for long.
+    let ending = monitor
+    monitor = nil
+    return ending?.stop() ?? loop.makeSucceededVoidFuture()
+  }
 }
 
 /// Those of a simulated host, which stay as they are.

@@ -17,7 +17,7 @@ extension RelayDetour.Plan {
     guard !node.configuration.servers.turn.isEmpty else { return nil }
     let loop = node.loop
     self.init(
-      node.configuration.servers.turn, tls: node.serverTLS, refusal: refusal,
+      node.configuration.servers.turn, tls: node.serverTLS, isWalled: node.isWalled, refusal: refusal,
       tell: { endpoint in
         let left = max(.milliseconds(1), until - loop.now)
         return messenger.request(Rendezvous(session, .round([endpoint])).bytes, timeout: left)

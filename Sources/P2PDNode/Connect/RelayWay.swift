@@ -186,6 +186,7 @@ final class RelayWay: @unchecked Sendable {
       }
       switch result {
       case .success(let stream):
+        node.isWalled = dial.isDetoured
         if dial.isDetoured { for attempt in dial.report { watch?("\(attempt.error)") } }
         arrived?(stream, endpoint) ?? stream.abort()
       case .failure: attempts += dial.report

@@ -27,17 +27,16 @@ extension Node {
     renew()
   }
 
-  /// All brokers gone and one of them back: the way out was interrupted, and what lies there may be another now, though
-  /// nothing changed on this machine (a router that got another address dropped its connections).
   private func brokersChanged() {
     settling?.look()
-    let isUp = signalling?.status.contains { !$0.isForeign && $0.state == .up } ?? false
-    if isUp, contact == .lost { knowledge.refresh() }
-    if isUp { contact = .there } else if contact == .there { contact = .lost }
+    let up = (signalling?.status ?? []).filter { !$0.isForeign && $0.state == .up }.map(\.broker)
+    switch contact.look(up: Set(up)) {
+    case .none: break
+    case .back: knowledge.suspect()
+    // There is a way out, which there may not have been when it was measured.
+    case .first: if knowledge.isInVain { knowledge.suspect() }
+    }
   }
-
-  /// Whether a broker is there: what the node hears of the world outside.
-  enum Contact { case none, there, lost }
 
   /// The machine's interfaces, addresses or default routes are others now.
   func networkChanged(_ now: NetworkSnapshot) {
@@ -45,6 +44,7 @@ extension Node {
     snapshot = now
     routes = [:]
     if knowledge.update(now, only: configuration.interfaces) {
+      isWalled = false
       signalling?.networkChanged(now.interfaces.filter(\.isUp).flatMap { $0.addresses.map(\.ip) })
       for improvement in Array(improvements.values) { improvement.networkChanged() }
     }

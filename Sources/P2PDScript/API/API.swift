@@ -58,7 +58,7 @@ public enum API {
     ),
     opt(
       "accept_cb", .function(acceptCallback), "nil: everybody may",
-      "Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse` and `punch`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them."
+      "Asked before this node dials anything because a stranger who wants a pipe of the protocol asks it to (strategies `reverse`, `punch` and `relay`). `true` allows it; `false`, `nil` and an error refuse. May wait. Pipes that come in are not its business: `up_cb` sees them."
     ),
     opt("version", .integer, "1", "The version of what the script keeps in `p2pd.state`."),
     opt(

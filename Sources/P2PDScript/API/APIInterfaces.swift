@@ -45,7 +45,7 @@ extension API {
     method(
       "p2pd.interface", "load_nat",
       returns: [opt("nat", .options("p2pd.nat"), "nil", "what is known of the router"), err],
-      errors: ["timeout", "dns", "unreachable"], waits: true,
+      errors: ["timeout", "dns", "unreachable", "unsupported", "bad_address"], waits: true,
       "Measures how the router before the interface maps and filters, with the STUN servers of the command line or well-known ones. Takes some seconds. From then on `nic.nat` has it, and the interface's routes have their `ext_ips`."
     ),
     field("p2pd.route", "af", .integer, "`p2pd.IP4` or `p2pd.IP6`."),

@@ -22,7 +22,7 @@ extension API {
       ],
       returns: [opt("ok", .boolean, "nil", "true"), err],
       errors: ["bad_name", "not_found", "taken", "no_quorum", "unreachable", "unsupported"], waits: true,
-      "Gives a name up before its time is over. Only the key that has it can."),
+      "Gives a name up before its time is over. Only the key that has it can; what nobody has is `not_found`."),
   ]
 
   static let nameReport = APIOptions(

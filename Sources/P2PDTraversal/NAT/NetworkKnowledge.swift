@@ -27,6 +27,8 @@ public final class NetworkKnowledge: @unchecked Sendable {
   /// Interfaces whose router has an address of a carrier's, by its own word.
   private var carriers: Set<String> = []
   private var isClosed = false
+  private var suspected: NIODeadline?
+  private var suspicion: Scheduled<Void>?
 
   /// Called on the loop whenever a report got better or a path came or went.
   public var changed: (() -> Void)?
@@ -158,15 +160,35 @@ public final class NetworkKnowledge: @unchecked Sendable {
     return report
   }
 
-  /// Measures everything anew, as after a sign that the router changed.
+  /// Measures everything anew: the router is known to have changed.
   public func refresh() {
     for path in tasks.keys { measure(path) }
   }
+
+  /// A sign that the way outside may be another than before. What is not being measured just now is, once a minute at
+  /// most.
+  public func suspect() {
+    guard !isClosed, suspicion == nil else { return }
+    guard let suspected, loop.now - suspected < Self.suspicionRest else {
+      suspected = loop.now
+      for (path, task) in tasks where task.isDone { measure(path) }
+      return
+    }
+    suspicion = loop.assumeIsolated().scheduleTask(deadline: suspected + Self.suspicionRest) { [weak self] in
+      self?.suspicion = nil
+      self?.suspect()
+    }
+  }
+
+  /// Everything was asked, and nobody answered.
+  public var isInVain: Bool { !tasks.isEmpty && tasks.values.allSatisfy { $0.isDone && !$0.report.hasAnswer } }
 
   /// Ends all measuring. What is known stays readable.
   public func close() {
     isClosed = true
     changed = nil
+    suspicion?.cancel()
+    suspicion = nil
     for task in tasks.values { stop(task) }
   }
 
@@ -253,6 +275,7 @@ public final class NetworkKnowledge: @unchecked Sendable {
   /// A container host has dozens of bridges; measuring them all tells nothing.
   static let mostPaths = 12
   private static let lookupPatience: TimeAmount = .milliseconds(1_500)
+  private static let suspicionRest: TimeAmount = .minutes(1)
   private static let firstRetry: TimeAmount = .seconds(30)
   /// Up to 16 minutes.
   private static let mostDoublings = 5

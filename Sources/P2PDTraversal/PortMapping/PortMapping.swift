@@ -71,6 +71,8 @@ public struct PortMapping: Hashable, Sendable {
   public var distrust: String? {
     switch trust {
     case .verified, .unverified: nil
+    case .privateAddress where external.ip.isShared:
+      "the router's outside address \(external.ip) is a provider's own: the provider translates addresses beyond it"
     case .privateAddress:
       "the router's outside address \(external.ip) is private: another router translates addresses beyond it"
     case .contradicted(let seen):

@@ -13,6 +13,8 @@ public final class RelayDetour: @unchecked Sendable {
     public var servers: [ServerURL]
     /// For `turns:`; nil trusts the system's roots.
     public var tls: ServerTLS?
+    /// Dialling was of no use the last time, in this network: the way round is taken at once, beside it.
+    public var isWalled: Bool
     /// Asked before an allocation is opened: nil, or why none may be.
     public var refusal: () -> NetError?
     /// Tells the other side from where it will be come to: from there.
@@ -22,10 +24,10 @@ public final class RelayDetour: @unchecked Sendable {
     public var closed: () -> Void
 
     public init(
-      _ servers: [ServerURL], tls: ServerTLS?, refusal: @escaping () -> NetError? = { nil },
+      _ servers: [ServerURL], tls: ServerTLS?, isWalled: Bool = false, refusal: @escaping () -> NetError? = { nil },
       tell: @escaping (Endpoint) -> EventLoopFuture<Void>, closed: @escaping () -> Void = {}
     ) {
-      (self.servers, self.tls) = (servers, tls)
+      (self.servers, self.tls, self.isWalled) = (servers, tls, isWalled)
       (self.refusal, self.tell, self.closed) = (refusal, tell, closed)
     }
   }

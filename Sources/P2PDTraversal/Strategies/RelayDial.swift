@@ -54,7 +54,7 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
     self.plan = plan
     self.loop = loop
     self.done = done
-    steps = RelayDialSteps(canOpen: plan != nil)
+    steps = RelayDialSteps(canOpen: plan != nil, isWalled: plan?.isWalled ?? false)
     deadline = loop.assumeIsolated().scheduleTask(deadline: until) { [self] in
       let words = report.map(\.seen).joined(separator: "; ")
       finish(.failure(NetError(.timeout, what, cause: words, attempts: failures)))

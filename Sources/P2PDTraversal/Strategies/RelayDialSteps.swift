@@ -47,7 +47,8 @@ struct RelayDialSteps: Sendable {
   private var round = Line()
   private var began: NIODeadline?
   private var openAt: NIODeadline?
-  private var canOpen: Bool
+  /// nil: it cannot be opened.
+  private let headStart: TimeAmount?
   private let random: @Sendable () -> Double
 
   private struct Line {
@@ -62,9 +63,10 @@ struct RelayDialSteps: Sendable {
 
   /// - Parameters:
   ///   - canOpen: this side knows TURN servers.
+  ///   - isWalled: dialling was of no use the last time, in this network.
   ///   - random: 0 to 1.
-  init(canOpen: Bool, random: @escaping @Sendable () -> Double = { .random(in: 0...1) }) {
-    self.canOpen = canOpen
+  init(canOpen: Bool, isWalled: Bool = false, random: @escaping @Sendable () -> Double = { .random(in: 0...1) }) {
+    headStart = canOpen ? isWalled ? .zero : Self.usualHeadStart : nil
     self.random = random
   }
 
@@ -73,7 +75,7 @@ struct RelayDialSteps: Sendable {
     case .start:
       began = now
       plain.next = now
-      if canOpen { openAt = now + Self.headStart }
+      openAt = headStart.map { now + $0 }
     case .tick: break
     case .connected(.plain):
       reached()
@@ -119,7 +121,7 @@ struct RelayDialSteps: Sendable {
     var actions: [Action] = []
     if Self.isDue(&plain, now) { actions.append(.dial(.plain)) }
     if let at = openAt, at <= now {
-      (openAt, canOpen) = (nil, false)
+      openAt = nil
       actions.append(.open)
     }
     if Self.isDue(&round, now) { actions.append(.dial(.round)) }
@@ -144,10 +146,10 @@ struct RelayDialSteps: Sendable {
 
   /// A relay that can be reached has taken the connection by then, on all but the longest paths; an allocation is other
   /// people's property.
-  static let headStart: TimeAmount = .milliseconds(400)
+  private static let usualHeadStart: TimeAmount = .milliseconds(400)
   /// How long a connection may be silent before another is tried beside it: some round trips of a slow path, with a SYN sent
   /// twice among them.
-  static let silence: TimeAmount = .milliseconds(1500)
+  private static let silence: TimeAmount = .milliseconds(1500)
   private static let firstPause: TimeAmount = .milliseconds(20)
   private static let longestPause: TimeAmount = .milliseconds(250)
   private static let mostSilent = 3

@@ -6,6 +6,7 @@ import P2PDScript
 struct Netcheck: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Find out how this machine is connected to the Internet, and what that means for peers.",
+    usage: "p2pd-lua netcheck [OPTIONS]",
     discussion: """
       Asks the configured servers, all at once and for 5 seconds at most: STUN servers how they see
       this machine over UDP and TCP, brokers and relays whether they answer and how fast, time

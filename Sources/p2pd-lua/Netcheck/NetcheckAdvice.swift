@@ -104,13 +104,13 @@ enum NetcheckAdvice: String, CaseIterable, Sendable {
           + "no server could tell")
         + ", to be reached by all. Peers behind ordinary routers will be reached by hole punching in any case."
     case .openPort:
+      let isKnown = findings.paths.contains { $0.leading.mapping?.isPredictable == true }
+      let punch = "Peers behind ordinary routers will \(isKnown ? "" : "probably ")be reached by hole punching. "
       if let refusal = findings.routers.refusal {
-        return
-          "Peers behind ordinary routers will be reached by hole punching. Let the router open ports (its \(refusal.by) "
-          + "refuses: \(refusal.why)), or forward one, to be reached by all."
+        return punch + "Let the router open ports (its \(refusal.by) refuses: \(refusal.why)), or forward one, to be "
+          + "reached by all."
       }
-      return "Peers behind ordinary routers will be reached by hole punching. Allow UPnP or NAT-PMP at the router, or "
-        + "forward a port, to be reached by all."
+      return punch + "Allow UPnP or NAT-PMP at the router, or forward a port, to be reached by all."
     }
   }
 

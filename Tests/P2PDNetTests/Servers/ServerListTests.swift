@@ -29,6 +29,18 @@ import Testing
   }
 
   @Test(
+    "nor are they shown where the URL is wrong",
+    arguments: [
+      "mqtts://me:hunter2@b:99999", "me:hunter2@b", "turn:me:hunter2@b?transport=x", "turn:me:hunt%zz:hunter2@b",
+      "turn:b?what=1&secret=hunter2", "turn:b?secret=hunter2&what=1", "turn:b?secret=hunter2%z", "ftp://hunter2@b",
+    ])
+  func secretsInMistakes(_ text: String) {
+    let error = #expect(throws: NetError.self) { try ServerURL(text) }
+    #expect(error?.description.contains("hunter2") == false, "\(String(describing: error))")
+    #expect(error?.description.contains("b") == true)
+  }
+
+  @Test(
     "what is no server is refused with a reason",
     arguments: [
       "", "a", "ftp://a", "http://a?tld=", "http://a?tld=b.c", "stun:a?tld=b", "https://a/path", "stun:", "stun:a:0",

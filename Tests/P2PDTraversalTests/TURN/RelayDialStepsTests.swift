@@ -26,6 +26,17 @@ import Testing
     #expect(steps.handle(.tick, now: Self.at(920)) == [.dial(.plain)])
   }
 
+  @Test("where dialling was of no use the last time, the own relay is opened beside it at once")
+  func walled() {
+    var steps = RelayDialSteps(canOpen: true, isWalled: true) { 1 }
+    #expect(steps.handle(.start, now: Self.zero) == [.dial(.plain), .open])
+    #expect(steps.handle(.connected(.plain), now: Self.at(40)) == [.wake(at: Self.at(1540))])
+    #expect(steps.handle(.opened, now: Self.at(120)) == [.dial(.round), .wake(at: Self.at(1540))])
+    // Without servers it makes no difference.
+    steps = RelayDialSteps(canOpen: false, isWalled: true) { 1 }
+    #expect(steps.handle(.start, now: Self.zero) == [.dial(.plain)])
+  }
+
   @Test("without TURN servers there is only dialling")
   func without() {
     var steps = Self.steps(canOpen: false)
