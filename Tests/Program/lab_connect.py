@@ -234,6 +234,32 @@ def a_hundred_at_once(scene):
     print(f"  {told_of}, sockets before and after: {before}")
 
 
+def called_off(scene):
+    """Connects that are called off, each at another moment of the race, by relay too: no socket is left in either home, and
+    no allocation at the relay."""
+    b = scene.peer("b")
+    settled([b])
+    script = scene.folder / "off.lua"
+    script.write_text(OFF)
+    process = scene.program("a", "exec", str(script), b.address)
+
+    def held():
+        sockets = [text for home in ("a", "b", "srv") for text in scene.inside(home, "ss", "-Htuanp").splitlines()]
+        return sum("users:" in text for text in sockets)
+
+    line(process, "READY")
+    before = held()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    told = line(process, "DONE")
+    print(f"  {told}")
+    assert int(told.split()[1]) > 30, told
+    end = time.monotonic() + PATIENCE
+    while held() != before:
+        assert time.monotonic() < end, f"{held()} sockets are left, and {before} were there before"
+        time.sleep(0.5)
+
+
 def their_relay(scene):
     """Two symmetric routers, and a relay that only the node that is called knows, or whose own is dead."""
     b = scene.peer("b")
@@ -302,6 +328,22 @@ def why_not(scene):
         assert word in text, f"the failure says nothing of {word}: {text}"
 
 
+def why_relayed(scene):
+    """Two symmetric routers and a relay: the pipe says why it stands on that, to the script and to a person."""
+    (b,) = scene.peers("b")
+    script = scene.folder / "why.lua"
+    script.write_text(WHY)
+    done = scene.program("a", "exec", str(script), b.address)
+    out, _ = done.communicate(timeout=PATIENCE)
+    print("  " + out.replace("\n", "\n  ").rstrip())
+    for word in ("relay at first nil", "unreachable", "punch", "by the other", "router"):
+        assert word in out, f"nothing of '{word}'\n{done.complaints.read_text()[-2000:]}"
+    done = scene.program("a", "explain", b.address)
+    out, _ = done.communicate(timeout=PATIENCE)
+    print("  " + out.replace("\n", "\n  ").rstrip())
+    assert done.returncode == 0 and "nothing better than the relay:" in out and "router" in out.splitlines()[-1], out
+
+
 PING = """
 local M = {}
 function M.msg_cb(msg, client_tup, pipe)
@@ -351,6 +393,26 @@ pipe:close()
 node:close()
 """
 
+OFF = """
+local p2pd = require "p2pd"
+local node = assert(p2pd.node { ephemeral = true })
+node:address(5)
+p2pd.sleep(1)
+print("READY")
+io.read()
+local off, jobs = 0, {}
+for i = 1, 60 do
+  jobs[i] = function()
+    p2pd.sleep(i * 0.02)
+    local pipe, err = p2pd.with_timeout(i * 0.008, function() return node:connect(arg[1]) end)
+    if pipe then pipe:close() elseif err.code == "timeout" then off = off + 1 else print(err) end
+  end
+end
+p2pd.gather(table.unpack(jobs))
+print("DONE " .. off .. " called off")
+p2pd.sleep(60)
+"""
+
 HUNDRED = """
 local p2pd = require "p2pd"
 local node = assert(p2pd.node { ephemeral = true })
@@ -378,6 +440,21 @@ local words = {}
 for what, count in pairs(ways) do words[#words + 1] = count .. " " .. what end
 print("RESTED " .. table.concat(words, ", "))
 p2pd.sleep(20)
+node:close()
+"""
+
+WHY = """
+local p2pd = require "p2pd"
+local node = assert(p2pd.node { ephemeral = true })
+node:address(5)
+local pipe = assert(node:connect(arg[1]))
+print(pipe.strategy .. " at first " .. tostring(pipe.why_relayed))
+local stop = p2pd.now() + 10
+while not pipe.why_relayed and p2pd.now() < stop do p2pd.sleep(0.1) end
+local why = pipe.why_relayed
+print(why.code, why.remedy)
+for _, attempt in ipairs(why.attempts) do print(attempt.strategy, attempt.by_peer and "by the other" or "", attempt.code, attempt.to) end
+pipe:close()
 node:close()
 """
 
@@ -416,4 +493,4 @@ return M
 
 if __name__ == "__main__":
     main((design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent,
-          relay_then_better, better_way_dies, a_hundred_at_once, both_at_once, why_not, their_relay, ipv6_relay, explained))
+          relay_then_better, better_way_dies, a_hundred_at_once, called_off, both_at_once, why_not, why_relayed, their_relay, ipv6_relay, explained))

@@ -111,6 +111,9 @@ class Laboratory(ProgramTest):
     def test_a_hundred_connects_at_once_through_two_routers(self):
         self.scene("a_hundred_at_once", "a=linux", "b=portrestricted")
 
+    def test_connects_that_are_called_off_leave_nothing(self):
+        self.scene("called_off", "a=symrandom", "b=symrandom")
+
     def test_a_relay_that_only_the_node_that_is_called_knows(self):
         self.scene("their_relay", "a=symrandom", "b=symrandom")
 
@@ -122,6 +125,9 @@ class Laboratory(ProgramTest):
 
     def test_a_firewall_that_lets_out_a_few_ports_on_one_side(self):
         self.scene("one", "a=portrestricted+only=1883,3478", "b=linux", file="lab_walls.py")
+
+    def test_firewalls_that_refuse_or_answer_themselves(self):
+        self.scene("refusing", "a=portrestricted+only=1883,3478", "b=linux+only=1883,3478", file="lab_walls.py")
 
     @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
     def test_firewalls_that_let_out_443_alone(self):
@@ -147,6 +153,9 @@ class Laboratory(ProgramTest):
 
     def test_a_home_without_internet_finds_its_own_by_name(self):
         self.scene("lan_without_internet", "a=linux+hosts=2", delay=0, file="lab_names.py")
+
+    def test_a_relayed_pipe_says_why(self):
+        self.scene("why_relayed", "a=symrandom", "b=symrandom")
 
     def test_a_connect_that_cannot_be_says_why(self):
         self.scene("why_not", "a=symrandom", "b=symrandom")

@@ -28,9 +28,13 @@ struct ConnectFailure {
     let attempts = (code == .noProtocol ? made : failure.attempts).map(\.error)
     if made.isEmpty {
       let cause =
-        failure.attempts.contains { $0.strategy != .direct && !$0.isPeers }
-        ? "none of its routes can be reached from this network, and no other way could be tried"
-        : "none of its routes can be reached from this network"
+        if !strategies.contains(.direct) {
+          "no way that is allowed could be tried"
+        } else if strategies.count > 1 {
+          "none of its routes can be reached from this network, and no other way could be tried"
+        } else {
+          "none of its routes can be reached from this network"
+        }
       return NetError(.unreachable, what, cause: cause, attempts: attempts, remedy: remedy)
     }
     return NetError(
@@ -75,7 +79,7 @@ struct ConnectFailure {
     }
     if let silent = asked(.unsupported), silent.wasNotTried, silent.strategy == .reverse || silent.strategy == .punch {
       return silent.seen.contains("offline")
-        ? "Run without --offline: then the other node can be asked to take part."
+        ? "Run without --offline (in Lua: offline = true): then the other node can be asked to take part."
         : "Give the other node a broker (servers.mqtt in its p2pd.conf.lua) and ask for its new address."
     }
     guard strategies.contains(.direct), strategies.count == 1 else {

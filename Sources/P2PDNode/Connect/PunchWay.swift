@@ -15,7 +15,8 @@ final class PunchWay: @unchecked Sendable {
   ///   - connected: a raw stream that the peer may be at the other end of.
   ///   - over: nothing more will come.
   init(
-    of node: Node, connected: @escaping (Transport, PunchReport.Attempt) -> Void, over: @escaping ([PathAttempt]) -> Void
+    of node: Node, connected: @escaping (Transport, PunchReport.Attempt) -> Void,
+    over: @escaping ([PathAttempt]) -> Void
   ) {
     self.node = node
     self.connected = connected

@@ -316,8 +316,8 @@ final class PunchShelf {
 
   // MARK: Constants
 
-  /// A hundred connects at once are served in a few rounds; home routers keep thousands of connections.
-  private static let mostOpening = 32
+  /// A hundred connects at once are served in two rounds; home routers keep thousands of connections.
+  private static let mostOpening = 50
   private static let mostWaiters = 256
   /// Connecting and asking take two round trips; the kernel sends a lost SYN again after 1 s only.
   private static let shortestHedge: TimeAmount = .milliseconds(60)

@@ -127,7 +127,7 @@ import Testing
   }
 
   /// Moments of a move, in milliseconds: each of its first steps, then now and then until it is done and after.
-  private static let moments = Array(stride(from: 0, through: 400, by: 4)) + stride(from: 450, through: 4700, by: 50)
+  private static let moments = Array(stride(from: 0, through: 400, by: 9)) + stride(from: 450, through: 4700, by: 85)
 
   @Test("the new path fails at any moment before the old one is left: all goes on there, and nothing is missing")
   func newPathFails() async throws {
@@ -151,7 +151,7 @@ import Testing
         if outcome.stayed { stayed += 1 } else if outcome.moved { moved += 1 } else { failed += 1 }
       }
     }
-    #expect(stayed > 250 && moved > 20, "\(stayed) \(moved) \(failed)")
+    #expect(stayed > 140 && moved > 20, "\(stayed) \(moved) \(failed)")
     // Both had said that they need the old path no more, and neither had heard it.
     #expect(failed <= 4, "\(stayed) \(moved) \(failed)")
   }
@@ -181,10 +181,10 @@ import Testing
         if outcome.stayed { stayed += 1 } else if outcome.moved { moved += 1 }
       }
     }
-    #expect(stayed > 250 && moved > 20 && stayed + moved == Self.moments.count * 2, "\(stayed) \(moved)")
+    #expect(stayed > 140 && moved > 20 && stayed + moved == Self.moments.count * 2, "\(stayed) \(moved)")
   }
 
-  @Test("paths that die while they are tried, then one that lives: what comes is what was sent", arguments: 0..<60)
+  @Test("paths that die while they are tried, then one that lives: what comes is what was sent", arguments: 0..<20)
   func again(_ seed: Int) async throws {
     try await MoveWorld.run(seed: UInt64(seed)) { world in
       world.net.change(world.hosts[0], world.hosts[1]) { $0.latency = .milliseconds(Int64(world.random(5...90))) }
@@ -327,7 +327,7 @@ import Testing
 
   @Test("closed at any moment of a move: what was sent before still comes, then the end, and no stream is left")
   func closeDuringMove() async throws {
-    for delay in Array(stride(from: 0, through: 500, by: 7)) + stride(from: 600, through: 4500, by: 60) {
+    for delay in Array(stride(from: 0, through: 500, by: 7)) + stride(from: 600, through: 4500, by: 150) {
       try await MoveWorld.run(seed: UInt64(delay)) { world in
         let (near, far) = (world.near, world.far)
         world.net.change(world.hosts[0], world.hosts[1]) { $0.latency = .milliseconds(60) }

@@ -164,6 +164,7 @@ import Testing
     ])
   func rules(_ words: [MoveRecord]) {
     var side = PathMove()
+    _ = side.offer()
     var last: [PathMove.Action] = []
     for word in words { last = side.heardOnOld(word) }
     #expect(last == [.fail(.brokenRules)])
@@ -188,13 +189,15 @@ import Testing
   @Test("a peer cannot make us answer without end")
   func answers() {
     var side = PathMove()
-    var count = 0
-    while count < 1000 {
-      _ = side.heardOnOld(MoveRecord(.end, 1))
-      if side.heardOnOld(MoveRecord(.back)) == [.fail(.brokenRules)] { break }
-      count += 1
+    for number in 1...100 {
+      _ = side.offer()
+      _ = side.newLost()
+      let answer = side.heardOnOld(MoveRecord(.end, UInt32(number)))
+      #expect(answer == [Self.say(.lost, UInt32(number), .old)])
+      #expect(side.heardOnOld(MoveRecord(.back)) == [])
     }
-    #expect(count == 64)
+    // An hour of paths that die is no reason; but there is no path to go to now.
+    #expect(side.heardOnOld(MoveRecord(.end, 101)) == [.fail(.brokenRules)])
   }
 
   @Test("records cut anywhere are the same records, and unknown kinds are passed over")

@@ -72,7 +72,11 @@ struct PathMove {
   private var outputIsOver = false
   /// Where the peer was told so.
   private var finishSaid: Leg?
-  private var takenBack = 0
+  /// Paths offered to the peer, and those of them that it went to: each of its ends may cost an answer, which a peer that
+  /// does not read would pile up.
+  private var offers = 0
+  private var followed = 0
+  private var wasTakenBack = false
 
   private struct NewPath {
     let mine: UInt32
@@ -115,6 +119,7 @@ struct PathMove {
     guard canOffer else { return [] }
     lastNumber = lastNumber % MoveRecord.longest + 1
     path = NewPath(mine: lastNumber)
+    offers += 1
     return [.say(MoveRecord(.ready, lastNumber), .new)]
   }
 
@@ -193,7 +198,7 @@ struct PathMove {
       return doneIfDone()
     case .finish:
       // What was said on a path that is lost is said again here.
-      guard input == .old, !inputIsOver || takenBack > 0 else { return [.fail(.brokenRules)] }
+      guard input == .old, !inputIsOver || wasTakenBack else { return [.fail(.brokenRules)] }
       guard !inputIsOver else { return [] }
       inputIsOver = true
       return [.tellInputEnd]
@@ -202,7 +207,8 @@ struct PathMove {
   }
 
   private mutating func heardEnd(_ number: UInt32) -> [Action] {
-    guard input == .old else { return [.fail(.brokenRules)] }
+    guard input == .old, followed < offers else { return [.fail(.brokenRules)] }
+    followed += 1
     input = .left(number)
     guard let path else { return [.say(MoveRecord(.lost, number), .old)] }
     // Without the peer's number this may be the end for an earlier path; its "ready" will tell.
@@ -234,8 +240,8 @@ struct PathMove {
   }
 
   private mutating func heardBack() -> [Action] {
-    guard case .left = input, takenBack < Self.mostTakenBack else { return [.fail(.brokenRules)] }
-    takenBack += 1
+    guard case .left = input else { return [.fail(.brokenRules)] }
+    wasTakenBack = true
     input = .old
     return []
   }
@@ -304,6 +310,4 @@ struct PathMove {
   /// Words in as many seconds. Routers and guards that let a stranger's first packets pass and stop the rest have done so
   /// by then.
   static let proofs = 3
-  /// Each may cost an answer, which a peer that does not read would pile up.
-  private static let mostTakenBack = 64
 }
