@@ -101,7 +101,9 @@ public struct ServerURL: Hashable, Sendable {
     var tld: String?
     for pair in query.split(separator: "&") {
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      guard parts.count == 2, let value = Self.unescape(parts[1]) else { throw wrong("\(parts[0]) is no option with a value") }
+      guard parts.count == 2, let value = Self.unescape(parts[1]) else {
+        throw wrong("\(parts[0]) is no option with a value")
+      }
       switch parts[0] {
       case "transport":
         guard let proto = Transport(rawValue: value.lowercased()) else { throw wrong("transport is udp or tcp") }

@@ -133,8 +133,11 @@ extension API {
     name: "p2pd.accept_info", text: "What `accept_cb` is told of a stranger's wish.",
     fields: [
       arg("protocol", .string, "the protocol the pipe is to speak; `\"\"` is the default one"),
-      arg("strategies", .table("string[]"), "in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
-      arg("addresses", .table("string[]"), "what this node would dial, `\"ip:port\"`; a relay's address is not known yet"),
+      arg(
+        "strategies", .table("string[]"),
+        "in which ways this node is to help: `p2pd.REVERSE`, `p2pd.PUNCH`, `p2pd.RELAY`"),
+      arg(
+        "addresses", .table("string[]"), "what this node would dial, `\"ip:port\"`; a relay's address is not known yet"),
     ], includes: [])
 
   private static let urls = APIType.table("string[]")

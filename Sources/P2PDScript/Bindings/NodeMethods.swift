@@ -72,7 +72,9 @@ enum NodeMethods {
     if address == nil, text.contains(":") {
       return host.failure(
         .badAddress, "connect",
-        cause: "\"\(text.prefix(80))\" is neither a node's address (p2pd1...) nor a name; p2pd.pipe_open leads to a host and port")
+        cause:
+          "\"\(text.prefix(80))\" is neither a node's address (p2pd1...) nor a name; p2pd.pipe_open leads to a host and port"
+      )
     }
     let handlers = HandlerSet(face.generation, options)
     let sink = OpeningSink(slot: HandlerSlot(handlers), generation: face.generation, route: nil)
