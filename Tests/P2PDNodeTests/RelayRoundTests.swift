@@ -109,6 +109,23 @@ import Testing
     }
   }
 
+  @Test("a pipe that came round moves to a better way like any other, and both relays are given back")
+  func moves() async throws {
+    try await inWorld(walls: ["a", "b"]) { world, relay, other in
+      let one = try await world.node(world.a) { $0.servers.turn = [relay.url] }
+      let two = try await world.node(world.b) { $0.servers.turn = [other.url] }
+      let pipe = try await one.connect(two.address)
+      #expect(pipe.strategy == "relay" && other.hasAllocation)
+      world.b.isFirewalled = false
+      try await world.wait(.seconds(90))
+      #expect(pipe.strategy == "direct")
+      try await RaceTests.speaks(pipe)
+      try await isGivenBack(world, [relay, other])
+      try await RaceTests.speaks(pipe)
+      _ = pipe.close(flush: .zero)
+    }
+  }
+
   @Test("where the one behind the wall knows no server, both sides' words say so, and what would help")
   func noServer() async throws {
     try await inWorld(walls: ["b"]) { world, relay, other in

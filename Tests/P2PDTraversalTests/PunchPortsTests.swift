@@ -138,7 +138,8 @@ struct PunchPortsTests {
       var hands: [PunchHand] = []
       for promise in promises { hands.append(try await promise.futureResult.get()) }
       #expect(hands.allSatisfy { $0.side.paths.first?.endpoints.isEmpty == false })
-      #expect(Set(hands.flatMap { $0.ports.joined().map(\.local.port) }).count >= 99)
+      // Chance may give two of them one inside port, towards two servers.
+      #expect(Set(hands.flatMap { $0.ports.joined().map(\.local.port) }).count >= 96)
       for hand in hands { hand.close() }
       try await world.pause(.seconds(2))
       #expect(world.pool.ready[world.path] == 2 && world.router.connections.count == 2)

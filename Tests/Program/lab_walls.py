@@ -3,6 +3,7 @@ BINARY SCENE`). A relayed address has any port, so who sits behind such a firewa
 
 import re
 import subprocess
+import sys
 import time
 
 from lab_scene import PATIENCE, ROOT, expect, main, stop
@@ -66,6 +67,31 @@ def one(scene):
     given_back(scene)
 
 
+def refusing(scene):
+    """Firewalls that refuse, and one that takes every connection itself and says nothing: none is mistaken for the relay."""
+    inside = 'iifname != "wan0" ct state new tcp dport != { 1883, 3478 }'
+    times = []
+    for how in ("tcp reset", "icmpx admin-prohibited"):
+        for home in ("a", "b"):
+            scene.inside(f"r.{home}", "nft", f"insert rule inet fw forward {inside} reject with {how}")
+        a, b = scene.peers("a", "b")
+        times.append(expect(a.ask(to=b.address, strategies=["relay"]), "relay")["seconds"])
+        a.end()
+        b.end()
+    # Nobody waits 0.4 s for an answer.
+    assert min(times) < 0.75, times
+    listener = "import socket; s = socket.create_server(('', 9999)); held = []\nwhile True: held.append(s.accept())"
+    for home in ("a", "b"):
+        proxy = subprocess.Popen(["ip", "netns", "exec", scene.lab.ns(f"r.{home}"), sys.executable, "-c", listener])
+        scene.stack.callback(stop, proxy)
+        scene.inside(f"r.{home}", "nft", "add table ip proxy; add chain ip proxy pre { type nat hook prerouting priority dstnat - 5; }; "
+                     f"add rule ip proxy pre {inside} redirect to :9999")
+    a, b = scene.peers("a", "b")
+    expect(a.ask(to=b.address), "relay")
+    expect(b.ask(to=a.address, strategies=["relay"]), "relay")
+    given_back(scene)
+
+
 def over_tls(scene):
     """Nothing but 443 and the broker gets out: TURN over TLS, at a coturn with the guide's configuration."""
     key, pem = scene.folder / "turn.key", scene.folder / "turn.pem"
@@ -106,4 +132,4 @@ def over_ipv6(scene):
 
 
 if __name__ == "__main__":
-    main((both, one, over_tls, over_ipv6))
+    main((both, one, refusing, over_tls, over_ipv6))

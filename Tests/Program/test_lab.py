@@ -129,6 +129,9 @@ class Laboratory(ProgramTest):
     def test_a_firewall_that_lets_out_a_few_ports_on_one_side(self):
         self.scene("one", "a=portrestricted+only=1883,3478", "b=linux", file="lab_walls.py")
 
+    def test_firewalls_that_refuse_or_answer_themselves(self):
+        self.scene("refusing", "a=portrestricted+only=1883,3478", "b=linux+only=1883,3478", file="lab_walls.py")
+
     @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
     def test_firewalls_that_let_out_443_alone(self):
         self.scene("over_tls", "a=portrestricted+only=1883,443", "b=linux+only=1883,443", file="lab_walls.py")

@@ -12,7 +12,7 @@ import time
 import unittest
 
 from netcheck_kit import undocumented
-from program import PATIENCE, ROOT, ProgramTest, Server, Terminal, wait_for_signal_handler
+from program import BINARY, PATIENCE, ROOT, ProgramTest, Server, Terminal, wait_for_signal_handler
 from test_servers import CERTIFICATES, MOSQUITTO, TURNSERVER, free_port
 
 CHRONYD = shutil.which(
@@ -101,6 +101,10 @@ class NetcheckTest(ProgramTest):
         self.assertIn("not trusted", problems[f"mqtts://localhost:{tls}"])
         self.assertIn("does not greet", problems[f"mqtt://{mute.target}"])
         self.assertNotEqual(problems[f"mqtts://{mute.target}"], problems[f"mqtt://{mute.target}"])
+        with open("/dev/full", "wb") as full:
+            names = self.environment(P2PD_BROKERS=good["server"])
+            done = subprocess.run([BINARY, "netcheck"], stdout=full, stderr=subprocess.PIPE, env=names, timeout=PATIENCE)
+        self.assertEqual(done.returncode, 1, "what is not written is not told")
         # A name server that is out of reach may be slow to say so.
         self.assertEqual(found["format"], 1)
 

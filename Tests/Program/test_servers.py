@@ -1,5 +1,6 @@
 """docs/servers: the real servers take the files as they are, and do what the guide says they do."""
 
+import importlib.util
 import json
 import os
 import re
@@ -294,6 +295,19 @@ class Files(ServerTest):
                 self.assertTrue(os.path.exists(os.path.join(GUIDE, name)), name)
         used = re.findall(r"/etc/p2pd-servers/\S+?(?=[\s\"]|$)", self.read_guide("mosquitto.conf") + self.read_guide("turnserver.conf"))
         self.assertLessEqual(set(used), set(mounts.values()))
+
+    @unittest.skipIf(importlib.util.find_spec("yaml") is None, "PyYAML is not installed")
+    def test_compose_is_yaml_and_runs_what_the_units_run(self):
+        import yaml
+
+        services = yaml.safe_load(self.read_guide("compose.yaml"))["services"]
+        self.assertEqual(set(services), {"broker", "relay", "names"})
+        for service in services.values():
+            self.assertLessEqual(set(service), {"image", "build", "command", "restart", "ports", "network_mode", "volumes"})
+        for service, unit in (("broker", "p2pd-broker"), ("relay", "p2pd-relay"), ("names", "p2pd-names")):
+            line = re.search(r"^ExecStart=(.*)$", self.read_guide(f"{unit}.service"), flags=re.M)[1].split()
+            options = [word for word in services[service]["command"] if word.startswith("-")]
+            self.assertLessEqual(set(options), set(line), "the same options")
 
     def test_guide_names_every_file(self):
         guide = self.read_guide("README.md")

@@ -73,12 +73,22 @@ public final class RelayDetour: @unchecked Sendable {
           return done(.failure(NetError(.closed, "get a relay", cause: "it was lost at once")))
         }
         self.allocation = allocation
+        guard Self.mayConnect(from: relayed, to: to) else {
+          close()
+          let cause = "\(to) is an address of a private network, which is another one at the relay \(relayed)"
+          return done(.failure(NetError(.badAddress, "connect to \(to)", cause: cause)))
+        }
         allocation.onEnd = { [weak self] error in self?.ended(error) }
         taken = TURNStreams(of: allocation, on: loop)
         taken?.prepare()
         done(.success(relayed))
       }
     }
+  }
+
+  /// The address is the other side's word: a relay on the Internet is not sent into the network it stands in.
+  static func mayConnect(from relayed: Endpoint, to: Endpoint) -> Bool {
+    (!to.ip.isLoopback || relayed.ip.isLoopback) && (!to.ip.isPrivate || relayed.ip.isPrivate)
   }
 
   /// Connects. One at a time.

@@ -72,7 +72,7 @@ public final class RelayDial: PipeSink, @unchecked Sendable {
   public var report: [PathAttempt] {
     func words(_ error: NetError) -> String { error.cause.isEmpty ? error.code.rawValue : error.cause }
     let last = met[.plain]
-    var seen = last.map(words) ?? (pipes.contains { $0.way == .plain } ? "nothing came through it" : "no answer")
+    var seen = last.map(words) ?? (steps.wasReached ? "nothing came through the connection" : "no answer")
     seen += tries == 1 ? " (1 try)" : " (\(tries) tries)"
     if !steps.wasReached { seen += ": a firewall may let out only some ports" }
     if isDetoured { seen += "; gone round by another relay" }

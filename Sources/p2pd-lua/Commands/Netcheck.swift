@@ -9,14 +9,14 @@ struct Netcheck: AsyncParsableCommand {
     usage: "p2pd-lua netcheck [OPTIONS]",
     discussion: """
       Asks the configured servers, all at once and for 5 seconds at most: STUN servers how they see
-      this machine over UDP and TCP, brokers and relays whether they answer and how fast, time
-      servers whether the clock is right. The router is asked to open a port, which is closed
-      again. Nothing else is contacted. docs/netcheck.md describes the JSON.
+      this machine over UDP and TCP, brokers, relays and name servers whether they answer and
+      how fast, time servers whether the clock is right. The router is asked to open a port,
+      which is closed again. Nothing else is contacted. docs/netcheck.md describes the JSON.
 
       EXIT STATUS
-        0  somebody on the Internet answered
-        1  nobody did, or it could not be tried
-        2  the command line is wrong
+        0    somebody on the Internet answered
+        1    nobody did, or it could not be tried or told
+        2    the command line is wrong
         130  ended by SIGINT; 143: by SIGTERM
 
       EXAMPLES
@@ -67,7 +67,7 @@ struct Netcheck: AsyncParsableCommand {
     withExtendedLifetime(signals) {}
     if isWatched { Console.shared.setLive(nil) }
     if let number = stop.received { throw ExitCode(128 + number) }
-    Console.shared.out(json ? NetcheckJSON.object(findings).pretty + "\n" : NetcheckText.lines(findings))
-    if !findings.hasAnswer { throw Exit.failed }
+    let text = json ? NetcheckJSON.object(findings).pretty + "\n" : NetcheckText.lines(findings)
+    guard Console.shared.out(text), findings.hasAnswer else { throw Exit.failed }
   }
 }

@@ -265,6 +265,21 @@ struct RelayDetourTests {
     }
   }
 
+  @Test("a relay on the Internet is not sent into a private network")
+  func inward() async throws {
+    try await Self.behind(.isLost) { walled in
+      let relayed = try await walled.path.open().get()
+      walled.other.claims = ep("198.51.100.7:5")
+      let (dial, _) = try await walled.fail(relayed)
+      #expect(dial.report.last?.outcome == .badAddress && walled.told.isEmpty, "\(dial.report)")
+      #expect(!walled.other.asked.contains(.connect) && !walled.other.hasAllocation)
+    }
+    #expect(!RelayDetour.mayConnect(from: ep("198.51.100.7:5"), to: ep("127.0.0.1:5")))
+    #expect(!RelayDetour.mayConnect(from: ep("192.168.1.7:5"), to: ep("127.0.0.1:5")))
+    #expect(RelayDetour.mayConnect(from: ep("192.168.1.7:5"), to: ep("192.168.1.8:5")))
+    #expect(RelayDetour.mayConnect(from: ep("192.168.1.7:5"), to: ep("198.51.100.8:5")))
+  }
+
   @Test("a server that goes away in the middle takes its stream along, and its allocation's owner hears of it")
   func serverGone() async throws {
     try await Self.behind(.isLost) { walled in
