@@ -176,35 +176,49 @@ def relay_then_better(scene):
         assert answer["moved"] == "reverse" and answer["moved_after"] > seconds, answer
 
 
+def restarts_elsewhere(scene):
+    """A node that starts again on another port, at a home and on the Internet: its old address still leads to it."""
+    handler = scene.folder / "ping.lua"
+    handler.write_text(PING)
+    for home in "bc":
+        state, old = scene.folder / home, None
+        state.mkdir()
+        for port in ("40001", "40002"):
+            node = scene.program(home, "run", "--no-control", "--port", port, str(handler), HOME=str(state))
+            old = old or line(node, "p2pd1")
+            done = scene.program("a", "connect", "-v", "--protocol", "ping", old, P2PD_TURN="none")
+            out, _ = done.communicate("PING\n", timeout=PATIENCE)
+            assert out == "PONG\n", f"{home}, port {port}: {out} {done.complaints.read_text()[-2000:]}"
+            chosen = next(text for text in done.complaints.read_text().splitlines() if text.endswith(": chosen"))
+            print(f"  {home}: {chosen.strip()}")
+            stop(node)
+
+
 def better_way_dies(scene):
     """A relayed pipe goes on on a better way that then swallows everything: it comes back, and nothing is missing."""
-    a_script, b = scene.folder / "talk.lua", scene.peer("b")
-    a_script.write_text(TALK)
+    script, b = scene.folder / "talk.lua", scene.peer("b")
+    script.write_text(TALK)
     settled([b])
-    outside, own = scene.lab.nodes["b"]["public"], scene.lab.nodes["a"]["public"]
-    # Every second connection of the talk is one that dies at once.
-    for alive in (0.3, 1.5):
-        scene.inside("a", "nft", f"add table inet gate; add chain inet gate in {{ type filter hook input priority 0 ; }}; "
-                     f"add rule inet gate in ip saddr {outside} ct state new drop")
-        talk = scene.program("a", "exec", str(a_script), b.address, "14")
-        assert line(talk, "PIPE") == "PIPE relay"
-        scene.inside("a", "nft", "delete table inet gate")
-        end = time.monotonic() + PATIENCE
-        while f"{outside}:" not in scene.inside("a", "ss", "-Htn", "state", "established"):
-            assert time.monotonic() < end, "no better way came about"
-            time.sleep(0.02)
-        time.sleep(alive)
-        scene.inside("a", "nft", f"add table inet dead; add chain inet dead in {{ type filter hook input priority 0 ; }}; "
-                     f"add rule inet dead in ip saddr {outside} drop; "
-                     f"add chain inet dead out {{ type filter hook output priority 0 ; }}; "
-                     f"add rule inet dead out ip daddr {outside} drop")
-        told = line(talk, "")
-        talk.wait(PATIENCE)
-        scene.inside("a", "nft", "delete table inet dead")
-        print(f"  dead after {alive} s: {told}")
-        sent, got, strategy, longest = told.split()[1:5]
-        assert told.startswith("DONE") and sent == got and strategy == "relay", (told, talk.complaints.read_text()[-3000:])
-        assert float(longest) > 1, f"the way was not dead: {told}"
+    outside = scene.lab.nodes["b"]["public"]
+    scene.inside("a", "nft", f"add table inet gate; add chain inet gate in {{ type filter hook input priority 0 ; }}; "
+                 f"add rule inet gate in ip saddr {outside} ct state new drop")
+    talk = scene.program("a", "exec", str(script), b.address, "11")
+    assert line(talk, "PIPE") == "PIPE relay"
+    scene.inside("a", "nft", "delete table inet gate")
+    end = time.monotonic() + PATIENCE
+    while f"{outside}:" not in scene.inside("a", "ss", "-Htn", "state", "established"):
+        assert time.monotonic() < end, "no better way came about"
+        time.sleep(0.02)
+    time.sleep(1)
+    scene.inside("a", "nft", f"add table inet dead; add chain inet dead in {{ type filter hook input priority 0 ; }}; "
+                 f"add rule inet dead in ip saddr {outside} drop; "
+                 f"add chain inet dead out {{ type filter hook output priority 0 ; }}; "
+                 f"add rule inet dead out ip daddr {outside} drop")
+    told = line(talk, "DONE")
+    print(f"  {told}")
+    _, sent, got, strategy, longest = told.split()
+    assert sent == got and strategy == "relay", (told, talk.complaints.read_text()[-3000:])
+    assert float(longest) > 1, f"the way was not dead: {told}"
 
 
 def a_hundred_at_once(scene):
@@ -333,15 +347,12 @@ def why_relayed(scene):
     (b,) = scene.peers("b")
     script = scene.folder / "why.lua"
     script.write_text(WHY)
-    done = scene.program("a", "exec", str(script), b.address)
-    out, _ = done.communicate(timeout=PATIENCE)
-    print("  " + out.replace("\n", "\n  ").rstrip())
+    asked = [scene.program("a", "exec", str(script), b.address), scene.program("a", "explain", b.address)]
+    told, out = (process.communicate(timeout=PATIENCE)[0] for process in asked)
+    print("  " + (told + out).replace("\n", "\n  ").rstrip())
     for word in ("relay at first nil", "unreachable", "punch", "by the other", "router"):
-        assert word in out, f"nothing of '{word}'\n{done.complaints.read_text()[-2000:]}"
-    done = scene.program("a", "explain", b.address)
-    out, _ = done.communicate(timeout=PATIENCE)
-    print("  " + out.replace("\n", "\n  ").rstrip())
-    assert done.returncode == 0 and "nothing better than the relay:" in out and "router" in out.splitlines()[-1], out
+        assert word in told, f"nothing of '{word}'\n{asked[0].complaints.read_text()[-2000:]}"
+    assert asked[1].returncode == 0 and "nothing better than the relay:" in out and "router" in out.splitlines()[-1], out
 
 
 PING = """
@@ -493,4 +504,4 @@ return M
 
 if __name__ == "__main__":
     main((design_script, reload_in_conversation, broker_restarts, ipv6_only, broken_ipv4, dead_interface, network_change, consent,
-          relay_then_better, better_way_dies, a_hundred_at_once, called_off, both_at_once, why_not, why_relayed, their_relay, ipv6_relay, explained))
+          relay_then_better, restarts_elsewhere, better_way_dies, a_hundred_at_once, called_off, both_at_once, why_not, why_relayed, their_relay, ipv6_relay, explained))

@@ -105,6 +105,9 @@ class Laboratory(ProgramTest):
     def test_a_relayed_pipe_moves_to_a_better_way(self):
         self.scene("relay_then_better", "a=public", "b=linux")
 
+    def test_a_node_that_starts_again_on_another_port(self):
+        self.scene("restarts_elsewhere", "a=linux", "b=linux", "c=public")
+
     def test_a_better_way_that_dies_costs_a_relayed_pipe_nothing(self):
         self.scene("better_way_dies", "a=public", "b=linux")
 
