@@ -267,7 +267,7 @@ def called_off(scene):
     process.stdin.flush()
     told = line(process, "DONE")
     print(f"  {told}")
-    assert int(told.split()[1]) > 30, told
+    assert int(told.split()[1]) > 20, told
     end = time.monotonic() + PATIENCE
     while held() != before:
         assert time.monotonic() < end, f"{held()} sockets are left, and {before} were there before"
@@ -415,7 +415,7 @@ local off, jobs = 0, {}
 for i = 1, 60 do
   jobs[i] = function()
     p2pd.sleep(i * 0.02)
-    local pipe, err = p2pd.with_timeout(i * 0.008, function() return node:connect(arg[1]) end)
+    local pipe, err = p2pd.with_timeout(i * 0.005, function() return node:connect(arg[1]) end)
     if pipe then pipe:close() elseif err.code == "timeout" then off = off + 1 else print(err) end
   end
 end

@@ -59,61 +59,114 @@ import Testing
     }
   }
 
-  @Test(
-    "whatever it says and in whichever pieces: no byte comes after the end, and nothing is left", arguments: 0..<400)
-  func hostile(_ seed: Int) async throws {
-    try await MoveWorld.run(seed: UInt64(seed) + 7) { world in
-      let (one, two) = MoveWorld.path(world.hosts[0], world.hosts[1])
-      let victim = Victim(MovingTransport(over: one, on: world.hosts[0].loop))
-      var mouths = [Mouth(two)]
-      victim.transport.setReading(true)
-      let isFast = world.random(0...1) == 0
-      for _ in 0..<300 where !victim.isOver {
-        switch world.random(0...19) {
-        case 0, 1:
-          let path = world.anotherPath()
-          mouths.append(Mouth(path.ends.1))
-          victim.transport.move(to: path.ends.0)
-        case 2: victim.transport.setReading(true)
-        case 3: _ = victim.transport.send(.none, UnsafeRawBufferPointer(start: nil, count: 0), to: nil, corked: true)
-        case 4:
-          let bytes = [UInt8](repeating: 1, count: world.random(1...5000))
-          bytes.withUnsafeBytes { _ = victim.transport.send(.none, $0, to: nil, corked: false) }
-        case 5 where world.random(0...30) == 0: victim.transport.closeOutput()
-        case 6 where world.random(0...10) == 0:
-          let mouth = mouths[world.random(0...mouths.count - 1)]
-          world.random(0...1) == 0 ? mouth.stream.close(linger: true) : mouth.stream.abort()
-          mouth.isOver = true
-        case 7: mouths[world.random(0...mouths.count - 1)].stream.setReading(world.random(0...1) == 0)
-        default:
-          // Mostly what is in place, so that it gets somewhere.
-          let isNew = mouths.count > 1 && world.random(0...2) > 0
-          mouths[isNew ? mouths.count - 1 : 0].say(Self.words(world, isNew))
-        }
-        try await world.sleep(isFast ? .microseconds(100) : .milliseconds(Int64(world.random(0...60))))
-      }
-      #expect(victim.wrong == nil)
-      victim.transport.close(linger: world.random(0...1) == 0)
-      for mouth in mouths { mouth.stream.close(linger: false) }
-      try await world.sleep(.minutes(2))
-      #expect(victim.transport.isGone && mouths.allSatisfy { $0.stream.isGone })
-      let left = world.net.hosts.flatMap { host in world.net.hosts.flatMap { host.streams(to: $0) } }
-      #expect(left.count == 2, "only the world's own pair may be left, not \(left.count)")
-    }
+  /// How far the peers got.
+  private final class Tally: @unchecked Sendable {
+    var moved = 0
+    var failed = 0
+    var ended = 0
   }
 
-  private static func words(_ world: MoveWorld, _ isNew: Bool) -> [UInt8] {
-    var bytes: [UInt8] = []
-    for _ in 0...world.random(0...3) {
-      let likely: [MoveRecord.Kind] =
-        isNew ? [.ready, .alive, .alive, .data, .data, .bare, .finish] : [.end, .data, .lost, .back, .leave, .have]
-      let kinds = world.random(0...9) == 0 ? MoveRecord.Kind.allCases : likely
-      let kind = kinds[world.random(0...kinds.count - 1)]
-      let value = UInt32(kind == .data ? world.random(0...300) : world.random(0...4))
-      bytes.append(uint32: MoveRecord(kind, value).word)
-      if kind == .data { bytes += [UInt8](repeating: 0, count: Int(value)) }
+  @Test("whatever it says and in whichever pieces: no byte comes after the end, and nothing is left")
+  func hostile() async throws {
+    let tally = Tally()
+    for seed in 0..<600 {
+      try await MoveWorld.run(seed: UInt64(seed) + 7) { world in try await Self.meet(world, tally) }
     }
-    if world.random(0...19) == 0 { bytes += [0xff, 1] }
-    return bytes
+    #expect(tally.moved > 50 && tally.failed > 50 && tally.ended > 50, "\(tally.moved) \(tally.failed) \(tally.ended)")
+  }
+
+  private static func meet(_ world: MoveWorld, _ tally: Tally) async throws {
+    let (one, two) = MoveWorld.path(world.hosts[0], world.hosts[1])
+    let victim = Victim(MovingTransport(over: one, on: world.hosts[0].loop))
+    victim.transport.moved = { tally.moved += 1 }
+    victim.transport.moveFailed = { _ in tally.failed += 1 }
+    var speaker = Speaker(madness: world.random(0...10))
+    var mouths = [Mouth(two)]
+    victim.transport.setReading(true)
+    let isFast = world.random(0...1) == 0
+    for _ in 0..<300 where !victim.isOver {
+      switch world.random(0...39) {
+      case 0, 1:
+        guard victim.transport.canMove else { break }
+        let path = world.anotherPath()
+        mouths.append(Mouth(path.ends.1))
+        speaker.begins()
+        victim.transport.move(to: path.ends.0)
+      case 2...4: victim.transport.setReading(true)
+      case 5...8:
+        let bytes = [UInt8](repeating: 1, count: world.random(0...5000))
+        let isCorked = world.random(0...3) == 0
+        bytes.withUnsafeBytes { _ = victim.transport.send(.none, $0, to: nil, corked: isCorked) }
+      case 9 where world.random(0...30) == 0: victim.transport.closeOutput()
+      case 10 where world.random(0...20) == 0:
+        let mouth = mouths[world.random(0...mouths.count - 1)]
+        if world.random(0...1) == 0 { mouth.stream.close(linger: true) } else { mouth.stream.abort() }
+        mouth.isOver = true
+      case 11: mouths[world.random(0...mouths.count - 1)].stream.setReading(world.random(0...1) == 0)
+      default:
+        let (word, isNew) = speaker.next(world)
+        mouths[isNew ? mouths.count - 1 : 0].say(word)
+      }
+      try await world.sleep(isFast ? .microseconds(100) : .milliseconds(Int64(world.random(0...60))))
+    }
+    #expect(victim.wrong == nil)
+    if victim.isOver { tally.ended += 1 }
+    victim.transport.close(linger: world.random(0...1) == 0)
+    for mouth in mouths { mouth.stream.close(linger: false) }
+    try await world.sleep(.minutes(2))
+    #expect(victim.transport.isGone && mouths.allSatisfy { $0.stream.isGone })
+    let left = world.net.hosts.flatMap { host in world.net.hosts.flatMap { host.streams(to: $0) } }
+    #expect(left.count == 2, "only the world's own pair may be left, not \(left.count)")
+  }
+
+  /// Says mostly what is in place, so that it gets somewhere.
+  private struct Speaker {
+    /// Of a hundred words.
+    private let madness: Int
+    private var number: UInt32 = 0
+    private var isReady = true
+    private var hasLeft = false
+
+    init(madness: Int) { self.madness = madness }
+
+    mutating func begins() {
+      number += 1
+      isReady = false
+    }
+
+    mutating func next(_ world: MoveWorld) -> (word: [UInt8], isNew: Bool) {
+      func said(_ kind: MoveRecord.Kind, _ value: UInt32 = 0) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.append(uint32: MoveRecord(kind, value).word)
+        return kind == .data ? bytes + [UInt8](repeating: 0, count: Int(value)) : bytes
+      }
+      if world.random(0...99) < madness {
+        let kind = MoveRecord.Kind.allCases[world.random(0...MoveRecord.Kind.allCases.count - 1)]
+        let rest: [UInt8] = world.random(0...1) == 0 ? [0xff] : []
+        return (said(kind, UInt32(world.random(0...4))) + rest, world.random(0...1) == 0)
+      }
+      if !isReady {
+        isReady = true
+        return (said(.ready, number), true)
+      }
+      let data = said(.data, UInt32(world.random(0...300)))
+      if number == 0 { return (data, false) }
+      if !hasLeft {
+        hasLeft = world.random(0...2) > 0
+        return (hasLeft ? said(.end, number) : data, false)
+      }
+      switch world.random(0...39) {
+      case 0...14: return (data, true)
+      case 15...26: return (said(.alive), true)
+      case 27...30: return (said(.leave), false)
+      case 31...33: return (said(.have, UInt32(world.random(0...1))), false)
+      case 34, 35:
+        hasLeft = false
+        return (said(.lost, number) + said(.back), false)
+      case 36: return (said(.bare), true)
+      case 37: return (said(.finish), true)
+      default: return (said(.lost, number + 1), false)
+      }
+    }
   }
 }
