@@ -65,14 +65,14 @@ import Testing
     let host = Recorder()
     let guest = Recorder()
     let change: (Int, inout NodeConfiguration) -> Void = {
-      $1.keepAlive = KeepAlive(interval: .milliseconds(60), missed: 3)
+      $1.keepAlive = KeepAlive(interval: .milliseconds(200), missed: 4)
     }
     try await withNodes(2, change) { nodes in
       try await nodes[0].hosting("p", host)
       let wire = try await Wire.start(to: nodes[0].port)
       let pipe = try await nodes[1].connect(address(of: nodes[0], at: [wire.port]), protocol: "p", sink: guest)
       // While both are there, silence ends nothing: it is broken by pings, whose answers give the round trip.
-      try await pipe.loop.scheduleTask(in: .milliseconds(400)) {}.futureResult.get()
+      try await pipe.loop.scheduleTask(in: .milliseconds(1_200)) {}.futureResult.get()
       #expect(guest.view.ends.isEmpty)
       #expect(try await pipe.loop.submit { pipe.stats().rtt }.get() != nil)
       wire.freeze()

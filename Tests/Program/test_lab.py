@@ -103,25 +103,25 @@ class Laboratory(ProgramTest):
         self.scene("both_at_once", "a=linux", "b=portrestricted")
 
     def test_a_relayed_pipe_moves_to_a_better_way(self):
-        self.scene("relay_then_better", "a=public", "b=linux")
+        self.scene("relay_then_better", "a=public", "b=linux", file="lab_relayed.py")
 
     def test_a_node_that_starts_again_on_another_port(self):
         self.scene("restarts_elsewhere", "a=linux", "b=linux", "c=public")
 
     def test_a_better_way_that_dies_costs_a_relayed_pipe_nothing(self):
-        self.scene("better_way_dies", "a=public", "b=linux")
+        self.scene("better_way_dies", "a=public", "b=linux", file="lab_relayed.py")
 
     def test_a_hundred_connects_at_once_through_two_routers(self):
         self.scene("a_hundred_at_once", "a=linux", "b=portrestricted")
 
     def test_connects_that_are_called_off_leave_nothing(self):
-        self.scene("called_off", "a=symrandom", "b=symrandom")
+        self.scene("called_off", "a=symrandom", "b=symrandom", file="lab_relayed.py")
 
     def test_a_relay_that_only_the_node_that_is_called_knows(self):
-        self.scene("their_relay", "a=symrandom", "b=symrandom")
+        self.scene("their_relay", "a=symrandom", "b=symrandom", file="lab_relayed.py")
 
     def test_a_relay_over_ipv6(self):
-        self.scene("ipv6_relay", "a=linux+v6", "b=linux+v6")
+        self.scene("ipv6_relay", "a=linux+v6", "b=linux+v6", file="lab_relayed.py")
 
     def test_firewalls_that_let_out_a_few_ports_on_both_sides(self):
         self.scene("both", "a=portrestricted+only=1883,3478", "b=symrandom+only=1883,3478", file="lab_walls.py")
@@ -138,6 +138,9 @@ class Laboratory(ProgramTest):
 
     def test_firewalls_that_let_out_a_few_ports_of_ipv6(self):
         self.scene("over_ipv6", "a=linux+v6+only=1883,3478", "b=linux+v6+only=1883,3478", file="lab_walls.py")
+
+    def test_a_network_that_swallows_every_punch_is_told_by_both_sides(self):
+        self.scene("swallowed", "a=linux", "b=linux")
 
     def test_explain_tells_each_step(self):
         self.scene("explained", "a=linux", "b=linux")
@@ -158,7 +161,7 @@ class Laboratory(ProgramTest):
         self.scene("lan_without_internet", "a=linux+hosts=2", delay=0, file="lab_names.py")
 
     def test_a_relayed_pipe_says_why(self):
-        self.scene("why_relayed", "a=symrandom", "b=symrandom")
+        self.scene("why_relayed", "a=symrandom", "b=symrandom", file="lab_relayed.py")
 
     def test_a_connect_that_cannot_be_says_why(self):
         self.scene("why_not", "a=symrandom", "b=symrandom")

@@ -292,7 +292,10 @@ final class Responder: @unchecked Sendable {
   /// Who has not got through by now will not. Streams that wait for their nomination wait on for a moment.
   private func lastCall() {
     waiting = []
-    punch?.cancel()
+    if let punch {
+      attempts += punch.report.pathAttempts
+      punch.cancel()
+    }
     punch = nil
     for (id, leg) in running where leg.arrival == nil && leg.relay == nil {
       running[id] = nil
