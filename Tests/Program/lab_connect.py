@@ -298,6 +298,7 @@ for i = 1, 100 do
       pipe:send("ECHO " .. i)
       if pipe:recv(5) ~= tostring(i) then err = { code = "mute" } end
     end
+    if err then io.stderr:write(tostring(err), "\\n") end
     local what = err and err.code or pipe.strategy
     ways[what] = (ways[what] or 0) + 1
     if pipe then pipe:close() end
