@@ -269,6 +269,30 @@ struct PunchPortsTests {
     }
   }
 
+  @Test(
+    "servers that are slower than ever are waited for where nothing else is in hand, and no longer once they failed")
+  func slow() async throws {
+    try await inWorld { world in
+      world.net.change(world.host, world.net.hosts[1]) { $0.latency = .milliseconds(300) }
+      let report = world.report(.addressAndPortDependent, .sequential(step: 1, range: 1...9))
+      world.pool.update([world.path: report])
+      var began = world.time.now
+      var hand = try await world.take()
+      #expect(hand.side.paths.count == 1 && world.time.now - began == .milliseconds(1_200))
+      hand.close()
+      // Those opened beside it against a lost packet come now, and are closed.
+      try await world.pause(.seconds(3))
+      world.router.isSilent = true
+      began = world.time.now
+      hand = try await world.take()
+      #expect(hand.side.paths.isEmpty && world.time.now - began == .milliseconds(1_500))
+      try await world.pause(.seconds(5))
+      began = world.time.now
+      hand = try await world.take()
+      #expect(hand.side.paths.isEmpty && world.time.now - began == .milliseconds(400))
+    }
+  }
+
   @Test("a node that has just begun: who takes ports waits for the measuring, and gets what it finds")
   func measuring() async throws {
     try await inWorld { world in

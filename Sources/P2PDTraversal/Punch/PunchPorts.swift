@@ -44,7 +44,9 @@ public final class PunchPorts: @unchecked Sendable {
     let farthest = order.map(\.roundTrip).max() ?? .zero
     let queue = order.map(\.queueTime).max() ?? .zero
     let taking = Taking(Array(order.prefix(PunchSide.mostPaths)), done)
-    taking.start(within: patience ?? min(max(Self.patience, farthest * 6) + queue, Self.longestPatience), on: loop)
+    let soon = max(Self.patience, farthest * 6) + queue
+    taking.start(
+      within: patience ?? min(soon, Self.longestPatience), atMost: patience ?? Self.longestPatience, on: loop)
   }
 
   /// Takes back what was not used: no port of it was dialled from.
@@ -73,6 +75,7 @@ public final class PunchPorts: @unchecked Sendable {
   static let warm = 2
   /// A connect does not wait longer for one strategy of several, unless the servers are far.
   private static let patience: TimeAmount = .milliseconds(400)
+  /// With nothing in hand there is no punch at all, so servers that have not failed yet get more: this host may be busy.
   private static let longestPatience: TimeAmount = .milliseconds(1_500)
 }
 
@@ -80,6 +83,7 @@ public final class PunchPorts: @unchecked Sendable {
 private final class Taking {
   private let shelves: [PunchShelf]
   private var items: [[PunchShelf.Item]]
+  /// Places of shelves, and the numbers they gave us.
   private var waiting: [Int: Int] = [:]
   private var timer: Scheduled<Void>?
   private var done: ((PunchHand) -> Void)?
@@ -90,7 +94,10 @@ private final class Taking {
     items = Array(repeating: [], count: shelves.count)
   }
 
-  func start(within patience: TimeAmount, on loop: any EventLoop) {
+  /// - Parameters:
+  ///   - patience: for what may still come beside what is there.
+  ///   - longest: where nothing is there, and something is on its way.
+  func start(within patience: TimeAmount, atMost longest: TimeAmount, on loop: any EventLoop) {
     for (index, shelf) in shelves.enumerated() {
       items[index] = shelf.takeReady(PunchPorts.warm)
       guard items[index].isEmpty else { continue }
@@ -99,16 +106,23 @@ private final class Taking {
         if let item {
           if self.done == nil { item.port.close() } else { self.items[index].append(item) }
         }
-        self.finishIfAll()
+        if self.isLate { self.finish() } else { self.finishIfAll() }
       }
       if let id { waiting[index] = id }
     }
     hasAsked = true
     guard !finishIfAll() else { return }
-    timer = loop.assumeIsolated().scheduleTask(in: patience) { self.finish() }
+    timer = loop.assumeIsolated().scheduleTask(in: patience) {
+      let isPromising = self.items.allSatisfy(\.isEmpty) && self.waiting.keys.contains { self.shelves[$0].isPromising }
+      guard isPromising, patience < longest else { return self.finish() }
+      self.isLate = true
+      self.timer = loop.assumeIsolated().scheduleTask(in: longest - patience) { self.finish() }
+    }
   }
 
   private var hasAsked = false
+  /// The first port that comes ends it.
+  private var isLate = false
 
   @discardableResult
   private func finishIfAll() -> Bool {

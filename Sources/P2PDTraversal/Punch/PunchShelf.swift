@@ -184,6 +184,9 @@ final class PunchShelf {
   /// To the nearest server, as far as known.
   var roundTrip: TimeAmount { report.roundTrip ?? .zero }
 
+  /// Its servers have not failed so far.
+  var isPromising: Bool { source?.servers != nil && !isPending && troubles == 0 }
+
   /// What those who wait already take before a port is opened for one more: connecting and asking are two round trips.
   var queueTime: TimeAmount { roundTrip * 2 * (waiters.count / Self.mostOpening) }
 
