@@ -63,6 +63,9 @@ class Pair:
             # Each side asks for its router's next port, and where both do, again before they dial.
             sides = sum(kind in COUNTED for kind in (self.a, self.b))
             more = trip * (sides + (sides == 2))
+        elif strategy == "relay" and self.a in COUNTED:
+            # The offer waits for the count, and the relay for what the other side says to it.
+            more = trip
         elif strategy == "relay" and "onlyports" in (self.a, self.b):
             # TCP gets through to the servers, so a punch is waited for; and whoever cannot dial the relay finds out by waiting,
             # opens one of its own, tells of it, and has that one connect.
