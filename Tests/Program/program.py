@@ -155,6 +155,8 @@ class Terminal:
         self.process_id, self.file = pty.fork()
         if self.process_id == 0:
             try:
+                # Who runs the tests in the background ignores it, and what is ignored stays so.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
                 os.chdir(test.folder)
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
                 os.execve(command, [command, *args], test.environment(**(env or {})))
