@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from lab_scene import PATIENCE, expect, line, main, settled, stop
+from lab_scene import PATIENCE, expect, line, main, only_ipv6, settled, stop
 from natlab.model import SRV, SRV6
 
 # --- Scenes. The homes each needs stand in test_lab.py.
@@ -80,10 +80,7 @@ def broker_restarts(scene):
 
 def ipv6_only(scene):
     """No IPv4 anywhere: an open home is dialled, and two that refuse strangers meet by a punch."""
-    for home in ("a", "b", "c"):
-        scene.inside(home, "ip", "-4", "addr", "flush", "dev", "eth0")
-    names = {"P2PD_STUN": ",".join(f"[{SRV6[i]}]:3478" for i in (1, 2, 3)), "P2PD_BROKERS": f"mqtt://[{SRV6[10]}]:1883",
-             "P2PD_TURN": "none"}
+    names = only_ipv6(scene, "a", "b", "c") | {"P2PD_TURN": "none"}
     a, b, c = scene.peers("a", "b", "c", environment=names)
     expect(a.ask(to=c.address), "direct")
     expect(c.ask(to=a.address), "reverse")

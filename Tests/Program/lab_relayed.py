@@ -3,8 +3,8 @@
 import threading
 import time
 
-from lab_scene import PATIENCE, expect, line, main, settled
-from natlab.model import SRV, SRV6, TURN_PASS, TURN_USER
+from lab_scene import PATIENCE, expect, line, main, only_ipv6, settled
+from natlab.model import SRV
 
 
 def relay_then_better(scene):
@@ -91,10 +91,7 @@ def their_relay(scene):
 
 def ipv6_relay(scene):
     """No IPv4 anywhere, and only the relay allowed: its address is one of IPv6."""
-    for home in ("a", "b"):
-        scene.inside(home, "ip", "-4", "addr", "flush", "dev", "eth0")
-    names = {"P2PD_STUN": ",".join(f"[{SRV6[i]}]:3478" for i in (1, 2, 3)), "P2PD_BROKERS": f"mqtt://[{SRV6[10]}]:1883",
-             "P2PD_TURN": f"turn:{TURN_USER}:{TURN_PASS}@[{SRV6[1]}]:3478?transport=tcp"}
+    names = only_ipv6(scene, "a", "b")
     a, b = scene.peers("a", "b", environment=names)
     expect(a.ask(to=b.address, strategies=["relay"]), "relay")
     c = scene.peer("a", {**names, "P2PD_TURN": "none"})

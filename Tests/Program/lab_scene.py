@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 
 from matrix.peers import Peer, servers, settled  # noqa: E402
 from natlab.lab import Lab  # noqa: E402
-from natlab.model import SRV  # noqa: E402
+from natlab.model import SRV, SRV6, TURN_PASS, TURN_USER  # noqa: E402
 
 # Seconds after which what is waited for counts as not coming.
 PATIENCE = 30
@@ -77,6 +77,14 @@ def stop(process):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def only_ipv6(scene, *homes):
+    """Takes IPv4 from these homes, and names the laboratory's servers by IPv6."""
+    for home in homes:
+        scene.inside(home, "ip", "-4", "addr", "flush", "dev", "eth0")
+    return {"P2PD_STUN": ",".join(f"[{SRV6[i]}]:3478" for i in (1, 2, 3)), "P2PD_BROKERS": f"mqtt://[{SRV6[10]}]:1883",
+            "P2PD_TURN": f"turn:{TURN_USER}:{TURN_PASS}@[{SRV6[1]}]:3478?transport=tcp"}
 
 
 def expect(answer, *strategies):

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 
-from lab_scene import PATIENCE, ROOT, expect, main, stop
-from natlab.model import SRV, SRV6, TURN_PASS, TURN_USER
+from lab_scene import PATIENCE, ROOT, expect, main, only_ipv6, stop
+from natlab.model import SRV
 
 # Of the laboratory's coturn, and of the scenes' own.
 RELAYED = "sport >= :40000 and sport < :43000"
@@ -121,10 +121,7 @@ def over_tls(scene):
 
 def over_ipv6(scene):
     """No IPv4 anywhere: both relayed addresses are of IPv6."""
-    for home in ("a", "b"):
-        scene.inside(home, "ip", "-4", "addr", "flush", "dev", "eth0")
-    names = {"P2PD_STUN": ",".join(f"[{SRV6[i]}]:3478" for i in (1, 2, 3)), "P2PD_BROKERS": f"mqtt://[{SRV6[10]}]:1883",
-             "P2PD_TURN": f"turn:{TURN_USER}:{TURN_PASS}@[{SRV6[1]}]:3478?transport=tcp"}
+    names = only_ipv6(scene, "a", "b")
     a, b = scene.peers("a", "b", environment=names)
     expect(a.ask(to=b.address, strategies=["relay"]), "relay")
     expect(b.ask(to=a.address, strategies=["relay"]), "relay")
